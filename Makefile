@@ -1,0 +1,39 @@
+# Both targets work on a fresh machine with Python 3.11 or newer, git and make: they make what they need.
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+
+.PHONY: repro test check format help
+
+help:
+	@echo "make repro   environment + the whole pipeline + its results"
+	@echo "make test    environment + every check and test"
+	@echo "make format  formats the code"
+
+repro: $(VENV)/runtime
+	dvc repro
+	python -m pipeline summary
+
+test: check
+	python -m pytest
+
+check: $(VENV)/development
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: $(VENV)/development
+	ruff check --fix .
+	ruff format .
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime: requirements.lock | $(VENV)/bin/python
+	python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	touch $@
+
+$(VENV)/development: requirements-dev.lock $(VENV)/runtime
+	python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	touch $@

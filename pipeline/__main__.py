@@ -1,0 +1,23 @@
+"""`python -m pipeline …`: what a person calls."""
+
+import typer
+
+from pipeline.cli import fail_in_a_sentence
+from pipeline.commands.summary import summary
+
+app = typer.Typer(
+    help="divek: vision-language models that tell look-alike classes apart.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(summary)
+
+
+@app.callback()
+def commands() -> None:
+    """The stages run with `dvc repro`; these are the commands beside them."""
+
+
+if __name__ == "__main__":
+    fail_in_a_sentence(app)

@@ -1,0 +1,1 @@
+"""Commands that a person calls; the stages of the pipeline are modules of their own."""

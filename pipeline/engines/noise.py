@@ -1,0 +1,38 @@
+"""Counter-based noise: every draw has its own stream, whatever the batch, the order or the number of processes.
+
+A draw's noise at a position is a hash of (seed, image, draw, position, token), so nothing is carried from one token or
+one row to the next. Added to the log-probabilities as Gumbel noise, its argmax is an exact sample (Gumbel-max).
+"""
+
+import hashlib
+from typing import Any
+
+# SplitMix64's increment and multipliers (Steele, Lea, Flood 2014), as signed 64-bit integers.
+_STEP, _MIX1, _MIX2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
+
+
+def stream(seed: int, image_id: str, draw: int) -> int:
+    """The signed 64-bit key of one draw's noise."""
+    digest = hashlib.blake2b(f"{seed}/{image_id}/{draw}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _mix(x: Any) -> Any:
+    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _MIX1
+    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _MIX2
+    return x ^ ((x >> 31) & 0x1FFFFFFFF)
+
+
+def gumbel(streams: Any, positions: Any, vocabulary: int) -> Any:
+    """Standard Gumbel noise, float32, shape (rows, vocabulary).
+
+    `streams` and `positions` are int64 tensors of shape (rows,).
+    """
+    import torch
+
+    rows = _mix(streams + (positions + 1) * _STEP)
+    tokens = torch.arange(1, vocabulary + 1, device=streams.device) * _STEP
+    bits = _mix(rows[:, None] + tokens[None, :])
+    # 24 bits: what a float32 holds exactly; the half keeps the number off 0 and 1.
+    uniform = (((bits >> 40) & 0xFFFFFF).to(torch.float32) + 0.5) * 2.0**-24
+    return -torch.log(-torch.log(uniform))

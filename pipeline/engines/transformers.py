@@ -1,0 +1,115 @@
+"""Draws with `generate` of transformers, in this process, many images in one batch."""
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipeline.engines import GREEDY, Completion, Request, Sampler
+from pipeline.engines.noise import gumbel, stream
+from pipeline.loading import load_model, load_processor
+from pipeline.prompts import chat
+
+
+class TransformersEngine:
+    """Any image-text-to-text model of transformers that takes one picture and a chat.
+
+    Args:
+        source: model folder or hub id.
+        dtype: `float32`, `bfloat16` or `float16`.
+        attention: `eager`, `sdpa` or `flash_attention_2`.
+        max_rows: draws that are decoded side by side; a batch holds max_rows // count images, at least one.
+        threads: CPU threads; 0 leaves torch's choice.
+    """
+
+    def __init__(self, source: str, dtype: str, attention: str, max_rows: int, threads: int = 0):
+        import torch
+
+        if threads:
+            torch.set_num_threads(threads)
+        self.processor = load_processor(source)
+        self.model = load_model(source, dtype, attention)
+        self.max_rows = max_rows
+
+    def draw(self, requests: Sequence[Request], count: int, sampler: Sampler) -> Iterator[list[Completion]]:
+        size = max(1, self.max_rows // count)
+        for start in range(0, len(requests), size):
+            yield self._batch(requests[start : start + size], count, sampler)
+
+    def _batch(self, requests: Sequence[Request], count: int, sampler: Sampler) -> list[Completion]:
+        import torch
+        from PIL import Image
+
+        prompts = [
+            self.processor.apply_chat_template(chat(r.question), add_generation_prompt=True, tokenize=False)
+            for r in requests
+        ]
+        images = [Image.open(io.BytesIO(r.image)).convert("RGB") for r in requests]
+        inputs = self.processor(text=prompts, images=images, padding=True, return_tensors="pt").to(self.model.device)
+        if "pixel_values" in inputs:
+            inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
+        prompt_length = inputs["input_ids"].shape[1]
+        draws = [(r.image_id, draw) for r in requests for draw in range(count)]
+        with torch.inference_mode():
+            sequences = self.model.generate(**inputs, **self._settings(sampler, draws, count, prompt_length))
+        return [
+            self._completion(image_id, draw, row[prompt_length:].tolist())
+            for (image_id, draw), row in zip(draws, sequences, strict=True)
+        ]
+
+    def _settings(
+        self, sampler: Sampler, draws: list[tuple[str, int]], count: int, prompt_length: int
+    ) -> dict[str, Any]:
+        import torch
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        # A fresh config: a model folder's own generation_config.json must not decide anything here.
+        own = self.model.generation_config
+        config = GenerationConfig(
+            do_sample=sampler.temperature != GREEDY,
+            temperature=1.0,
+            top_p=1.0,
+            top_k=0,
+            repetition_penalty=sampler.repetition_penalty,
+            num_return_sequences=count,
+            max_new_tokens=sampler.max_new_tokens,
+            eos_token_id=own.eos_token_id,
+            pad_token_id=self.processor.tokenizer.pad_token_id,
+        )
+        processors = LogitsProcessorList()
+        if sampler.temperature != GREEDY:
+            keys = [stream(sampler.seed, image_id, draw) for image_id, draw in draws]
+            processors.append(_CountedDraw(sampler, torch.tensor(keys, device=self.model.device), prompt_length))
+        return {"generation_config": config, "logits_processor": processors}
+
+    def _completion(self, image_id: str, draw: int, tokens: list[int]) -> Completion:
+        ends = self.model.generation_config.eos_token_id
+        ends = set(ends) if isinstance(ends, list) else {ends}
+        length = next((i for i, token in enumerate(tokens) if token in ends), None)
+        finished = length is not None
+        text = self.processor.tokenizer.decode(
+            tokens[:length], skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return Completion(image_id, draw, text, len(tokens) if length is None else length + 1, finished)
+
+
+class _CountedDraw:
+    """A logits processor that makes the draw itself: temperature, top-k, top-p, then counter-based noise."""
+
+    def __init__(self, sampler: Sampler, streams: Any, prompt_length: int):
+        from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+        self.streams, self.prompt_length = streams, prompt_length
+        self.warpers = LogitsProcessorList([TemperatureLogitsWarper(sampler.temperature)])
+        if sampler.top_k:
+            self.warpers.append(TopKLogitsWarper(sampler.top_k))
+        if sampler.top_p < 1:
+            self.warpers.append(TopPLogitsWarper(sampler.top_p))
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        import torch
+
+        warped = self.warpers(input_ids, scores.float())
+        position = torch.full_like(self.streams, input_ids.shape[1] - self.prompt_length)
+        chosen = (warped + gumbel(self.streams, position, scores.shape[1])).argmax(-1, keepdim=True)
+        # Everything but the chosen token is ruled out, so that generate's own sampling has nothing left to decide.
+        return torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0)

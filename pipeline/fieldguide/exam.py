@@ -1,0 +1,85 @@
+"""What the base model can do: the scores of its card, by the same code as the pipeline's own."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from pipeline import metrics, tables
+from pipeline.asking import ClassLists
+from pipeline.datasets.fieldguide import load
+from pipeline.fieldguide.demonstrations import NOUN, STYLE, random_options, verdicts
+from pipeline.fieldguide.drawing import draw, random_bird
+from pipeline.fieldguide.species import SPECIES
+from pipeline.predict import PredictParams, rows, step_one, step_two
+from pipeline.prompts import chat, choice_question, letters
+
+
+@dataclass(frozen=True)
+class TestImages:
+    train_per_class: int = 0
+    val_per_class: int = 0
+    test_per_class: int = 12
+
+
+def examine(model: str, threads: int) -> dict[str, Any]:
+    """Metrics of `model` on the test images, at the settings that its card names."""
+    asked = PredictParams(
+        num_samples=20,
+        seed=0,
+        prompt=STYLE,
+        noun=NOUN,
+        temperature=1.0,
+        top_p=0.95,
+        top_k=50,
+        repetition_penalty=1.0,
+        max_new_tokens=16,
+        max_error_rate=0.0,
+        dtype="float32",
+        attention="eager",
+        max_rows=1200,
+        threads=threads,
+        topk=5,
+        choice_max_new_tokens=56,
+    )
+    classes, images = load(TestImages())
+    engine = asked.connect(model)
+    found = step_one(engine, images, ClassLists(classes), asked)
+    predictions = pl.DataFrame(
+        list(rows(found, step_two(engine, found, asked), "base")), schema=tables.PREDICTIONS.schema
+    )
+    return {
+        **metrics.by_half(predictions),
+        "letter_choice": metrics.letter_choice(predictions),
+        "verdicts": follows_verdicts(engine),
+    }
+
+
+def follows_verdicts(engine: Any, per_species: int = 5) -> dict[str, Any]:
+    """How often the letter that belongs to right verdicts is the likeliest next token, the verdicts being given."""
+    import torch
+
+    rng = random.Random(0)
+    right, given = 0, 0
+    for species in SPECIES:
+        texts, pictures, wanted = [], [], []
+        for number in range(per_species):
+            bird = random_bird(species, f"test {number}")
+            options = random_options(species, rng)[:5]
+            if species not in options:
+                options[-1] = species
+            question = choice_question(STYLE, NOUN, [option.name for option in options])
+            prompt = engine.processor.apply_chat_template(chat(question), add_generation_prompt=True, tokenize=False)
+            texts.append(f"{prompt}<think> {verdicts(bird, options)} </think> <answer>")
+            pictures.append(draw(bird))
+            wanted.append(letters(len(options))[options.index(species)])
+        inputs = engine.processor(text=texts, images=pictures, padding=True, return_tensors="pt").to(
+            engine.model.device
+        )
+        with torch.inference_mode():
+            likeliest = engine.model(**inputs).logits[:, -1].argmax(-1).tolist()
+        said = engine.processor.tokenizer.convert_ids_to_tokens(likeliest)
+        right += sum(a == b for a, b in zip(said, wanted, strict=True))
+        given += per_species
+    return {"consistent": round(right / given, 4), "given": given}

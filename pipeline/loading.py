@@ -1,0 +1,83 @@
+"""Opens a model folder (or hub id): processor, model, device, number type. The only place that does."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pipeline.params import UserError
+
+
+def load_processor(source: str) -> Any:
+    """The processor of `source`, a folder or hub id.
+
+    The stock Qwen2.5-VL processor insists on a video part, and that on torchvision. Where torchvision is absent, or the
+    folder was written where it was, the image part is put together without it; everywhere else the stock class is used.
+    """
+    from transformers import AutoConfig, AutoProcessor
+
+    _require_folder(source)
+    lacks_video = find_spec("torchvision") is None or _written_without_video(Path(source))
+    if lacks_video and AutoConfig.from_pretrained(source).model_type == "qwen2_5_vl":
+        from transformers import AutoImageProcessor, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+        images = AutoImageProcessor.from_pretrained(source)
+        return image_only_processor(images, tokenizer, tokenizer.chat_template)
+    return AutoProcessor.from_pretrained(source, padding_side="left")
+
+
+def image_only_processor(image_processor: Any, tokenizer: Any, chat_template: str | None) -> Any:
+    """A `Qwen2_5_VLProcessor` without its video part."""
+    from transformers import Qwen2_5_VLProcessor
+    from transformers.processing_utils import ProcessorMixin
+
+    class ImageOnlyQwenProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]
+        def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None):
+            self.image_token, self.video_token = "<|image_pad|>", "<|video_pad|>"
+            self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
+            self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
+            ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+
+    # Saved under the stock name, so that a machine with torchvision opens the folder with the stock class.
+    ImageOnlyQwenProcessor.__name__ = Qwen2_5_VLProcessor.__name__
+    return ImageOnlyQwenProcessor(image_processor, tokenizer, chat_template)
+
+
+def _written_without_video(folder: Path) -> bool:
+    settings = folder / "processor_config.json"
+    return settings.is_file() and "video_processor" not in json.loads(settings.read_text())
+
+
+def load_model(source: str, dtype: str, attention: str) -> Any:
+    """The image-text-to-text model of `source` on the best device there is, in `dtype`, for inference."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    _require_folder(source)
+    model = AutoModelForImageTextToText.from_pretrained(
+        source, dtype=getattr(torch, dtype), attn_implementation=attention
+    )
+    return model.to(device()).eval()
+
+
+def device() -> str:
+    """`cuda`, `mps` or `cpu`: the first of them that this machine has."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _require_folder(source: str) -> None:
+    """A path is told from a hub id (`owner/name`) by being there, or by looking like a path."""
+    folder = Path(source)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{source}: found a folder without config.json, wanted a model; `git status {source}`")
+    elif source.startswith((".", "/", "~", "models")) or source.count("/") != 1:
+        raise UserError(
+            f"{source}: found no such folder, wanted a model folder or a hub id; set it with `dvc exp run -S model=…`, "
+            "or make it with `dvc repro`"
+        )

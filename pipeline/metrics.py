@@ -1,0 +1,86 @@
+"""Accuracy of every way to answer, on the base half, the novel half and as their harmonic mean."""
+
+from math import comb
+from typing import Any
+
+import polars as pl
+
+HALVES = ("base", "novel")
+ARMS = ("one_step", "vote", "two_step")
+
+
+def harmonic_mean(base: float, novel: float) -> float:
+    """2bn / (b + n); 0 where both are 0."""
+    return 2 * base * novel / (base + novel) if base + novel else 0.0
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Chance that at least one of k draws is right, given `correct` right ones among n.
+
+    The unbiased estimator 1 − C(n − c, k) / C(n, k) of Chen et al. 2021 (arXiv 2107.03374). ValueError unless
+    0 ≤ correct ≤ n and 1 ≤ k ≤ n.
+    """
+    if not (0 <= correct <= n and 1 <= k <= n):
+        raise ValueError(f"pass@{k} of {correct} right among {n} draws does not exist")
+    return 1.0 - comb(n - correct, k) / comb(n, k)
+
+
+def scores(predictions: pl.DataFrame) -> dict[str, pl.Series]:
+    """One score between 0 and 1 for every row, by metric: pass@1, pass@K, one_step (greedy), vote, two_step.
+
+    K is the number of draws of the image. A null answer is a wrong answer: every row counts.
+    """
+    truths = predictions["class_id"].to_list()
+    draws = predictions["draws"].to_list()
+    correct = [(len(named), named.count(truth)) for named, truth in zip(draws, truths, strict=True)]
+    passes = {
+        "pass@1": pl.Series([pass_at_k(n, right, 1) for n, right in correct], dtype=pl.Float64),
+        "pass@K": pl.Series([pass_at_k(n, right, n) for n, right in correct], dtype=pl.Float64),
+    }
+    answers = {arm: (predictions[arm] == predictions["class_id"]).fill_null(False).cast(pl.Float64) for arm in ARMS}
+    return {**passes, **answers}
+
+
+def by_half(predictions: pl.DataFrame) -> dict[str, Any]:
+    """For each metric its mean on both halves, their harmonic mean, and the number of images behind each."""
+    halves = {half: predictions.filter(pl.col("half") == half) for half in HALVES}
+    scored = {half: scores(rows) for half, rows in halves.items()}
+    found = {}
+    for metric in scored["base"]:
+        base, novel = (_mean(scored[half][metric]) for half in HALVES)
+        found[metric] = {
+            "base": round(base, 4),
+            "novel": round(novel, 4),
+            "hm": round(harmonic_mean(base, novel), 4),
+            "n_base": halves["base"].height,
+            "n_novel": halves["novel"].height,
+        }
+    return found
+
+
+def _mean(values: pl.Series) -> float:
+    return float(values.mean() or 0.0)  # type: ignore[arg-type]
+
+
+def letter_choice(predictions: pl.DataFrame) -> dict[str, Any]:
+    """How well the letter is chosen where a question was asked and the truth was among the options.
+
+    `chance` is the mean of 1 / number of options: what blind guessing would reach on the same questions.
+    """
+    asked = predictions.filter(pl.col("choice_text").is_not_null())
+    offered = asked.filter(
+        pl.col("options").list.eval(pl.element().struct.field("class_id")).list.contains(pl.col("class_id"))
+    )
+    right = (offered["two_step"] == offered["class_id"]).fill_null(False)
+    chance = (1 / offered["options"].list.len()).mean()
+    return {
+        "accuracy": round(_mean(right.cast(pl.Float64)), 4),
+        "chance": round(float(chance or 0.0), 4),  # type: ignore[arg-type]
+        "n": offered.height,
+        "asked": asked.height,
+    }
+
+
+def status_counts(predictions: pl.DataFrame) -> dict[str, int]:
+    """How many second steps ended in which status."""
+    return dict(sorted(predictions["status"].value_counts().iter_rows()))

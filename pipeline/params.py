@@ -1,0 +1,101 @@
+"""params.yaml, typed: each stage names the keys it reads in a small dataclass, and reads nothing else."""
+
+import dataclasses
+import operator
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class UserError(Exception):
+    """A mistake of the user's: one sentence with what was found, what was wanted, and the next command."""
+
+
+def key(
+    dotted: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    one_of: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass field that is read from `dotted` in params.yaml, with the range it must lie in."""
+    limits = {"at_least": at_least, "above": above, "at_most": at_most, "one_of": one_of}
+    return dataclasses.field(metadata={"key": dotted, **limits})
+
+
+def keys(params: type) -> list[str]:
+    """The dotted keys that a stage's dataclass reads; dvc.yaml declares the same ones."""
+    return [field.metadata["key"] for field in dataclasses.fields(params)]
+
+
+def load(params: type[T], file: Path = PARAMS_FILE) -> T:
+    """The values of a stage's dataclass, checked for type and range. Raises UserError."""
+    tree = _tree(file)
+    wanted = typing.get_type_hints(params)
+    values = {
+        field.name: _checked(_value(tree, field.metadata["key"], file), wanted[field.name], field.metadata, file)
+        for field in dataclasses.fields(params)  # type: ignore[arg-type]
+    }
+    return params(**values)
+
+
+def read(dotted: str, file: Path = PARAMS_FILE) -> Any:
+    """One value, unchecked. Raises UserError where it is missing."""
+    return _value(_tree(file), dotted, file)
+
+
+def _tree(file: Path) -> Any:
+    # ruamel.yaml and not PyYAML: DVC writes 2e-6 without a point, which YAML 1.1 reads as text.
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(file.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{file}: not found; run from the project's root, or `git checkout {file}`") from None
+    except YAMLError as error:
+        place = str(getattr(error, "problem_mark", "")).strip().splitlines()
+        raise UserError(f"{file}: not valid YAML ({' '.join(place)}); mend it, or `git checkout {file}`") from None
+
+
+def _value(tree: Any, dotted: str, file: Path) -> Any:
+    for part in dotted.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            raise UserError(f"{file}: {dotted} is missing; `git diff {file}` shows what was taken out")
+        tree = tree[part]
+    return tree
+
+
+def _checked(value: Any, wanted: Any, field: Any, file: Path) -> Any:
+    dotted = field["key"]
+    optional = isinstance(wanted, types.UnionType)
+    if optional:
+        if value is None:
+            return None
+        wanted = next(kind for kind in typing.get_args(wanted) if kind is not type(None))
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+        found = f"{value!r}, a {type(value).__name__}"
+        raise UserError(_sentence(file, dotted, found, f"a value of type {wanted.__name__}"))
+    for limit, holds, words in (
+        ("at_least", operator.ge, "at least"),
+        ("above", operator.gt, "more than"),
+        ("at_most", operator.le, "at most"),
+    ):
+        # NaN holds no comparison, so it is out of every range.
+        if field[limit] is not None and not holds(value, field[limit]):
+            raise UserError(_sentence(file, dotted, repr(value), f"{words} {field[limit]:g}"))
+    if field["one_of"] is not None and value not in field["one_of"]:
+        raise UserError(_sentence(file, dotted, repr(value), f"one of {', '.join(field['one_of'])}"))
+    return value
+
+
+def _sentence(file: Path, dotted: str, found: str, wanted: str) -> str:
+    return f"{file}: {dotted} is {found}, wanted {wanted}; set it with `dvc exp run -S {dotted}=…` or in {file}"

@@ -1,0 +1,62 @@
+"""Ask the base model K times what each training image of the base classes shows.
+
+Departures from the paper:
+1. The seed belongs to the image and the draw, not to the worker: batch size and order change nothing but rounding.
+2. A draw that fails or names no class keeps its row, with a status.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from pipeline import params, tables
+from pipeline.asking import AskParams, ClassLists, requests, require_few_errors, with_progress
+from pipeline.cli import run
+from pipeline.engines import Engine
+
+
+@dataclass(frozen=True)
+class SampleParams(AskParams):
+    model: str = params.key("model")
+
+
+def training_images(images: pl.DataFrame, classes: pl.DataFrame) -> pl.DataFrame:
+    """The training images of the base classes: the only ones that training may see."""
+    base = classes.filter(pl.col("split") == "base").select("dataset", "class_id")
+    return images.filter(pl.col("split") == "train").join(base, on=["dataset", "class_id"], maintain_order="left")
+
+
+def draw_samples(engine: Engine, images: pl.DataFrame, classes: pl.DataFrame, asked: AskParams) -> pl.DataFrame:
+    """Table of samples: K draws for every image, each read against the base class list."""
+    lists = ClassLists(classes)
+    dataset_of = dict(images.select("image_id", "dataset").iter_rows())
+    batches = engine.draw(requests(images, asked), asked.num_samples, asked.sampler())
+    rows = []
+    for batch in with_progress(batches, images.height * asked.num_samples, "draws"):
+        for done in batch:
+            read = lists.read(done, dataset_of[done.image_id], "base")
+            rows.append((done.image_id, done.draw, read.text, read.answer, read.class_id, read.status, read.tokens))
+    return pl.DataFrame(rows, schema=tables.SAMPLES.schema, orient="row")
+
+
+def main(
+    images: Annotated[Path, typer.Option(help="Table of images.")] = Path("data/images.parquet"),
+    classes: Annotated[Path, typer.Option(help="Table of classes.")] = Path("data/classes.parquet"),
+    samples: Annotated[Path, typer.Option(help="Table of samples to write.")] = Path("data/samples.parquet"),
+) -> None:
+    """Ask the base model K times what each training image of the base classes shows."""
+    asked = params.load(SampleParams)
+    class_rows = tables.read(tables.CLASSES, classes)
+    image_rows = training_images(tables.read(tables.IMAGES, images), class_rows)
+    drawn = draw_samples(asked.connect(asked.model), image_rows, class_rows, asked)
+    require_few_errors(drawn["status"], asked.max_error_rate, "sample")
+    tables.write(tables.SAMPLES, drawn, samples)
+    valid = float((drawn["status"] == "ok").mean() or 0)  # type: ignore[arg-type]
+    print(f"{image_rows.height} images × {asked.num_samples} draws; {valid:.1%} name a class of the list")
+
+
+if __name__ == "__main__":
+    run(main)

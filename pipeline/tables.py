@@ -1,0 +1,177 @@
+"""The tables between stages: their schemas, and the only code that reads or writes them.
+
+A table is one Parquet file with its name and schema version in the footer. The same rows give the same bytes: they are
+sorted by key, and nothing of the clock, the host or the revision is written.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.params import UserError
+
+FOOTER_KEY = "divek.schema"
+
+STATUSES = ("ok", "no_answer", "off_list", "truncated", "error")
+
+OPTION = pl.Struct({"class_id": pl.Int64, "name": pl.String, "votes": pl.Int64, "rank": pl.Int64, "source": pl.String})
+
+
+@dataclass(frozen=True)
+class Table:
+    """A schema: columns in order with type and meaning, the key that is unique and sorts, the stage that writes it."""
+
+    name: str
+    version: int
+    key: tuple[str, ...]
+    columns: Mapping[str, tuple[pl.DataType | type[pl.DataType], str]]
+    stage: str
+
+    @property
+    def schema(self) -> pl.Schema:
+        return pl.Schema({name: dtype for name, (dtype, _) in self.columns.items()})
+
+    @property
+    def mark(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+CLASSES = Table(
+    "classes",
+    1,
+    ("dataset", "class_id"),
+    {
+        "dataset": (pl.String, "name of the data set"),
+        "class_id": (pl.Int64, "index in the official class list, from 0"),
+        "name": (pl.String, "class name as the model is asked"),
+        "split": (pl.String, "base or novel"),
+        "aliases": (pl.List(pl.String), "other names that count as this class"),
+    },
+    "download",
+)
+
+IMAGES = Table(
+    "images",
+    1,
+    ("image_id",),
+    {
+        "image_id": (pl.String, "first 16 hexadecimal digits of the SHA-256 of the bytes"),
+        "dataset": (pl.String, "name of the data set"),
+        "class_id": (pl.Int64, "the true class"),
+        "split": (pl.String, "train, val or test"),
+        "image": (pl.Binary, "JPEG or PNG"),
+        "width": (pl.Int64, "pixels"),
+        "height": (pl.Int64, "pixels"),
+    },
+    "download",
+)
+
+SAMPLES = Table(
+    "samples",
+    1,
+    ("image_id", "draw"),
+    {
+        "image_id": (pl.String, "the image"),
+        "draw": (pl.Int64, "number of the draw, from 0"),
+        "text": (pl.String, "the completion, verbatim"),
+        "answer": (pl.String, "what stands inside <answer>, or null"),
+        "class_id": (pl.Int64, "the class that the answer names, or null"),
+        "status": (pl.String, "ok, no_answer, off_list, truncated or error"),
+        "tokens": (pl.Int64, "generated tokens, the end mark included"),
+    },
+    "sample",
+)
+
+_QUESTION_COLUMNS: dict[str, tuple[Any, str]] = {
+    "image_id": (pl.String, "the image"),
+    "dataset": (pl.String, "name of the data set"),
+    "class_id": (pl.Int64, "the true class"),
+    "options": (
+        pl.List(OPTION),
+        "in the order shown; votes among the draws, rank by votes from 1 (null: not drawn), source draws or truth",
+    ),
+    "answer": (pl.String, "letter of the true class"),
+    "truth_rank": (pl.Int64, "rank of the true class among all drawn classes, from 1; null where it was never drawn"),
+    "truth_votes": (pl.Int64, "draws that name the true class"),
+    "valid_draws": (pl.Int64, "draws that name a class of the list"),
+    "distinct": (pl.Int64, "different classes named"),
+}
+
+QUESTIONS = Table("questions", 1, ("image_id",), _QUESTION_COLUMNS, "options")
+HARD = Table("hard", 1, ("image_id",), _QUESTION_COLUMNS, "filter")
+
+PREDICTIONS = Table(
+    "predictions",
+    1,
+    ("model", "image_id"),
+    {
+        "model": (pl.String, "base or trained"),
+        "image_id": (pl.String, "the image"),
+        "dataset": (pl.String, "name of the data set"),
+        "class_id": (pl.Int64, "the true class"),
+        "half": (pl.String, "base or novel: which half of the classes the image belongs to"),
+        "greedy_text": (pl.String, "step 1, greedy, verbatim"),
+        "greedy_status": (pl.String, "how reading it went"),
+        "draws": (pl.List(pl.Int64), "class named by each of the K draws, null where it names none"),
+        "draw_texts": (pl.List(pl.String), "the K completions of step 1, verbatim"),
+        "options": (pl.List(OPTION), "in the order shown"),
+        "choice_text": (pl.String, "step 2, verbatim; null where there was nothing to choose between"),
+        "letter": (pl.String, "letter chosen, or null"),
+        "status": (pl.String, "how step 2 went"),
+        "one_step": (pl.Int64, "class by the greedy answer, or null"),
+        "vote": (pl.Int64, "class with the most votes, or null"),
+        "two_step": (pl.Int64, "class by the choice among the options, or null"),
+    },
+    "predict",
+)
+
+TABLES = (CLASSES, IMAGES, SAMPLES, QUESTIONS, HARD, PREDICTIONS)
+
+
+def read(table: Table, path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """The rows of `path`, checked to be `table` in its present version. Raises UserError."""
+    again = f"`dvc repro {table.stage}` writes it anew"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file, wanted table {table.mark}; `dvc repro {table.stage}` writes it")
+    try:
+        found = pl.read_parquet_metadata(path).get(FOOTER_KEY)
+        if found != table.mark:
+            raise UserError(f"{path}: found table {found or 'without a mark'}, wanted {table.mark}; {again}")
+        frame = pl.read_parquet(path, columns=columns, use_statistics=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: damaged or not Parquet ({reason}), wanted table {table.mark}; {again}") from None
+    wanted = {name: table.schema[name] for name in (columns or table.schema.names())}
+    if dict(frame.schema) != wanted:
+        raise UserError(f"{path}: found columns {_differences(frame.schema, wanted)} of {table.mark}; {again}")
+    return frame
+
+
+def write(table: Table, frame: pl.DataFrame, path: Path) -> None:
+    """Writes `frame` as `table`, whole or not at all. ValueError where it does not fit the schema."""
+    if dict(frame.schema) != dict(table.schema):
+        raise ValueError(f"{table.mark}: columns differ: {_differences(frame.schema, table.schema)}")
+    doubles = frame.group_by(table.key, maintain_order=True).len().filter(pl.col("len") > 1)
+    if doubles.height:
+        raise ValueError(f"{table.mark}: key {doubles.row(0)[:-1]} stands in {doubles.row(0)[-1]} rows")
+    if frame.select(pl.any_horizontal(pl.col(table.key).is_null().any())).item():
+        raise ValueError(f"{table.mark}: a key is null")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        frame.sort(table.key).write_parquet(partial, compression="zstd", metadata={FOOTER_KEY: table.mark})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    lacking = [name for name in wanted if name not in found]
+    extra = [name for name in found if name not in wanted]
+    other = [f"{name} as {found[name]}" for name in wanted if name in found and found[name] != wanted[name]]
+    parts = (("without", lacking), ("with", extra), ("with", other))
+    return "; ".join(f"{word} {', '.join(names)}" for word, names in parts if names) or "in another order"

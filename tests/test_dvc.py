@@ -1,0 +1,95 @@
+"""dvc.yaml says of each stage exactly what its module imports, reads and is for."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from imports import ROOT, closure
+from ruamel.yaml import YAML
+
+from pipeline import params
+
+STAGES = {
+    name: stage.get("do", stage)
+    for name, stage in YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"].items()
+}
+COSTLY = {"sample", "train", "predict"}
+
+
+def module(name: str) -> str:
+    return re.search(r"python -m (\S+)", STAGES[name]["cmd"]).group(1)
+
+
+def keys_read(name: str) -> set[str]:
+    found = importlib.import_module(module(name))
+    for item in vars(found).values():
+        own = inspect.isclass(item) and dataclasses.is_dataclass(item) and item.__module__ == found.__name__
+        if own and any("key" in field.metadata for field in dataclasses.fields(item)):
+            return set(params.keys(item))
+    return set()
+
+
+def test_the_stages_in_the_order_of_the_method():
+    wanted = ["fieldguide", "download", "sample", "options", "filter", "train", "predict", "evaluate", "report"]
+    assert list(STAGES) == wanted
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_code_deps_are_the_import_closure(name):
+    declared = {dep for dep in STAGES[name]["deps"] if dep.startswith("pipeline/")}
+    templates = {dep for dep in declared if not dep.endswith(".py")}
+    assert declared - templates == closure(module(name))
+    assert templates == ({"pipeline/report.html.j2"} if name == "report" else set())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_params_are_the_keys_read(name):
+    declared = STAGES[name].get("params", [])
+    assert len(declared) == len(set(declared))
+    assert set(declared) == keys_read(name)
+    assert all(params.read(key, ROOT / "params.yaml") is not None for key in declared), "single values, no sections"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_description_is_the_first_sentence_of_the_module(name):
+    assert STAGES[name]["desc"] == importlib.import_module(module(name)).__doc__.splitlines()[0]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_command_is_python_of_the_environment(name):
+    assert STAGES[name]["cmd"].split()[:2] == ["python", "-m"]
+
+
+@pytest.mark.parametrize("name", sorted(COSTLY))
+def test_costly_stages_have_cached_outs_only(name):
+    assert not {"metrics", "plots"} & set(STAGES[name])
+    assert all(isinstance(out, str) for out in STAGES[name]["outs"])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stages_import_no_heavy_package_at_the_top(name):
+    heavy = {"torch", "transformers", "trl", "datasets", "PIL"}
+    allowed = {"pipeline/fieldguide/drawing.py"}
+    for file in closure(module(name)) - allowed:
+        for node in ast.parse((ROOT / file).read_text()).body:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")]
+            assert not heavy & {(n or "").split(".")[0] for n in names}, file
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_help_answers_in_a_second(name):
+    # The fastest of three: the machine may be busy with something else.
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", module(name), "--help"], cwd=ROOT, capture_output=True, text=True)
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+        assert "Usage" in done.stdout
+    assert min(seconds) < 1.0

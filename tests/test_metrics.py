@@ -1,0 +1,102 @@
+"""Metrics against numbers worked out by hand and by simulation."""
+
+import random
+
+import polars as pl
+import pytest
+
+from pipeline import metrics, tables
+from pipeline.evaluate import evaluate, tidy
+
+
+@pytest.mark.parametrize(
+    ("base", "novel", "wanted"),
+    [(0.808, 0.788, 0.7979), (0.840, 0.370, 0.5137), (0.5, 0.5, 0.5), (1.0, 0.0, 0.0), (0.0, 0.0, 0.0)],
+)
+def test_harmonic_mean(base, novel, wanted):
+    assert metrics.harmonic_mean(base, novel) == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("n", "correct", "k", "wanted"),
+    [(20, 0, 20, 0.0), (20, 1, 20, 1.0), (20, 5, 1, 0.25), (4, 2, 2, 1 - 1 / 6), (3, 3, 1, 1.0), (5, 4, 2, 1.0)],
+)
+def test_pass_at_k(n, correct, k, wanted):
+    assert metrics.pass_at_k(n, correct, k) == pytest.approx(wanted)
+
+
+def test_pass_at_k_is_the_chance_of_a_hit():
+    rng = random.Random(0)
+    draws = [True] * 3 + [False] * 7
+    hits = sum(any(rng.sample(draws, 4)) for _ in range(20_000))
+    assert metrics.pass_at_k(10, 3, 4) == pytest.approx(hits / 20_000, abs=0.01)
+
+
+@pytest.mark.parametrize(("n", "correct", "k"), [(5, 6, 1), (5, -1, 1), (5, 1, 0), (5, 1, 6)])
+def test_pass_at_k_of_nonsense(n, correct, k):
+    with pytest.raises(ValueError, match="does not exist"):
+        metrics.pass_at_k(n, correct, k)
+
+
+def prediction(image, half, truth, draws, one_step, vote, two_step, options=(0, 1), asked=True, model="base"):
+    return {
+        "model": model,
+        "image_id": image,
+        "dataset": "x",
+        "class_id": truth,
+        "half": half,
+        "greedy_text": "",
+        "greedy_status": "ok",
+        "draws": draws,
+        "draw_texts": ["" for _ in draws],
+        "options": [{"class_id": c, "name": str(c), "votes": 1, "rank": 1, "source": "draws"} for c in options],
+        "choice_text": "text" if asked else None,
+        "letter": "A",
+        "status": "ok" if two_step is not None else "no_answer",
+        "one_step": one_step,
+        "vote": vote,
+        "two_step": two_step,
+    }
+
+
+def frame(*rows):
+    return pl.DataFrame(list(rows), schema=tables.PREDICTIONS.schema)
+
+
+ROWS = (
+    prediction("a", "base", 0, [0, 0, 1, None], 0, 0, 0),
+    prediction("b", "base", 1, [0, 0, 0, 0], 0, 0, None),
+    prediction("c", "novel", 2, [2, 3, 3, 3], None, 3, 2, options=(3, 2)),
+    prediction("d", "novel", 3, [2, 2, 2, 2], 2, 2, 2, options=(2,), asked=False),
+)
+
+
+def test_every_row_counts_and_failures_are_wrong():
+    found = metrics.by_half(frame(*ROWS))
+    assert (found["pass@1"]["base"], found["pass@1"]["novel"]) == (0.25, 0.125)
+    assert (found["pass@K"]["base"], found["pass@K"]["novel"]) == (0.5, 0.5)
+    assert (found["one_step"]["base"], found["one_step"]["novel"]) == (0.5, 0.0)
+    assert (found["two_step"]["base"], found["two_step"]["novel"], found["two_step"]["hm"]) == (0.5, 0.5, 0.5)
+    assert {(m["n_base"], m["n_novel"]) for m in found.values()} == {(2, 2)}
+
+
+def test_letter_choice_counts_only_questions_that_could_be_answered():
+    found = metrics.letter_choice(frame(*ROWS))
+    # a and c are right; b has the truth among its options and no readable letter; d was never asked.
+    assert found == {"accuracy": round(2 / 3, 4), "chance": 0.5, "n": 3, "asked": 3}
+
+
+def test_evaluate_says_what_training_gained():
+    after = [row | {"model": "trained", "two_step": row["class_id"]} for row in ROWS]
+    found = evaluate(frame(*ROWS, *after))
+    assert found["gain"]["two_step"] == {"base": 0.5, "novel": 0.5, "hm": 0.5}
+    assert found["base"]["status"] == {"no_answer": 1, "ok": 3}
+    table = tidy(found)
+    assert table.height == 2 * 5 * 3
+    assert table.filter(model="trained", metric="two_step", half="hm")["accuracy"].item() == 1.0
+
+
+def test_a_half_without_images_scores_nothing():
+    found = metrics.by_half(frame(*ROWS[:2]))
+    assert found["two_step"]["novel"] == 0.0
+    assert found["two_step"]["n_novel"] == 0

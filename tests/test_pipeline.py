@@ -1,0 +1,188 @@
+"""One real run of everything in a temporary clone, then what a user does next: nothing, another k, bad input."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from imports import ROOT
+
+from pipeline import tables
+
+TINY = {
+    "num_samples": 6,
+    "data.train_per_class": 3,
+    "data.val_per_class": 1,
+    "data.test_per_class": 1,
+    "train.steps": 2,
+    "train.prompts_per_step": 4,
+    "train.prompts_per_device": 4,
+    "train.generations": 4,
+}
+
+
+def call(folder: Path, *command: str, fails: bool = False) -> str:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    # A DVC or git above, such as that of a hook that runs these tests, must not be the one that answers.
+    environment = {k: v for k, v in environment.items() if not k.startswith(("GIT_", "DVC_"))}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    assert (done.returncode != 0) == fails, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """The project as it stands, in a git repository of its own, with tiny settings."""
+    folder = tmp_path_factory.mktemp("clone")
+    files = call(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    for name in filter(lambda name: (ROOT / name).is_file(), files):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    call(folder, "git", "init", "-q")
+    call(folder, "git", "config", "user.name", "test")
+    call(folder, "git", "config", "user.email", "test@example.invalid")
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    settings = yaml.load(folder / "params.yaml")
+    for dotted, value in TINY.items():
+        *sections, last = dotted.split(".")
+        place = settings
+        for section in sections:
+            place = place[section]
+        place[last] = value
+    yaml.dump(settings, folder / "params.yaml")
+    call(folder, "git", "add", "-A")
+    call(folder, "git", "commit", "-qm", "tiny")
+    call(folder, "dvc", "repro")
+    call(folder, "git", "add", "-A")
+    call(folder, "git", "commit", "-qm", "run")
+    return folder
+
+
+def predictions(clone: Path) -> pl.DataFrame:
+    return pl.concat(
+        tables.read(tables.PREDICTIONS, clone / "data" / "predictions" / f"{model}.parquet")
+        for model in ("base", "trained")
+    )
+
+
+def test_every_test_image_keeps_its_row(clone):
+    images = tables.read(tables.IMAGES, clone / "data" / "images.parquet")
+    assert sorted(images["split"].value_counts().rows()) == [("test", 48), ("train", 144), ("val", 48)]
+    test = set(images.filter(split="test")["image_id"])
+    for _, rows in predictions(clone).group_by("model"):
+        assert set(rows["image_id"]) == test
+    metrics = json.loads((clone / "reports" / "metrics.json").read_text())
+    assert metrics["trained"]["two_step"]["n_base"] + metrics["trained"]["two_step"]["n_novel"] == 48
+
+
+def test_only_training_images_of_base_classes_are_asked_and_taught(clone):
+    images = tables.read(tables.IMAGES, clone / "data" / "images.parquet")
+    classes = tables.read(tables.CLASSES, clone / "data" / "classes.parquet")
+    base = set(classes.filter(split="base")["class_id"])
+    allowed = set(images.filter((pl.col("split") == "train") & pl.col("class_id").is_in(base))["image_id"])
+    samples = tables.read(tables.SAMPLES, clone / "data" / "samples.parquet")
+    assert set(samples["image_id"]) == allowed
+    assert samples.height == len(allowed) * TINY["num_samples"]
+    hard = tables.read(tables.HARD, clone / "data" / "hard.parquet")
+    assert set(hard["image_id"]) <= allowed
+    assert {option["class_id"] for options in hard["options"] for option in options} <= base
+
+
+def test_every_dropped_question_has_its_reason(clone):
+    counts = json.loads((clone / "reports" / "filter.json").read_text())
+    questions = tables.read(tables.QUESTIONS, clone / "data" / "questions.parquet")
+    hard = tables.read(tables.HARD, clone / "data" / "hard.parquet")
+    assert counts["kept"] == hard.height
+    assert counts["questions"] == questions.height == sum(n for reason, n in counts.items() if reason != "questions")
+
+
+def test_training_moved_the_weights_and_logged_every_step(clone):
+    import torch
+    from safetensors.torch import load_file
+
+    before = load_file(clone / "models" / "fieldguide" / "model.safetensors")
+    after = load_file(clone / "models" / "policy" / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name].float(), after[name].float()) for name in before)
+    curves = pl.read_csv(clone / "reports" / "training.csv")
+    assert curves["step"].to_list() == [1, 2]
+    assert (
+        curves.select("letter_reward", "entropy", "share_of_groups_without_variance")
+        .null_count()
+        .sum_horizontal()
+        .item()
+        == 0
+    )
+
+
+def test_nothing_to_do_the_second_time(clone):
+    assert "up to date" in call(clone, "dvc", "repro")
+    assert call(clone, "git", "status", "--porcelain") == ""
+
+
+def test_summary_prints_every_arm(clone):
+    printed = call(clone, sys.executable, "-m", "pipeline", "summary")
+    for words in (
+        "base model",
+        "trained model",
+        "one-step",
+        "vote",
+        "two-step",
+        "pass@1",
+        "pass@6",
+        "reports/index.html",
+    ):
+        assert words in printed
+
+
+@pytest.fixture
+def params_again(clone):
+    before = (clone / "params.yaml").read_text()
+    yield clone / "params.yaml"
+    (clone / "params.yaml").write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stage", "sentence"),
+    [
+        ("topk: 5", "topk: 0", "options", "topk is 0, wanted at least 2"),
+        ("topk: 5", "topk: 30", "options", "topk is 30, wanted at most 26"),
+        ("num_samples: 6", "num_samples: 0", "sample", "num_samples is 0, wanted at least 1"),
+        ("dataset: fieldguide", "dataset: fishguide", "download", "dataset is 'fishguide', wanted one of fieldguide"),
+        ("seed: 0", "seed: zero", "sample", "seed is 'zero', a str, wanted a value of type int"),
+        ("model: models/fieldguide", "model: models/none", "sample", "models/none: found no such folder"),
+    ],
+)
+def test_bad_settings_are_one_sentence_and_change_nothing(clone, params_again, old, new, stage, sentence):
+    outs = {p: p.read_bytes() for p in (clone / "data").rglob("*.parquet")}
+    params_again.write_text(params_again.read_text().replace(old, new, 1))
+    said = call(clone, sys.executable, "-m", f"pipeline.{stage}", fails=True)
+    assert said.startswith("error: ")
+    assert sentence in said
+    assert said.count("\n") == 1, said
+    assert {p: p.read_bytes() for p in (clone / "data").rglob("*.parquet")} == outs
+
+
+def test_a_damaged_table_is_one_sentence(clone, tmp_path):
+    short = tmp_path / "samples.parquet"
+    short.write_bytes((clone / "data" / "samples.parquet").read_bytes()[:500])
+    said = call(clone, sys.executable, "-m", "pipeline.options", "--samples", str(short), fails=True)
+    assert "damaged" in said
+    assert "dvc repro sample" in said
+    assert said.count("\n") == 1
+
+
+def test_another_k_runs_options_and_what_follows_and_not_sample(clone):
+    said = call(clone, "dvc", "exp", "run", "-S", "topk=3")
+    for stage in ("options", "filter", "train", "predict@base", "predict@trained", "evaluate", "report"):
+        assert f"Running stage '{stage}'" in said
+    for stage in ("download", "sample"):
+        assert f"Running stage '{stage}'" not in said
+    assert predictions(clone)["options"].list.len().max() <= 3
+    assert "two_step" in call(clone, "dvc", "metrics", "diff")
