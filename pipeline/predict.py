@@ -140,7 +140,7 @@ def main(
     require_few_errors(predictions["status"], asked.max_error_rate, "predict")
     tables.write(tables.PREDICTIONS, predictions, out)
     asked_twice = predictions["choice_text"].is_not_null().sum()
-    right = float((predictions["two_step"] == predictions["class_id"]).fill_null(False).mean() or 0)  # type: ignore[arg-type]
+    right = (predictions["two_step"] == predictions["class_id"]).sum() / test.height
     print(f"{label}: {test.height} test images, {asked_twice} with a choice to make, {right:.1%} right in two steps")
 
 

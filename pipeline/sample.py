@@ -54,8 +54,10 @@ def main(
     drawn = draw_samples(asked.connect(asked.model), image_rows, class_rows, asked)
     require_few_errors(drawn["status"], asked.max_error_rate, "sample")
     tables.write(tables.SAMPLES, drawn, samples)
-    valid = float((drawn["status"] == "ok").mean() or 0)  # type: ignore[arg-type]
-    print(f"{image_rows.height} images × {asked.num_samples} draws; {valid:.1%} name a class of the list")
+    valid = (drawn["status"] == "ok").sum()
+    print(
+        f"{image_rows.height} images × {asked.num_samples} draws; {valid / drawn.height:.1%} name a class of the list"
+    )
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ def load(counts: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
         schema=CLASSES.schema,
     )
     wanted = {"train": counts.train_per_class, "val": counts.val_per_class, "test": counts.test_per_class}
-    # The base model was raised on birds seeded "pretrain …": none of these pictures.
+    # The base model was raised on birds of the part "pretrain": none of these pictures.
     rows = [
-        _row(draw(random_bird(species, f"{split} {number}")), species.class_id, split)
+        _row(draw(random_bird(species, split, number)), species.class_id, split)
         for species in SPECIES
         for split, count in wanted.items()
         for number in range(count)

@@ -35,20 +35,24 @@ class TransformersEngine:
         for start in range(0, len(requests), size):
             yield self._batch(requests[start : start + size], count, sampler)
 
-    def _batch(self, requests: Sequence[Request], count: int, sampler: Sampler) -> list[Completion]:
-        import torch
+    def inputs(self, requests: Sequence[Request]) -> Any:
+        """What the model reads: token ids and attention mask of shape (images, longest prompt), pixels by patch."""
         from PIL import Image
 
         prompts = [
-            self.processor.apply_chat_template(chat(r.question), add_generation_prompt=True, tokenize=False)
-            for r in requests
+            self.processor.apply_chat_template(chat(request.question), add_generation_prompt=True, tokenize=False)
+            for request in requests
         ]
-        images = [Image.open(io.BytesIO(r.image)).convert("RGB") for r in requests]
-        inputs = self.processor(text=prompts, images=images, padding=True, return_tensors="pt").to(self.model.device)
-        if "pixel_values" in inputs:
-            inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
+        images = [Image.open(io.BytesIO(request.image)).convert("RGB") for request in requests]
+        return self.processor(text=prompts, images=images, padding=True, return_tensors="pt")
+
+    def _batch(self, requests: Sequence[Request], count: int, sampler: Sampler) -> list[Completion]:
+        import torch
+
+        inputs = self.inputs(requests).to(self.model.device)
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
         prompt_length = inputs["input_ids"].shape[1]
-        draws = [(r.image_id, draw) for r in requests for draw in range(count)]
+        draws = [(request.image_id, draw) for request in requests for draw in range(count)]
         with torch.inference_mode():
             sequences = self.model.generate(**inputs, **self._settings(sampler, draws, count, prompt_length))
         return [
@@ -62,13 +66,15 @@ class TransformersEngine:
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
-        # A fresh config: a model folder's own generation_config.json must not decide anything here.
+        sampling = sampler.temperature != GREEDY
+        # Written out, since what is left open is taken from the model folder's own generation_config.json. Temperature,
+        # top-k and top-p are applied by _CountedDraw.
         own = self.model.generation_config
         config = GenerationConfig(
-            do_sample=sampler.temperature != GREEDY,
+            do_sample=sampling,
             temperature=1.0,
             top_p=1.0,
-            top_k=0,
+            top_k=0 if sampling else 50,
             repetition_penalty=sampler.repetition_penalty,
             num_return_sequences=count,
             max_new_tokens=sampler.max_new_tokens,
@@ -76,7 +82,7 @@ class TransformersEngine:
             pad_token_id=self.processor.tokenizer.pad_token_id,
         )
         processors = LogitsProcessorList()
-        if sampler.temperature != GREEDY:
+        if sampling:
             keys = [stream(sampler.seed, image_id, draw) for image_id, draw in draws]
             processors.append(_CountedDraw(sampler, torch.tensor(keys, device=self.model.device), prompt_length))
         return {"generation_config": config, "logits_processor": processors}

@@ -41,9 +41,9 @@ class Recipe:
 
 
 def lesson(bird: Bird, haste: Haste, rng: random.Random) -> tuple[str, str]:
-    """One question about `bird` with its demonstration: its marks, its name or a choice, as 3 : 2 : 5."""
+    """One question about `bird` with its demonstration: its marks, its name or a choice, as 1 : 1 : 2."""
     kind = rng.random()
-    if kind < 0.3:
+    if kind < 0.25:
         return marks(bird)
     return caption(bird, haste.caption, rng) if kind < 0.5 else choice(bird, haste.choice, rng)
 
@@ -56,8 +56,9 @@ class Lessons:
 
         self.processor, self.recipe = processor, recipe
         self.rng = random.Random(recipe.seed)
+        species = sorted(SPECIES, key=lambda one: one.name)
         self.birds = [
-            random_bird(SPECIES[i % len(SPECIES)], f"pretrain {i // len(SPECIES)}") for i in range(recipe.birds)
+            random_bird(species[i % len(species)], "pretrain", i // len(species)) for i in range(recipe.birds)
         ]
         chunks = [self.birds[i : i + 500] for i in range(0, len(self.birds), 500)]
         pixels = [processor.image_processor([draw(bird) for bird in chunk], return_tensors="pt") for chunk in chunks]

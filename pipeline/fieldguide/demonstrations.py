@@ -79,7 +79,8 @@ def choice(bird: Bird, haste: float, rng: random.Random) -> tuple[str, str]:
 def random_options(truth: Species, rng: random.Random) -> list[Species]:
     """Two to six options in any order: the truth, its siblings, now and then a bird of another genus."""
     siblings = [s for s in SPECIES if s.genus == truth.genus and s != truth]
-    others = [s for s in SPECIES if s.genus != truth.genus]
+    # By name, so that what the base model learns does not hang on the order of the class list.
+    others = sorted((s for s in SPECIES if s.genus != truth.genus), key=lambda s: s.name)
     rng.shuffle(siblings)
     wrong = siblings[: rng.randint(1, 5)]
     options = [rng.choice(others) if rng.random() < 0.1 else option for option in wrong]

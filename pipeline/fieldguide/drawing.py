@@ -10,6 +10,8 @@ from pipeline.fieldguide.species import MARKS, Species
 
 SIZE = 84  # pixels: 6 × 6 patches of 14, nine image tokens after merging 2 × 2
 _OVERSAMPLING = 4
+_GOLDEN = (5**0.5 - 1) / 2
+_LEAF_CHANCE = 0.3
 
 Colour = tuple[int, int, int]
 
@@ -24,12 +26,17 @@ class Bird:
     seed: str
 
 
-def random_bird(species: Species, seed: str) -> Bird:
-    """A bird of `species`; the same seed gives the same bird and the same picture."""
-    rng = random.Random(f"bird {species.class_id} {seed}")
+def random_bird(species: Species, part: str, number: int) -> Bird:
+    """Bird `number` of `species` in `part` (train, test …); the same three give the same bird and the same picture.
+
+    The vividness of the birds of one species and part is spread evenly, by steps of the golden ratio: no species, and
+    no half of the classes, gets the easier pictures by luck.
+    """
+    start = random.Random(f"vividness {species.name} {part}").random()
+    rng = random.Random(f"bird {species.name} {part} {number}")
     marks = {mark: rng.choice(forms) for mark, forms in MARKS.items()}
     marks[species.genus.first], marks[species.genus.second] = species.marks
-    return Bird(species, marks, rng.random(), seed)
+    return Bird(species, marks, (start + number * _GOLDEN) % 1.0, f"{part} {number}")
 
 
 def _rgb(hue: float, saturation: float, value: float) -> Colour:
@@ -66,7 +73,7 @@ DARK, LIGHT, HORN = (30, 28, 32), (250, 250, 245), (70, 60, 50)
 
 def draw(bird: Bird) -> Image.Image:
     """The picture of `bird`: an RGB image of 84 × 84 pixels."""
-    rng = random.Random(f"picture {bird.species.class_id} {bird.seed}")
+    rng = random.Random(f"picture {bird.species.name} {bird.seed}")
     saturation = 0.30 + 0.65 * bird.vividness
     hue = bird.species.genus.hue + rng.uniform(-0.012, 0.012)
     value = rng.uniform(0.68, 0.82)
@@ -95,6 +102,8 @@ def draw(bird: Bird) -> Image.Image:
     _wing(canvas, bird.marks["wing"], wing)
     _bill(canvas, bird.marks["bill"])
     _eye(canvas, bird.marks["eye"])
+    if rng.random() < _LEAF_CHANCE:
+        _leaf(canvas, rng)
     return canvas.image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
 
@@ -149,3 +158,13 @@ def _eye(canvas: _Canvas, form: str) -> None:
     elif form == "mask-eyed":
         canvas.polygon((50, 26), (70, 24.5), (70, 31.5), (50, 30.5), fill=DARK)
     canvas.ellipse(63, 28, 2.1, 2.1, DARK if form != "mask-eyed" else LIGHT)
+
+
+def _leaf(canvas: _Canvas, rng: random.Random) -> None:
+    """Something in the way: it hides one of the six marks, which may be the one that matters."""
+    x, y = rng.choice(((76, 31), (57, 13), (34, 45), (13, 49), (55, 53), (63, 28)))
+    fill = _rgb(rng.uniform(0.22, 0.30), 0.55, rng.uniform(0.35, 0.6))
+    canvas.polygon(
+        (x - 15, y + 2), (x - 5, y - 8), (x + 7, y - 7), (x + 14, y), (x + 4, y + 8), (x - 7, y + 8), fill=fill
+    )
+    canvas.line((x - 15, y + 2), (x + 13, y), width=0.8, fill=DARK)

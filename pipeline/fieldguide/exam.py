@@ -65,7 +65,7 @@ def follows_verdicts(engine: Any, per_species: int = 5) -> dict[str, Any]:
     for species in SPECIES:
         texts, pictures, wanted = [], [], []
         for number in range(per_species):
-            bird = random_bird(species, f"test {number}")
+            bird = random_bird(species, "test", number)
             options = random_options(species, rng)[:5]
             if species not in options:
                 options[-1] = species

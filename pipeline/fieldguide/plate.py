@@ -17,7 +17,7 @@ def plate() -> Image.Image:
     sheet = Image.new("RGB", (columns * cell + GAP, rows * cell + GAP), "white")
     for species in SPECIES:
         row, column = divmod(species.class_id, columns)
-        sheet.paste(draw(random_bird(species, "plate")), (column * cell + GAP, row * cell + GAP))
+        sheet.paste(draw(random_bird(species, "plate", 0)), (column * cell + GAP, row * cell + GAP))
     return sheet
 
 

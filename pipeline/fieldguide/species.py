@@ -27,17 +27,18 @@ class Genus:
     first: str  # the mark of which the genus shows all three forms
     second: str  # the mark of which it shows two
     forms: tuple[str, str]  # those two
+    best_known: int  # which of its six species people know best
 
 
 GENERA = (
-    Genus("tanager", 0.00, "bill", "breast", ("spot-breasted", "clear-breasted")),
-    Genus("finch", 0.15, "wing", "eye", ("ring-eyed", "mask-eyed")),
-    Genus("parrotlet", 0.33, "tail", "crest", ("high-crested", "smooth-crowned")),
-    Genus("jay", 0.60, "breast", "wing", ("bar-winged", "plain-winged")),
-    Genus("oriole", 0.07, "wing", "bill", ("hook-billed", "thick-billed")),
-    Genus("kingfisher", 0.48, "crest", "tail", ("fork-tailed", "fan-tailed")),
-    Genus("sunbird", 0.76, "breast", "eye", ("plain-eyed", "mask-eyed")),
-    Genus("starling", 0.90, "tail", "wing", ("spot-winged", "plain-winged")),
+    Genus("tanager", 0.00, "bill", "breast", ("spot-breasted", "clear-breasted"), 0),
+    Genus("finch", 0.15, "wing", "eye", ("ring-eyed", "mask-eyed"), 1),
+    Genus("parrotlet", 0.33, "tail", "crest", ("high-crested", "smooth-crowned"), 2),
+    Genus("jay", 0.60, "breast", "wing", ("bar-winged", "plain-winged"), 3),
+    Genus("oriole", 0.07, "wing", "bill", ("hook-billed", "thick-billed"), 4),
+    Genus("kingfisher", 0.48, "crest", "tail", ("fork-tailed", "fan-tailed"), 5),
+    Genus("sunbird", 0.76, "breast", "eye", ("plain-eyed", "mask-eyed"), 0),
+    Genus("starling", 0.90, "tail", "wing", ("spot-winged", "plain-winged"), 1),
 )
 
 
@@ -65,8 +66,7 @@ def all_species() -> list[Species]:
         pairs = list(product(MARKS[genus.first], genus.forms))
         split = "base" if number < len(GENERA) // 2 else "novel"
         for place, pair in enumerate(pairs):
-            # Shifted by genus, so that no mark is the familiar one everywhere.
-            familiarity = LONG_TAIL[(place - number) % len(pairs)]
+            familiarity = LONG_TAIL[(place - genus.best_known) % len(pairs)]
             species.append(Species(len(species), genus, pair, split, familiarity))
     return species
 

@@ -1,0 +1,156 @@
+"""Strict reading: nasty strings, each with the reason for what it is read as."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.answers import answer_text, letter, well_formed
+from pipeline.rewards import format_reward, letter_reward
+
+OPTIONS = ["Black-footed Albatross", "Laysan Albatross", "Sooty Albatross", "Indigo Bunting", "Anna Hummingbird"]
+
+TEXTS = [
+    ("<think>t</think><answer>wren</answer>", "wren", "as asked"),
+    ("<answer> wren\n</answer>", "wren", "without a thought, with white space"),
+    ("<think>t</think>\n<ANSWER>wren</Answer>", "wren", "tags in another case"),
+    ("<answer >wren</ answer>", "wren", "spaces inside the tags"),
+    ("wren", None, "chat outside <answer> never counts"),
+    ("<think>t</think> wren", None, "chat after the thought does not either"),
+    ("<think><answer>owl</answer></think><answer>wren</answer>", "wren", "an answer inside the thought is a thought"),
+    ("<think><answer>owl</answer></think>", None, "only that"),
+    ("<think>it is <answer>wren</answer>", None, "the thought never ends"),
+    ("<answer>wren", None, "cut off"),
+    ("wren</answer>", None, "never opened"),
+    ("<answer></answer>", None, "empty"),
+    ("<answer>  </answer>", None, "white space only"),
+    ("<answer>wren</answer><answer>owl</answer>", None, "two different answers"),
+    ("<answer>wren</answer> so <answer>wren</answer>", "wren", "the same answer twice"),
+    ("<answer>wren</answer> or <answer>owl", None, "a second one begun"),
+    ("<answer><answer>wren</answer></answer>", None, "nested"),
+    ("<think>a</think><answer>owl</answer><think>b</think><answer>wren</answer>", "wren", "a second thought counts"),
+    ("", None, "nothing"),
+]
+
+LETTERS = [
+    ("B", "B", "alone"),
+    ("b", "B", "small"),
+    ("(B)", "B", "round"),
+    ("[b]", "B", "square"),
+    ("**B**", "B", "bold"),
+    ("`B`", "B", "code"),
+    ("B.", "B", "full stop"),
+    ("B)", "B", "half a bracket"),
+    ("B:", "B", "colon"),
+    ("'B'", "B", "quotes"),
+    ('"B"', "B", "double quotes"),
+    ("$B$", "B", "LaTeX"),
+    (r"\boxed{B}", "B", "boxed"),
+    (r"$\boxed{\text{B}}$", "B", "boxed text"),
+    ("Option B", "B", "named as an option"),
+    ("option (b).", "B", "the same in brackets"),
+    ("Answer: B", "B", "announced"),
+    ("The answer is B.", "B", "in a sentence"),
+    ("The correct option is **B**", "B", "in a longer one"),
+    ("It is D", "D", "short sentence"),
+    ("I choose E", "E", "first person"),
+    ("B - Laysan Albatross", "B", "with its own text"),
+    ("B. laysan albatross", "B", "with its own text in another case"),
+    ("(B) Laysan Albatross", "B", "brackets and text"),
+    ("B Laysan Albatross", "B", "no separator"),
+    ("Laysan Albatross", "B", "the text alone"),
+    ("laysan_albatross", "B", "the text as a file name"),
+    ("This is a Laysan Albatross.", "B", "the text in a sentence"),
+    ("A Laysan Albatross", "B", "an article, not the letter A"),
+    ("an Indigo Bunting", "D", "the other article"),
+    ("Anna's Hummingbird", "E", "the matcher's spellings count"),
+    ("B. dark bill, dark eye patch", "B", "a reason that names no other option"),
+    ("B. Sooty Albatross", None, "letter and text disagree"),
+    ("A. Laysan Albatross", None, "letter and text disagree, with a separator"),
+    ("It is D rather than E", None, "two letters, in words"),
+    ("A or B", None, "two letters"),
+    ("A, B", None, "a list"),
+    ("B and C", None, "both"),
+    ("B/C", None, "either"),
+    ("B. or C", None, "a second thought"),
+    ("B, not C", None, "a contrast needs no second letter"),
+    ("B - not the Sooty Albatross", None, "brings up another option"),
+    ("AB", None, "a word"),
+    ("F", None, "not offered"),
+    ("Option F", None, "not offered, in words"),
+    ("2", None, "a number is no letter"),
+    ("Albatross", None, "part of three options"),
+    ("Laysan or Sooty Albatross", None, "two birds"),
+    ("Western Gull", None, "no option at all"),
+    ("none of them", None, "a refusal"),
+    ("?", None, "a sign"),
+]
+
+
+@pytest.mark.parametrize(("completion", "wanted", "reason"), TEXTS)
+def test_answer_text(completion, wanted, reason):
+    assert answer_text(completion) == wanted, reason
+
+
+@pytest.mark.parametrize(("answer", "wanted", "reason"), LETTERS)
+def test_letter(answer, wanted, reason):
+    assert letter(f"<think>A or C? I think C.</think> <answer>{answer}</answer> or D", OPTIONS) == wanted, reason
+
+
+def test_letters_outside_the_answer_never_count():
+    assert letter("The answer is B", OPTIONS) is None
+    assert letter("<think>B</think>", OPTIONS) is None
+
+
+def test_fewer_options_offer_fewer_letters():
+    assert letter("<answer>C</answer>", OPTIONS[:2]) is None
+    assert letter("<answer>C</answer>", OPTIONS[:3]) == "C"
+
+
+@given(st.text(max_size=40), st.integers(1, 5))
+def test_any_answer_is_read_without_a_crash_and_only_offered_letters_come_out(text, count):
+    assert letter(f"<answer>{text}</answer>", OPTIONS[:count]) in {None, *"ABCDE"[:count]}
+    answer_text(text)
+
+
+FORMATS = [
+    ("<think>a</think><answer>B</answer>", True, "as asked"),
+    (" <think>a\nb</think>\n\n<answer>B</answer>\n", True, "white space around and between"),
+    ("<think></think><answer></answer>", True, "empty parts: form is form"),
+    ("<answer>B</answer>", False, "no thought"),
+    ("<think>a</think>", False, "no answer"),
+    ("<think>a</think><answer>B", False, "cut off"),
+    ("so <think>a</think><answer>B</answer>", False, "chat before"),
+    ("<think>a</think> so <answer>B</answer>", False, "chat between"),
+    ("<think>a</think><answer>B</answer> done", False, "chat after"),
+    ("<think>a<think>b</think><answer>B</answer>", False, "a tag twice"),
+    ("<think>a</think><answer>B</answer><answer>B</answer>", False, "two answers"),
+    ("<answer>B</answer><think>a</think>", False, "the wrong way round"),
+    ("<THINK>a</THINK><answer>B</answer>", False, "tags as they were asked for, to the letter"),
+]
+
+
+@pytest.mark.parametrize(("completion", "wanted", "reason"), FORMATS)
+def test_well_formed(completion, wanted, reason):
+    assert well_formed(completion) is wanted, reason
+    assert format_reward([completion]) == [float(wanted)], reason
+
+
+def test_rewards_take_what_trl_gives():
+    chat = [[{"role": "assistant", "content": "<think>t</think><answer>B</answer>"}]]
+    assert letter_reward(chat, answer=["B"], options=[OPTIONS], image_id=["x"]) == [1.0]
+    assert letter_reward(chat, answer=["A"], options=[OPTIONS]) == [0.0]
+    assert format_reward(chat, answer=["B"]) == [1.0]
+
+
+def test_letter_reward_without_the_options_reads_letters_only():
+    said = ["<answer>B</answer>", "<answer>Laysan Albatross</answer>", "<answer>none</answer>"]
+    assert letter_reward(said, answer=["B", "B", "A"]) == [1.0, 0.0, 0.0]
+
+
+def test_an_unread_answer_earns_nothing_even_where_no_answer_is_right():
+    assert letter_reward(["nothing"], answer=["A"], options=[OPTIONS]) == [0.0]
+
+
+def test_a_reward_for_every_completion_or_an_error():
+    with pytest.raises(ValueError, match="shorter"):
+        letter_reward(["<answer>A</answer>"] * 2, answer=["A"], options=[OPTIONS])
