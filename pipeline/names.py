@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 GENERIC = frozenset(
-    ("species", "bird", "flower", "plant", "dog", "cat", "breed")
-    + ("car", "vehicle", "automobile", "aircraft", "airplane", "aeroplane", "plane")
+    [
+        *("species", "bird", "flower", "plant", "dog", "cat", "breed"),
+        *("car", "vehicle", "automobile", "aircraft", "airplane", "aeroplane", "plane"),
+    ]
 )
 """Nouns that people add to a name: "Laysan albatross bird"."""
 

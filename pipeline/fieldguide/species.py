@@ -2,7 +2,8 @@
 
 A name is two marks and a genus ("hook-billed spot-breasted finch"), so that every name is a combination of words the
 model knows from other species. The first four genera are the base half, the last four the novel half, as in the
-base-to-novel protocol of CoOp, where the first half of the class list is the base half. Within a genus the species
+base-to-novel protocol of CoOp, where the first half of the class list is the base half. Which genus belongs to which half
+was chosen by the base model's scores alone, so that both are equally hard for it (docs/log.md). Within a genus the species
 are known to people in a long tail: half of what is said in haste names the most familiar one.
 """
 
@@ -32,11 +33,11 @@ class Genus:
 
 GENERA = (
     Genus("tanager", 0.00, "bill", "breast", ("spot-breasted", "clear-breasted"), 0),
-    Genus("finch", 0.15, "wing", "eye", ("ring-eyed", "mask-eyed"), 1),
     Genus("parrotlet", 0.33, "tail", "crest", ("high-crested", "smooth-crowned"), 2),
     Genus("jay", 0.60, "breast", "wing", ("bar-winged", "plain-winged"), 3),
-    Genus("oriole", 0.07, "wing", "bill", ("hook-billed", "thick-billed"), 4),
     Genus("kingfisher", 0.48, "crest", "tail", ("fork-tailed", "fan-tailed"), 5),
+    Genus("finch", 0.15, "wing", "eye", ("ring-eyed", "mask-eyed"), 1),
+    Genus("oriole", 0.07, "wing", "bill", ("hook-billed", "thick-billed"), 4),
     Genus("sunbird", 0.76, "breast", "eye", ("plain-eyed", "mask-eyed"), 0),
     Genus("starling", 0.90, "tail", "wing", ("spot-winged", "plain-winged"), 1),
 )
