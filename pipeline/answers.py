@@ -5,29 +5,39 @@ A doubt is never settled in the model's favour: what can be read in two ways is 
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from string import ascii_uppercase
 
-from pipeline.names import Matcher
+from pipeline.names import Matcher, normalised
 
-_FORMAT = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
-_TAG = re.compile(r"</?\s*(think|answer)\s*>", re.IGNORECASE)
-_OPEN = re.compile(r"<\s*answer\s*>", re.IGNORECASE)
-_BLOCK = re.compile(r"<\s*answer\s*>((?:(?!<\s*/?\s*answer\s*>).)*)<\s*/\s*answer\s*>", re.IGNORECASE | re.DOTALL)
-_THINK = re.compile(r"<\s*(/?)\s*think\s*>", re.IGNORECASE)
+_TAG = re.compile(r"<\s*(/\s*)?(think|answer)\s*>", re.IGNORECASE)
+_FORMAT = ["<think>", "</think>", "<answer>", "</answer>"]
 
-_WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm)\s*\{([^{}]*)\}")
+# Chinese keyboards, and models that learned from them, write （Ｂ）。
+_FULLWIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {ord("。"): "."}
+_WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
+_DECORATION = re.compile(r"\\[()\[\]]|[*`$\"“”_]|(?<!\w)['‘’]|['‘’](?!\w)")
 _LEAD = re.compile(
-    r"^(?:so|therefore|thus)?,?\s*(?:i (?:choose|pick|select)|it is|it's|this is|that is|my answer is|"
-    r"(?:the )?(?:(?:correct|right|best|final|most likely) )?(?:answer|option|choice)(?: is\b|\s*[:=])?)\s*[:=]?\s*",
+    r"^(?:(?:so|therefore|thus)\b,?\s*)?(?:i (?:choose|pick|select)\b|(?:it|this|that) is\b|it['’]s\b|"
+    r"(?:the |my )?(?:(?:correct|right|best|final|most likely) )?(?:answer|option|choice)\b(?: is\b)?)\s*[:=]?\s*",
     re.IGNORECASE,
 )
-_LETTER = re.compile(r"^[(\[{]?\s*([A-Za-z])\s*[)\]}]?(?:\s*[-.:–—)]+\s*|\s+|$)(.*)$", re.DOTALL)
-_SEPARATED = re.compile(r"^(?:[(\[{]\s*[A-Za-z]\s*[)\]}]|[A-Za-z]\s*[-.:–—)])")
+_LETTER = re.compile(r"[(\[{]?\s*([A-Za-z])(?![^\W_]|['’])\s*[)\]}]?[\s\-.:,=–—)]*(.*)", re.DOTALL)
+# White space must follow the sign, or the aircraft C-130 would choose C.
+_SEPARATED = re.compile(r"[(\[{]\s*[A-Za-z]\s*[)\]}]|[A-Za-z](?:\)|\s*[.:)]\s|\s+[-–—]+\s)")
+_LAST = re.compile(r"[(\[]\s*([A-Za-z])\s*[)\]]$")
+# Small letters count too, "(b) or (c)", but not the article of "a dark bill" nor the s of "it's".
+_MENTION = re.compile(r"(?<![^\W_])(?<!['’])(?!a\s+[^\W_])([A-Za-z])(?![^\W_]|['’])")
+_DOUBT = re.compile(r"\b(?:or|no|not|nor|neither|never|rather|instead|wrong|incorrect)\b|n['’]t\b|\?", re.IGNORECASE)
 
 
 def well_formed(completion: str) -> bool:
     """Whether `completion` is <think>…</think><answer>…</answer>, each tag once, and nothing around but white space."""
-    return _FORMAT.fullmatch(completion) is not None and len(_TAG.findall(completion)) == 4
+    tags = list(_TAG.finditer(completion))
+    if [tag.group() for tag in tags] != _FORMAT:
+        return False
+    around = (completion[: tags[0].start()], completion[tags[1].end() : tags[2].start()], completion[tags[3].end() :])
+    return not "".join(around).strip()
 
 
 def answer_text(completion: str) -> str | None:
@@ -36,22 +46,28 @@ def answer_text(completion: str) -> str | None:
     What stands inside <think> does not count, nor does anything outside <answer>. Blocks that repeat the same answer
     are one answer, different ones are none. An answer that is not closed was cut off, and is none.
     """
-    thoughts = list(_THINK.finditer(completion))
-    if thoughts and not thoughts[-1].group(1):
+    tags = list(_TAG.finditer(completion))
+    thoughts = [place for place, tag in enumerate(tags) if tag[2].lower() == "think"]
+    if thoughts and not tags[thoughts[-1]][1]:
         return None
-    said = completion[thoughts[-1].end() :] if thoughts else completion
-    blocks = [block.strip() for block in _BLOCK.findall(said)]
-    if len(blocks) != len(_OPEN.findall(said)):
+    said = tags[thoughts[-1] + 1 :] if thoughts else tags
+    opening, closing = said[::2], said[1::2]
+    if len(opening) != len(closing) or any(tag[1] for tag in opening) or not all(tag[1] for tag in closing):
         return None
-    return blocks[0] or None if len(set(blocks)) == 1 else None
+    blocks = {completion[start.end() : end.start()].strip() for start, end in zip(opening, closing, strict=True)}
+    return blocks.pop() or None if len(blocks) == 1 else None
 
 
 def letter(completion: str, options: Sequence[str]) -> str | None:
-    """The letter that `completion` chooses among `options` (A is the first), or None.
+    """The letter that `completion` chooses among `options` (A is the first, at most 26 are offered), or None.
 
     Read are a letter alone (`B`, `(B)`, `[b]`, `**B**`, `B.`, `\\boxed{B}`), a letter with its own option's text, and
     an option's text alone. A letter with another option's text, two letters, or a letter that is not offered is None.
-    "A Laysan Albatross" is that option's text after an article, not the letter A.
+    "A Laysan Albatross" is that option's text after an article, not the letter A. Words that name no option may
+    follow a letter that a sign sets off ("B. dark bill"), unless they doubt it or bring up another option.
+
+    Raises:
+        ValueError: words must be compared with the options, and two options cannot be told apart or one is empty.
     """
     answer = answer_text(completion)
     if answer is None:
@@ -59,48 +75,53 @@ def letter(completion: str, options: Sequence[str]) -> str | None:
     offered = ascii_uppercase[: len(options)]
     text = _undressed(answer)
     if len(text) == 1:
-        return text.upper() if text.upper() in offered else None
-    matcher = Matcher(options)
+        # By letters, not by text: "ﬅ".upper() is "ST", and that is in the alphabet.
+        return text.upper() if text.upper() in list(offered) and text.isascii() else None
+    matcher = _matcher(tuple(options[: len(offered)]))
     named = matcher.match(text)
-    if named is not None and not _names_after_letter(text, matcher):
-        return offered[named]
+    if named is not None:
+        last = _LAST.search(text)
+        return offered[named] if last is None or last[1].upper() == offered[named] else None
     return _lettered(text, options, offered, matcher)
+
+
+@lru_cache(maxsize=4096)
+def _matcher(options: tuple[str, ...]) -> Matcher:
+    return Matcher(options)
 
 
 def _undressed(answer: str) -> str:
     """Without LaTeX, Markdown, quotes, a lead-in such as "The answer is", and a final full stop."""
-    text = answer
+    text = answer.translate(_FULLWIDTH)
     while (bare := _WRAPPED.sub(r"\1", text)) != text:
         text = bare
-    text = re.sub(r"[*`$\"“”_]|(?<!\w)'|'(?!\w)", " ", text)
-    text = " ".join(text.split())
+    text = " ".join(_DECORATION.sub(" ", text).split())
     while (bare := _LEAD.sub("", text, count=1)) != text and bare:
         text = bare
-    text = text.strip().rstrip(".,;:!").strip()
-    inner = re.fullmatch(r"[(\[{]\s*(.*?)\s*[)\]}]", text)
-    return inner.group(1) if inner else text
-
-
-def _names_after_letter(text: str, matcher: Matcher) -> bool:
-    """Whether `text` is a letter, a separator and an option: "A. Laysan Albatross" is no article."""
-    found = _LETTER.match(text)
-    return found is not None and _SEPARATED.match(text) is not None and matcher.match(found.group(2)) is not None
+    text = text.rstrip(".,;:! ")
+    inner = re.fullmatch(r"[(\[{]([^()\[\]{}]*)[)\]}]", text)
+    return inner[1].strip() if inner else text
 
 
 def _lettered(text: str, options: Sequence[str], offered: str, matcher: Matcher) -> str | None:
     """A letter followed by words."""
     found = _LETTER.match(text)
-    if found is None or found.group(1).upper() not in offered:
+    if found is None or found[1].upper() not in offered:
         return None
-    chosen, rest = found.group(1).upper(), _undressed(found.group(2))
+    chosen, rest = found[1].upper(), _undressed(found[2])
     if not rest:
         return chosen
-    named, own = matcher.match(rest), offered.index(chosen)
+    named = matcher.match(rest)
     if named is not None:
-        return chosen if named == own else None
-    # Words that name no option may explain a choice ("B. dark bill"), but not where they bring up another one.
-    others = [letter for letter in offered if letter != chosen]
-    mentions = any(re.search(rf"\b{other}\b", rest) for other in others) or any(
-        name.casefold() in rest.casefold() for i, name in enumerate(options) if i != own
+        return chosen if offered[named] == chosen else None
+    # Such words may explain a choice ("B. dark bill") or spell it as the list does not ("B. Arctic Tern" for Artic).
+    doubtful = _DOUBT.search(rest) or any(
+        other.upper() in offered and other.upper() != chosen for other in _MENTION.findall(rest)
     )
-    return chosen if _SEPARATED.match(text) and not mentions else None
+    if doubtful or not _SEPARATED.match(text):
+        return None
+    own = normalised(options[offered.index(chosen)])
+    words = f" {normalised(rest)} ".replace(f" {own} ", " ")
+    names = [normalised(name) for name, option in zip(options, offered, strict=False) if option != chosen]
+    # One-letter names were compared as letters.
+    return None if any(len(name) > 1 and f" {name} " in words for name in names) else chosen

@@ -1,73 +1,84 @@
 """One matcher of class names for options, rewards and scores: equal after normalising, never similar, never inside.
 
-Keys are tried from strict to loose. A loose key that two classes share is not used; every canonical name is found by
-the strictest key, so it can never become another class.
+Keys are tried from strict to loose. A loose key that two classes share names neither; every canonical name is found by
+the strictest key, so it can never become another class. Articles, generic nouns and brackets come off the text that is
+read, never off a class name: "balloon" is not "balloon flower", and "12" is not "An-12".
 """
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 
-GENERIC = frozenset(
-    [
-        *("species", "bird", "flower", "plant", "dog", "cat", "breed"),
-        *("car", "vehicle", "automobile", "aircraft", "airplane", "aeroplane", "plane"),
-    ]
-)
-"""Nouns that people add to a name: "Laysan albatross bird"."""
-
-_ARTICLE = re.compile(r"^(an?|the) (?=.)")
-_PARENTHESIS = re.compile(r"\s*[(\[][^()\[\]]*[)\]]\s*$")
-_APOSTROPHES = dict.fromkeys(map(ord, "'’‘ʼ`´"))
+_APOSTROPHES = dict.fromkeys(map(ord, "'’‘‛ʼʻ′`´＇"))
+_POSSESSIVE = re.compile(rf"[{''.join(map(chr, _APOSTROPHES))}]s\b", re.IGNORECASE)
+_SIGNS = re.compile(r"[\W_]+")
 _YEAR = re.compile(r"(19|20)\d\d")
-
-
-def _plain(text: str) -> str:
-    """Lower case without diacritics and apostrophes, every other sign a space."""
-    letters = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES)).casefold()
-    letters = "".join(c if c.isalnum() else "" if unicodedata.combining(c) else " " for c in letters)
-    return " ".join(letters.split())
-
-
-def _year_first(plain: str) -> str:
-    words = plain.split()
-    years = [word for word in words if _YEAR.fullmatch(word)]
-    if len(years) != 1:
-        return plain
-    words.remove(years[0])
-    return " ".join([*years, *words])
-
-
-def _bare(text: str) -> str:
-    """Without a closing parenthesis and a leading article."""
-    return _ARTICLE.sub("", _plain(_PARENTHESIS.sub("", text)))
-
-
-def _specific(text: str) -> str:
-    """Without the generic nouns at the end, unless nothing else is there."""
-    words = _bare(text).split()
-    while len(words) > 1 and words[-1] in GENERIC:
-        words.pop()
-    return " ".join(words)
-
-
-def _singular(text: str) -> str:
-    """Without the s of possessives and plurals: CUB writes Anna Hummingbird, people write Anna's and Annas."""
-    words = _specific(text).split()
-    return " ".join(word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] != "s" else word for word in words)
-
-
-_KEYS: tuple[Callable[[str], str], ...] = (
-    _plain,
-    lambda text: _plain(text).replace(" ", ""),
-    lambda text: _year_first(_plain(text)).replace(" ", ""),
-    lambda text: _year_first(_bare(text)).replace(" ", ""),
-    lambda text: _year_first(_specific(text)).replace(" ", ""),
-    lambda text: _year_first(_singular(text)).replace(" ", ""),
+# The next word must follow at once: the A of "A. Laysan Albatross" and of "A-10" is no article.
+_ARTICLE = re.compile(r"^[\W_]*(?:an?|the)[\s_]+(?=[^\W_])", re.IGNORECASE)
+_GENERIC = re.compile(
+    r"(?<![^\W_])(?:species|birds?|flowers?|plants?|dogs?|cats?|breed|cars?|vehicle|automobile|"
+    r"aircraft|airplanes?|planes?|aeroplanes?|airliners?|jets?)[\W_]*$",
+    re.IGNORECASE,
 )
+_BRACKETS = re.compile(r"[(\[（]([^()\[\]（）]*)[)\]）][\s.,;:!*_\"]*$")
 
 _AMBIGUOUS = -1
+_REMEMBERED = 65536
+# "cat breed species" and one more; a completion that repeats "bird" to its token limit would take seconds.
+_MOST_NOUNS = 4
+
+
+def normalised(text: str) -> str:
+    """Words of `text`, casefolded, without diacritics and apostrophes; "&" is "and", other signs part words."""
+    text = text.translate(_APOSTROPHES).replace("&", " and ")
+    if text.isascii():
+        return _SIGNS.sub(" ", text.lower()).strip()
+    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    # Combining class 200 and up are accents above and below; the lower ones are vowels of Indic scripts and the voice
+    # marks of kana, without which another word remains.
+    kept = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in letters if not _is_accent(c))
+    return " ".join("".join(kept).split())
+
+
+def _is_accent(character: str) -> bool:
+    return unicodedata.combining(character) >= 200
+
+
+def _joined(words: list[str]) -> str:
+    """In one word, the year of a car first."""
+    years = [word for word in words if _YEAR.fullmatch(word)]
+    if len(years) == 1:
+        words = [*years, *(word for word in words if word != years[0])]
+    return "".join(words)
+
+
+def _singular(word: str) -> str:
+    # CUB writes Anna Hummingbird and Forsters Tern, people write Anna's, Annas and Forster's.
+    return word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] != "s" and word.isalpha() else word
+
+
+def _keys(text: str) -> tuple[str, str, str, str]:
+    """From strict to loose: the words; joined; year first; without possessives and plurals."""
+    plain = normalised(text)
+    words = plain.split()
+    # "Harris's" must lose its 's before the apostrophe goes: "harriss" would not meet "harris".
+    base = normalised(_POSSESSIVE.sub("", text)).split()
+    return plain, "".join(words), _joined(words), _joined([_singular(word) for word in base])
+
+
+def _loosened(text: str) -> Iterator[str]:
+    """`text`, then without its article and its generic nouns, one after the other, as long as a word is left."""
+    for _ in range(_MOST_NOUNS + 1):
+        if not normalised(text):
+            return
+        yield text
+        bare = _ARTICLE.sub("", text)
+        if bare != text:
+            yield bare
+        shorter = _GENERIC.sub("", text)
+        if shorter == text:
+            return
+        text = shorter
 
 
 class Matcher:
@@ -83,43 +94,56 @@ class Matcher:
 
     def __init__(self, names: Sequence[str], aliases: Mapping[str, str] = {}):
         index = {name: i for i, name in enumerate(names)}
-        self._tables: list[dict[str, int]] = [{} for _ in _KEYS]
+        # The last table holds names without their closing bracket.
+        self._tables: list[dict[str, int]] = [{} for _ in range(5)]
+        # Completions repeat the same few names over and over. Not lru_cache: a matcher must go to worker processes.
+        self._known: dict[str, int | None] = {}
         for i, name in enumerate(names):
-            self._add_name(name, i, names)
+            plain = normalised(name)
+            if not plain:
+                raise ValueError(f"class name {name!r} has neither letter nor digit")
+            if plain in self._tables[0]:
+                raise ValueError(f"class names {names[self._tables[0][plain]]!r} and {name!r} cannot be told apart")
+            self._add(name, i)
         for alias, name in aliases.items():
             if name not in index:
                 raise ValueError(
                     f"alias {alias!r} stands for {name!r}, which is not among the {len(names)} class names"
                 )
-            if self._tables[0].get(_plain(alias), index[name]) != index[name]:
+            if self._tables[0].get(normalised(alias), index[name]) != index[name]:
                 raise ValueError(f"alias {alias!r} of {name!r} is also the name of another class")
             self._add(alias, index[name])
-        # Completions repeat the same few names over and over.
-        self._cached = lru_cache(maxsize=65536)(self._find)
-
-    def _add_name(self, name: str, index: int, names: Sequence[str]) -> None:
-        plain = _plain(name)
-        if not plain:
-            raise ValueError(f"class name {name!r} has neither letter nor digit")
-        if plain in self._tables[0]:
-            raise ValueError(f"class names {names[self._tables[0][plain]]!r} and {name!r} cannot be told apart")
-        self._add(name, index)
 
     def _add(self, name: str, index: int) -> None:
-        # A loose table holds the strict keys too: "the An 12" loses its article, the aircraft An-12 must not.
-        keys: list[str] = []
-        for key, table in zip(_KEYS, self._tables, strict=True):
-            keys.append(key(name))
-            for found in keys:
-                table[found] = index if table.get(found, index) == index else _AMBIGUOUS
+        short = _keys(_BRACKETS.sub("", name))[-1]
+        for key, table in zip((*_keys(name), short), self._tables, strict=True):
+            table[key] = index if table.get(key, index) == index else _AMBIGUOUS
 
     def match(self, text: str | None) -> int | None:
         """Index of the class that `text` names, or None where it names none or could name two."""
-        return None if text is None else self._cached(text)
+        if text is None:
+            return None
+        if text not in self._known:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[text] = self._find(text)
+        return self._known[text]
 
     def _find(self, text: str) -> int | None:
-        for key, table in zip(_KEYS, self._tables, strict=True):
-            found = key(text)
-            if found and found in table:
-                return None if table[found] == _AMBIGUOUS else table[found]
+        found = self._read(text, self._tables)
+        brackets = _BRACKETS.search(text) if found is None else None
+        if brackets:
+            # Bracket off the text or off the name, not off both: "crane (machine)" is not "crane (bird)".
+            found = self._read(text[: brackets.start()], self._tables[:-1])
+            other = self._read(brackets[1], self._tables[:-1])
+            if other not in (None, found):
+                return None
+        return None if found == _AMBIGUOUS else found
+
+    def _read(self, text: str, tables: Sequence[dict[str, int]]) -> int | None:
+        for said in _loosened(text):
+            keys = _keys(said)
+            for key, table in zip((*keys, keys[-1]), tables, strict=False):
+                if key in table:
+                    return table[key]
         return None

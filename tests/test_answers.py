@@ -27,6 +27,9 @@ TEXTS = [
     ("<answer>wren</answer> so <answer>wren</answer>", "wren", "the same answer twice"),
     ("<answer>wren</answer> or <answer>owl", None, "a second one begun"),
     ("<answer><answer>wren</answer></answer>", None, "nested"),
+    ("<answer>wren</answer></answer>", None, "closed twice"),
+    ("owl</answer><answer>wren</answer>", None, "closed before it opens"),
+    ("<answer>wren</answer><think>hm", None, "thinks again and never ends"),
     ("<think>a</think><answer>owl</answer><think>b</think><answer>wren</answer>", "wren", "a second thought counts"),
     ("", None, "nothing"),
 ]
@@ -83,6 +86,21 @@ LETTERS = [
     ("Western Gull", None, "no option at all"),
     ("none of them", None, "a refusal"),
     ("?", None, "a sign"),
+    ("B?", None, "asked, not said"),
+    ("B. maybe?", None, "a doubt"),
+    ("B - not this one", None, "refused"),
+    ("B: incorrect", None, "judged, not chosen"),
+    ("(b) or (c)", None, "two small letters"),
+    ("Laysan Albatross (B)", "B", "its own letter behind the text"),
+    ("Laysan Albatross (A)", None, "another letter behind the text"),
+    ("C-130", None, "an aircraft, not the letter C"),
+    ("E-170", None, "an aircraft, not the letter E"),
+    ("（Ｂ）", "B", "full width"),
+    (r"\(B\)", "B", "LaTeX in brackets"),
+    ("B. Arctic bird", "B", "a letter and a name that the list lacks"),
+    ("C. it's a dark bird", "C", "neither s nor a is a letter"),
+    ("B. the laysan albatross, unlike the black footed albatross", None, "two names, hyphens or not"),
+    ("ﬅ", None, "a ligature whose capitals stand side by side in the alphabet"),
 ]
 
 
@@ -106,6 +124,36 @@ def test_fewer_options_offer_fewer_letters():
     assert letter("<answer>C</answer>", OPTIONS[:3]) == "C"
 
 
+AIRCRAFT = ["E-170", "737-200", "C-130", "MD-11", "F-16A/B"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted", "reason"),
+    [
+        ("E-170", "A", "the text of A, not the letter E"),
+        ("C-130", "C", "text and letter by chance the same"),
+        ("E. F-16A/B", "E", "letter and text"),
+        ("E-190", None, "a sibling that is not offered, not the letter E"),
+        ("F-16A/B", "E", "the B of the name is no letter"),
+        ("A 737-200", "B", "an article"),
+        ("A. 737-200", None, "letter and text disagree"),
+        ("B-737-200", "B", "letter and its own text"),
+    ],
+)
+def test_names_that_look_like_letters(answer, wanted, reason):
+    assert letter(f"<answer>{answer}</answer>", AIRCRAFT) == wanted, reason
+
+
+@pytest.mark.parametrize("answer", ["ﬅ", "ﬆ", "ı", "bird 28", "27"])
+def test_at_most_26_letters_are_offered(answer):
+    assert letter(f"<answer>{answer}</answer>", [f"bird {i}" for i in range(30)]) is None
+
+
+@given(st.text("ABCDEFabc ()[].:-'orné", max_size=12), st.integers(0, 5))
+def test_scraps_of_answers_give_offered_letters_only(text, count):
+    assert letter(f"<answer>{text}</answer>", OPTIONS[:count]) in {None, *"ABCDE"[:count]}
+
+
 @given(st.text(max_size=40), st.integers(1, 5))
 def test_any_answer_is_read_without_a_crash_and_only_offered_letters_come_out(text, count):
     assert letter(f"<answer>{text}</answer>", OPTIONS[:count]) in {None, *"ABCDE"[:count]}
@@ -125,6 +173,7 @@ FORMATS = [
     ("<think>a<think>b</think><answer>B</answer>", False, "a tag twice"),
     ("<think>a</think><answer>B</answer><answer>B</answer>", False, "two answers"),
     ("<answer>B</answer><think>a</think>", False, "the wrong way round"),
+    ("<think>a</think><answer>< answer >B</answer>", False, "a tag twice, with a space"),
     ("<THINK>a</THINK><answer>B</answer>", False, "tags as they were asked for, to the letter"),
 ]
 

@@ -1,14 +1,16 @@
 """One class name in its many spellings, and look-alike names that must never merge."""
 
 import json
+import pickle
 import random
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from imports import ROOT
 
-from pipeline.names import Matcher
+from pipeline.names import Matcher, normalised
 
 NAMES = [
     "Black footed Albatross",
@@ -27,6 +29,11 @@ NAMES = [
     "Geococcyx",
     "bird of paradise",
     "Señorita",
+    "An-12",
+    "A380",
+    "Harris Sparrow",
+    "Black and white Warbler",
+    "balloon flower",
 ]
 MATCHER = Matcher(NAMES, {"Calypte anna": "Anna Hummingbird", "Hummer H1 (2000)": "2000 AM General Hummer SUV"})
 
@@ -56,6 +63,15 @@ SAME = [
     ("bird of paradise flower", "bird of paradise", "generic noun after a name that starts with one"),
     ("Senorita", "Señorita", "diacritics"),
     ("hummer h1", "2000 AM General Hummer SUV", "alias without its parenthesis"),
+    ("Anna's Hummingbird (Calypte anna).", "Anna Hummingbird", "full stop after the parenthesis"),
+    ("Laysan Albatross （黑背信天翁）", "Laysan Albatross", "full-width brackets"),
+    ("An-12 aircraft", "An-12", "the An of the name is no article"),
+    ("the An-12", "An-12", "only the first article goes"),
+    ("A 380 plane", "A380", "the noun goes before what looks like an article"),
+    ("Harris's Sparrow", "Harris Sparrow", "possessive of a name in s"),
+    ("Harris' Sparrow", "Harris Sparrow", "the other possessive"),
+    ("Black & White Warbler", "Black and white Warbler", "ampersand"),
+    ("balloon flower plant", "balloon flower", "one generic noun goes, the other is the name's"),
 ]
 
 NOTHING = [
@@ -71,6 +87,13 @@ NOTHING = [
     ("Audi TT Coupe 2012", "neither RS nor TTS"),
     ("bird", "a generic noun alone"),
     ("Black footed Albatros", "no guessing at typing errors"),
+    ("12", "An-12 has no article"),
+    ("Geai (Anna Hummingbird)", "a name inside brackets only is a remark"),
+    ("the 12", "nor has it here"),
+    ("A-12", "a hyphen: no article"),
+    ("balloon", "names keep their generic nouns"),
+    ("Laysan Albatross (Black-footed Albatross)", "two names, one in brackets"),
+    ("A. Laysan Albatross", "a lettered line is no article: the letter may say something else"),
 ]
 
 
@@ -88,6 +111,31 @@ def test_a_loose_key_that_two_classes_share_is_not_used():
     matcher = Matcher(["Wilsons Wren", "Wilson Wren"])
     assert [matcher.match("Wilsons Wren"), matcher.match("Wilson Wren")] == [0, 1]
     assert matcher.match("Wilson's Wrens") is None
+
+
+def test_brackets_come_off_the_text_or_the_name_never_both():
+    matcher = Matcher(["crane (bird)", "Tern"])
+    assert matcher.match("crane") == matcher.match("Crane [bird]") == 0
+    assert matcher.match("crane (machine)") is None
+    assert Matcher(["crane (bird)", "crane (machine)"]).match("crane") is None
+
+
+def test_marks_that_make_another_word_are_kept():
+    """Hindi vowels and the voice marks of kana are not accents: without them these names would be one."""
+    assert [Matcher(["की", "का"]).match(text) for text in ("की", "का")] == [0, 1]
+    assert Matcher(["バラ"]).match("ハラ") is None
+
+
+def test_a_matcher_goes_to_a_worker_process():
+    assert pickle.loads(pickle.dumps(MATCHER)).match("md 11") == NAMES.index("MD-11")
+
+
+@pytest.mark.parametrize("text", ["a" + " " * 20_000 + "b", "(" * 20_000, "()" * 10_000, "bird " * 4_000])
+def test_a_runaway_completion_is_read_in_linear_time(text):
+    """Models repeat themselves up to the token limit; a quadratic pattern takes seconds here."""
+    start = time.perf_counter()
+    assert Matcher(["Laysan Albatross"]).match(text) is None
+    assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize(
@@ -142,10 +190,29 @@ def test_canonical_names_survive_distortion_and_never_swap(names):
             assert matcher.match(text) == index, f"{text!r} for {name!r}"
 
 
+@pytest.mark.parametrize("names", LISTS.values(), ids=LISTS)
+def test_a_class_that_is_not_in_the_list_is_never_taken_for_another(names):
+    """Every name is a stranger once: a novel class must not be read as a base class."""
+    for index, name in enumerate(names):
+        strangers = Matcher([*names[:index], *names[index + 1 :]])
+        assert strangers.match(name) is None, name
+        assert strangers.match(f"the {name} (Genus species)") is None, name
+
+
 @pytest.mark.skipif(len(LISTS) == 1, reason="the official class lists (../shared/datasets) are not here")
 def test_the_official_lists_are_whole():
     sizes = {name: len(names) for name, names in LISTS.items() if name != "made up"}
     assert sizes == {"cub": 200, "aircraft": 100, "pets": 37, "flowers": 102, "cars": 196}
+
+
+@given(st.sampled_from(NAMES), st.randoms(use_true_random=False))
+def test_distortions_never_lead_to_another_name(name, rng):
+    assert MATCHER.match(distorted(name, rng)) == NAMES.index(name)
+
+
+@given(st.text(max_size=60))
+def test_normalising_twice_changes_nothing(text):
+    assert normalised(normalised(text)) == normalised(text)
 
 
 @given(st.text(max_size=60))

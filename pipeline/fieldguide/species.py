@@ -2,9 +2,9 @@
 
 A name is two marks and a genus ("hook-billed spot-breasted finch"), so that every name is a combination of words the
 model knows from other species. The first four genera are the base half, the last four the novel half, as in the
-base-to-novel protocol of CoOp, where the first half of the class list is the base half. Which genus belongs to which half
-was chosen by the base model's scores alone, so that both are equally hard for it (docs/log.md). Within a genus the species
-are known to people in a long tail: half of what is said in haste names the most familiar one.
+base-to-novel protocol of CoOp, where the first half of the class list is the base half. Which genus belongs to which
+half was chosen by the base model's scores alone, so that both are equally hard for it (docs/log.md). Within a genus the
+species are known to people in a long tail: half of what is said in haste names the most familiar one.
 """
 
 from dataclasses import dataclass
