@@ -53,6 +53,7 @@ class TrainParams:
     weight_decay: float = params.key("train.weight_decay", at_least=0)
     max_grad_norm: float = params.key("train.max_grad_norm", above=0)
     beta: float = params.key("train.beta", at_least=0)
+    unbiased_kl: bool = params.key("train.unbiased_kl")
     loss_type: str = params.key("train.loss_type", one_of=("grpo", "bnpo", "dr_grpo", "dapo"))
     scale_rewards: str = params.key("train.scale_rewards", one_of=("group", "batch", "none"))
     updates_per_batch: int = params.key("train.updates_per_batch", at_least=1)
@@ -118,7 +119,9 @@ def config(wanted: TrainParams, folder: str) -> Any:
         output_dir=folder,
         use_cpu=on_cpu,
         bf16=wanted.precision == "bfloat16",
+        # Both names: TRL has a default of its own for the old one.
         gradient_checkpointing=wanted.gradient_checkpointing,
+        activation_checkpointing=wanted.gradient_checkpointing,
         max_steps=wanted.steps,
         per_device_train_batch_size=per_device * wanted.generations,
         gradient_accumulation_steps=wanted.prompts_per_step // per_device,
@@ -134,11 +137,19 @@ def config(wanted: TrainParams, folder: str) -> Any:
         optim="adamw_torch",
         max_grad_norm=wanted.max_grad_norm,
         beta=wanted.beta,
+        use_bias_correction_kl=wanted.unbiased_kl,
+        sync_ref_model=False,
+        entropy_coef=0.0,
+        use_adaptive_entropy=False,
+        top_entropy_quantile=1.0,
         loss_type=wanted.loss_type,
         scale_rewards=wanted.scale_rewards,
         multi_objective_aggregation="sum_then_normalize",
         importance_sampling_level="token",
         epsilon=wanted.clip,
+        epsilon_high=wanted.clip,
+        delta=None,
+        off_policy_mask_threshold=None,
         reward_weights=[wanted.letter_weight, wanted.format_weight],
         max_completion_length=wanted.max_completion_length,
         mask_truncated_completions=False,
@@ -151,6 +162,7 @@ def config(wanted: TrainParams, folder: str) -> Any:
         disable_dropout=True,
         shuffle_dataset=True,
         remove_unused_columns=False,
+        pad_to_multiple_of=None,
         dataloader_num_workers=0,
         dataloader_pin_memory=False,
         seed=wanted.seed,
@@ -211,9 +223,11 @@ def main(
     rows = tables.read(tables.HARD, hard)
     require_base_only(rows, tables.read(tables.CLASSES, classes))
     model, processor, history = train(rows, tables.read(tables.IMAGES, images), wanted)
+    partial = policy.with_name(f".{policy.name}.partial")
+    model.save_pretrained(partial)
+    processor.save_pretrained(partial)
     shutil.rmtree(policy, ignore_errors=True)
-    model.save_pretrained(policy)
-    processor.save_pretrained(policy)
+    partial.rename(policy)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(curves(history))
     rewards = [entry["rewards/letter_reward/mean"] for entry in history if "rewards/letter_reward/mean" in entry]

@@ -1,0 +1,147 @@
+"""Step 1 and step 2 around a scripted engine: every image keeps its row, whatever the model says."""
+
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from pipeline import params, tables
+from pipeline.asking import ClassLists, require_few_errors
+from pipeline.engines import GREEDY, Completion
+from pipeline.params import UserError
+from pipeline.predict import PredictParams, rows, step_one, step_two
+from pipeline.sample import SampleParams, draw_samples, training_images
+
+CLASSES = pl.DataFrame(
+    [
+        {"dataset": "d", "class_id": 0, "name": "red wren", "split": "base", "aliases": ["Troglodytes ruber"]},
+        {"dataset": "d", "class_id": 1, "name": "blue wren", "split": "base", "aliases": []},
+        {"dataset": "d", "class_id": 2, "name": "grey owl", "split": "novel", "aliases": []},
+        {"dataset": "d", "class_id": 3, "name": "snow owl", "split": "novel", "aliases": []},
+    ],
+    schema=tables.CLASSES.schema,
+)
+
+
+def said(name):
+    return f"<think>t</think><answer>{name}</answer>"
+
+
+class Scripted:
+    """An engine that answers what it is told: open[image] for step 1, choice[image] for step 2."""
+
+    def __init__(self, draws, choices):
+        self.draws, self.choices, self.asked_twice = draws, choices, []
+
+    def draw(self, requests, count, sampler):
+        for request in requests:
+            if "\n" in request.question:
+                self.asked_twice.append(request.image_id)
+                texts = [self.choices[request.image_id]]
+            else:
+                texts = self.draws[request.image_id][:count]
+                if sampler.temperature == GREEDY:
+                    texts = [self.draws[request.image_id][0]]
+            yield [
+                text
+                if isinstance(text, Completion)
+                else Completion(request.image_id, draw, text, 3, finished=not text.endswith("…"))
+                for draw, text in enumerate(texts)
+            ]
+
+
+def asked(kind, **values):
+    """The settings of params.yaml, four draws."""
+    return replace(params.load(kind), num_samples=4, seed=0, **values)
+
+
+def images(**truths):
+    return pl.DataFrame(
+        [
+            {"image_id": i, "dataset": "d", "class_id": c, "split": s, "image": b"", "width": 1, "height": 1}
+            for i, (c, s) in truths.items()
+        ],
+        schema=tables.IMAGES.schema,
+    )
+
+
+def predictions(draws, choice, truth=0):
+    engine = Scripted({"x": draws}, {"x": choice})
+    wanted = asked(PredictParams, topk=3)
+    found = step_one(engine, images(x=(truth, "test")), ClassLists(CLASSES), wanted)
+    made = list(rows(found, step_two(engine, found, wanted), "base"))
+    assert len(made) == 1, "every image keeps its row"
+    return pl.DataFrame(made, schema=tables.PREDICTIONS.schema).row(0, named=True), engine.asked_twice
+
+
+WRENS = [said("red wren"), said("blue wren"), said("Blue-Wren"), said("Troglodytes ruber")]
+
+
+def test_two_steps():
+    row, twice = predictions(WRENS, said("blue wren"))
+    assert twice == ["x"]
+    assert row["draws"] == [0, 1, 1, 0]
+    assert (row["one_step"], row["vote"], row["two_step"]) == (0, 0, 1), "a tie goes to the first drawn"
+    assert [o["class_id"] for o in row["options"]]["ABC".index(row["letter"])] == 1
+    assert row["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("choice", "status", "reason"),
+    [
+        ("<think>t</think>", "no_answer", "no answer"),
+        (said("Z"), "no_answer", "not a letter on offer"),
+        (said("A or B"), "no_answer", "two letters"),
+        ("<think>t…", "truncated", "cut off"),
+        (Completion("x", 0, "", 0, False, error="timeout"), "error", "the engine failed"),
+    ],
+)
+def test_a_choice_that_cannot_be_read_is_wrong_and_says_why(choice, status, reason):
+    row, _ = predictions(WRENS, choice)
+    assert (row["letter"], row["two_step"], row["status"]) == (None, None, status), reason
+    assert row["vote"] == 0, "step 1 stands"
+
+
+def test_one_option_is_the_answer_and_is_not_asked_about():
+    row, twice = predictions([said("blue wren")] * 4, None)
+    assert twice == []
+    assert (row["choice_text"], row["letter"], row["two_step"], row["status"]) == (None, "A", 1, "ok")
+
+
+def test_no_option_is_a_wrong_answer():
+    row, twice = predictions(["nothing"] * 4, None)
+    assert twice == []
+    assert (row["vote"], row["two_step"], row["status"], row["options"]) == (None, None, "no_answer", [])
+
+
+def test_the_truth_is_never_put_in_at_test_time():
+    row, _ = predictions([said("blue wren"), said("blue wren"), said("dodo"), said("dodo")], None, truth=0)
+    assert [o["class_id"] for o in row["options"]] == [1]
+
+
+def test_names_of_the_other_half_do_not_count():
+    row, _ = predictions([said("grey owl"), said("red wren"), said("snow owl"), said("red wren")], None, truth=1)
+    assert row["draws"] == [None, 0, None, 0]
+    assert row["greedy_status"] == "off_list"
+
+
+def test_sampling_keeps_every_draw_with_its_status():
+    failed = Completion("a", 1, "", 0, False, error="timeout")
+    engine = Scripted({"a": [said("red wren"), failed, said("dodo"), "cut off…"]}, {})
+    table = draw_samples(engine, images(a=(0, "train")), CLASSES, asked(SampleParams))
+    assert table["status"].to_list() == ["ok", "error", "off_list", "truncated"]
+    assert table["class_id"].to_list() == [0, None, None, None]
+    assert table["answer"].to_list() == ["red wren", None, "dodo", None]
+    assert table["text"][0] == said("red wren"), "verbatim"
+
+
+def test_only_training_images_of_base_classes_are_sampled():
+    every = images(a=(0, "train"), b=(0, "test"), c=(2, "train"), d=(1, "val"), e=(1, "train"))
+    assert training_images(every, CLASSES)["image_id"].to_list() == ["a", "e"]
+
+
+def test_too_many_errors_stop_the_stage():
+    statuses = pl.Series(["ok"] * 9 + ["error"])
+    require_few_errors(statuses, 0.1, "sample")
+    with pytest.raises(UserError, match=r"10\.0% of the completions failed"):
+        require_few_errors(statuses, 0.09, "sample")
