@@ -1,0 +1,68 @@
+"""How long the pipeline takes and how much memory: a fresh clone, every stage, nothing to do, every --help.
+
+    python bench/pipeline.py            writes bench/results/pipeline.md; about ten minutes on two cores
+
+Times are wall-clock seconds. Memory is the largest resident set of any process that the command started.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = ("download", "sample", "options", "filter", "train", "predict@base", "predict@trained", "evaluate", "report")
+
+
+def measured(folder: Path, *command: str) -> tuple[float, float]:
+    """Seconds and peak MiB of one command and all that it starts. CalledProcessError where it fails."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as out:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            out.seek(0)
+            raise subprocess.CalledProcessError(process.returncode, command, out.read().decode())
+    kibibytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
+    return time.perf_counter() - start, kibibytes / 1024
+
+
+def module(stage: str) -> str:
+    return f"pipeline.{stage.split('@')[0]}"
+
+
+def table(folder: Path) -> list[str]:
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+    whole, peak = measured(folder, "dvc", "repro")
+    idle = min(measured(folder, "dvc", "repro")[0] for _ in range(3))
+    lines = [
+        "| what | seconds | peak MiB |",
+        "|---|---|---|",
+        f"| `dvc repro` of everything, packages there | {whole:.0f} | {peak:.0f} |",
+        f"| `dvc repro` with nothing to do, best of 3 | {idle:.1f} | |",
+    ]
+    for stage in STAGES:
+        seconds, peak = measured(folder, "dvc", "repro", "--single-item", "--force", stage)
+        shortest = min(measured(folder, sys.executable, "-m", module(stage), "--help")[0] for _ in range(5))
+        lines.append(f"| {stage}; its `--help`, best of 5: {shortest:.2f} s | {seconds:.1f} | {peak:.0f} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        lines = table(Path(scratch) / "clone")
+    machine = f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}"
+    out = ROOT / "bench" / "results" / "pipeline.md"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text("\n".join([f"`python bench/pipeline.py` on {machine}:", "", *lines, ""]))
+    print(out.read_text())
+
+
+if __name__ == "__main__":
+    main()
