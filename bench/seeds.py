@@ -7,6 +7,7 @@ spread is that of the method and not of the test set. Results that DVC has in it
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,8 @@ HALVES = ("base", "novel", "hm")
 
 
 def run(folder: Path, *command: str) -> None:
-    subprocess.run([sys.executable, "-m", *command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
 def metrics(folder: Path, seed: str) -> dict:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from string import ascii_uppercase
 
-from pipeline.names import Matcher, normalised
+from pipeline.names import Matcher
 
 _TAG = re.compile(r"<\s*(/\s*)?(think|answer)\s*>", re.IGNORECASE)
 _FORMAT = ["<think>", "</think>", "<answer>", "</answer>"]
@@ -23,12 +23,7 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _LETTER = re.compile(r"[(\[{]?\s*([A-Za-z])(?![^\W_]|['’])\s*[)\]}]?[\s\-.:,=–—)]*(.*)", re.DOTALL)
-# White space must follow the sign, or the aircraft C-130 would choose C.
-_SEPARATED = re.compile(r"[(\[{]\s*[A-Za-z]\s*[)\]}]|[A-Za-z](?:\)|\s*[.:)]\s|\s+[-–—]+\s)")
 _LAST = re.compile(r"[(\[]\s*([A-Za-z])\s*[)\]]$")
-# Small letters count too, "(b) or (c)", but not the article of "a dark bill" nor the s of "it's".
-_MENTION = re.compile(r"(?<![^\W_])(?<!['’])(?!a\s+[^\W_])([A-Za-z])(?![^\W_]|['’])")
-_DOUBT = re.compile(r"\b(?:or|no|not|nor|neither|never|rather|instead|wrong|incorrect)\b|n['’]t\b|\?", re.IGNORECASE)
 
 
 def well_formed(completion: str) -> bool:
@@ -63,8 +58,8 @@ def letter(completion: str, options: Sequence[str]) -> str | None:
 
     Read are a letter alone (`B`, `(B)`, `[b]`, `**B**`, `B.`, `\\boxed{B}`), a letter with its own option's text, and
     an option's text alone. A letter with another option's text, two letters, or a letter that is not offered is None.
-    "A Laysan Albatross" is that option's text after an article, not the letter A. Words that name no option may
-    follow a letter that a sign sets off ("B. dark bill"), unless they doubt it or bring up another option.
+    "A Laysan Albatross" is that option's text after an article, not the letter A. A letter with words that name no
+    option is None too: whether they explain the choice or take it back is not for a parser to guess.
 
     Raises:
         ValueError: words must be compared with the options, and two options cannot be told apart or one is empty.
@@ -82,7 +77,7 @@ def letter(completion: str, options: Sequence[str]) -> str | None:
     if named is not None:
         last = _LAST.search(text)
         return offered[named] if last is None or last[1].upper() == offered[named] else None
-    return _lettered(text, options, offered, matcher)
+    return _lettered(text, offered, matcher)
 
 
 @lru_cache(maxsize=4096)
@@ -103,8 +98,8 @@ def _undressed(answer: str) -> str:
     return inner[1].strip() if inner else text
 
 
-def _lettered(text: str, options: Sequence[str], offered: str, matcher: Matcher) -> str | None:
-    """A letter followed by words."""
+def _lettered(text: str, offered: str, matcher: Matcher) -> str | None:
+    """A letter followed by its own option."""
     found = _LETTER.match(text)
     if found is None or found[1].upper() not in offered:
         return None
@@ -112,16 +107,4 @@ def _lettered(text: str, options: Sequence[str], offered: str, matcher: Matcher)
     if not rest:
         return chosen
     named = matcher.match(rest)
-    if named is not None:
-        return chosen if offered[named] == chosen else None
-    # Such words may explain a choice ("B. dark bill") or spell it as the list does not ("B. Arctic Tern" for Artic).
-    doubtful = _DOUBT.search(rest) or any(
-        other.upper() in offered and other.upper() != chosen for other in _MENTION.findall(rest)
-    )
-    if doubtful or not _SEPARATED.match(text):
-        return None
-    own = normalised(options[offered.index(chosen)])
-    words = f" {normalised(rest)} ".replace(f" {own} ", " ")
-    names = [normalised(name) for name, option in zip(options, offered, strict=False) if option != chosen]
-    # One-letter names were compared as letters.
-    return None if any(len(name) > 1 and f" {name} " in words for name in names) else chosen
+    return chosen if named is not None and offered[named] == chosen else None

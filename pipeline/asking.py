@@ -1,6 +1,6 @@
 """Step 1 of the method, the same for training images and for test images: ask K times, read what was named."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -16,7 +16,7 @@ from pipeline.prompts import STYLES, open_question
 @dataclass(frozen=True)
 class AskParams:
     num_samples: int = params.key("num_samples", at_least=1)
-    seed: int = params.key("seed", at_least=0)
+    seed: int = params.key("seed", at_least=0, at_most=params.LARGEST_SEED)
     prompt: str = params.key("prompt", one_of=tuple(STYLES))
     noun: str = params.key("noun")
     temperature: float = params.key("sample.temperature", above=0)
@@ -28,13 +28,14 @@ class AskParams:
     dtype: str = params.key("engine.dtype", one_of=("float32", "bfloat16", "float16"))
     attention: str = params.key("engine.attention", one_of=("eager", "sdpa", "flash_attention_2"))
     max_rows: int = params.key("engine.max_rows", at_least=1)
+    max_images: int = params.key("engine.max_images", at_least=1)
     threads: int = params.key("engine.threads", at_least=0)
 
     def connect(self, model: str) -> Engine:
         """The engine that draws from `model`."""
         from pipeline.engines.transformers import TransformersEngine
 
-        return TransformersEngine(model, self.dtype, self.attention, self.max_rows, self.threads)
+        return TransformersEngine(model, self.dtype, self.attention, self.max_rows, self.max_images, self.threads)
 
     def sampler(self) -> Sampler:
         """How the K answers of step 1 are drawn."""
@@ -111,11 +112,11 @@ def with_progress(batches: Iterable[list[Completion]], total: int, what: str) ->
             bar.advance(task, len(batch))
 
 
-def require_few_errors(statuses: pl.Series, limit: float, stage: str) -> None:
+def require_few_errors(readings: Sequence[Reading], limit: float, stage: str) -> None:
     """Raises UserError where more than `limit` of the completions failed."""
-    share = (statuses == "error").sum() / max(len(statuses), 1)
-    if share > limit:
+    failed = [reading.text for reading in readings if reading.status == "error"]
+    if len(failed) > limit * len(readings):
         raise UserError(
-            f"{stage}: {share:.1%} of the completions failed, wanted at most max_error_rate = {limit:.1%}; "
-            f"see the text column of the rows with status error, then `dvc repro {stage}`"
+            f"{stage}: {len(failed)} of {len(readings)} completions failed, the first with {failed[0]!r}, "
+            f"wanted at most the share max_error_rate = {limit:g}; mend the cause and `dvc repro {stage}`"
         )

@@ -8,9 +8,25 @@ import polars as pl
 import typer
 
 from pipeline import metrics, tables
+from pipeline.answers import answer_text
 from pipeline.cli import run
+from pipeline.files import write_text
+from pipeline.params import UserError
 
 PREDICTIONS = [Path("data/predictions/base.parquet"), Path("data/predictions/trained.parquet")]
+
+
+def require_same_images(predictions: pl.DataFrame) -> None:
+    """Raises UserError unless every model answered the same images, each once and with as many draws."""
+    rows = predictions.group_by("model", maintain_order=True).agg("image_id", draws=pl.col("draws").list.len().unique())
+    images = [sorted(ids) for ids in rows["image_id"]]
+    draws = {tuple(counts) for counts in rows["draws"].to_list()}
+    if any(ids != images[0] or len(set(ids)) < len(ids) for ids in images) or len(draws) > 1:
+        counts = ", ".join(f"{len(ids)} rows of {model}" for model, ids in zip(rows["model"], images, strict=True))
+        raise UserError(
+            f"data/predictions: found {counts}, not of the same images and draws, wanted each image once per model; "
+            "`dvc repro predict` writes them anew"
+        )
 
 
 def evaluate(predictions: pl.DataFrame) -> dict[str, Any]:
@@ -18,6 +34,7 @@ def evaluate(predictions: pl.DataFrame) -> dict[str, Any]:
     models = {
         str(model): {
             **metrics.by_half(rows),
+            "K": metrics.draws_per_image(rows),
             "letter_choice": metrics.letter_choice(rows),
             "status": metrics.status_counts(rows),
         }
@@ -30,7 +47,7 @@ def evaluate(predictions: pl.DataFrame) -> dict[str, Any]:
 
 
 def tidy(models: dict[str, Any]) -> pl.DataFrame:
-    """One row per model, metric and half: what DVC plots and spreadsheets read."""
+    """One row per model, metric and half, for spreadsheets."""
     return pl.DataFrame(
         [
             {"model": model, "metric": metric, "half": half, "accuracy": models[model][metric][half]}
@@ -42,22 +59,39 @@ def tidy(models: dict[str, Any]) -> pl.DataFrame:
     )
 
 
+def unmatched(samples: pl.DataFrame, predictions: pl.DataFrame) -> pl.DataFrame:
+    """Answers of step 1 that name no class of the image's own half, with their counts, most frequent first."""
+    drawn = predictions.select("model", text="draw_texts", status="draw_statuses").explode("text", "status")
+    test = drawn.filter(pl.col("status") == "off_list").with_columns(
+        source=pl.lit("test draws, ") + pl.col("model"),
+        answer=pl.col("text").map_elements(answer_text, return_dtype=pl.String),
+    )
+    train = samples.filter(pl.col("status") == "off_list").select("answer", source=pl.lit("training draws"))
+    return (
+        pl.concat([train.select("source", "answer"), test.select("source", "answer")])
+        .group_by("source", "answer", maintain_order=True)
+        .agg(draws=pl.len())
+        .sort("source", "draws", "answer", descending=[False, True, False])
+    )
+
+
 def main(
     predictions: Annotated[list[Path], typer.Option(help="Table of predictions, once per model.")] = PREDICTIONS,
+    samples: Annotated[Path, typer.Option(help="Table of samples.")] = Path("data/samples.parquet"),
     out: Annotated[Path, typer.Option(help="JSON file of metrics to write.")] = Path("reports/metrics.json"),
     arms: Annotated[Path, typer.Option(help="CSV of the same numbers to write.")] = Path("reports/arms.csv"),
+    lost: Annotated[Path, typer.Option(help="CSV of unmatched answers to write.")] = Path("reports/unmatched.csv"),
 ) -> None:
     """Score every way to answer, base model and trained model side by side."""
     rows = pl.concat([tables.read(tables.PREDICTIONS, path) for path in predictions])
+    require_same_images(rows)
     models = evaluate(rows)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(models, indent=2, sort_keys=True) + "\n")
-    arms.write_text(tidy(models).write_csv())
+    write_text(out, json.dumps(models, indent=2, sort_keys=True) + "\n")
+    write_text(arms, tidy(models).write_csv())
+    write_text(lost, unmatched(tables.read(tables.SAMPLES, samples), rows).write_csv())
     gain = models.get("gain", {}).get("two_step", {}).get("hm")
-    print(
-        f"{rows.height} predictions scored"
-        + (f"; training gains {100 * gain:+.1f} points of two-step HM" if gain is not None else "")
-    )
+    said = f"; training gains {100 * gain:+.1f} points of two-step HM" if gain is not None else ""
+    print(f"{rows.height} predictions scored{said}")
 
 
 if __name__ == "__main__":

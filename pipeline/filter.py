@@ -9,6 +9,7 @@ import typer
 
 from pipeline import tables
 from pipeline.cli import run
+from pipeline.files import write_text
 from pipeline.params import UserError
 
 KEPT, TRUTH_ONLY, NO_VALID_DRAW = "kept", "draws_name_the_truth_only", "no_draw_names_a_class"
@@ -44,8 +45,7 @@ def main(
             "look at the draws in data/samples.parquet, or raise num_samples or sample.temperature"
         )
     tables.write(tables.HARD, kept, hard)
-    counts.parent.mkdir(parents=True, exist_ok=True)
-    counts.write_text(json.dumps({"questions": rows.height, **found}, indent=2) + "\n")
+    write_text(counts, json.dumps({"questions": rows.height, **found}, indent=2) + "\n")
     print(
         f"{kept.height} of {rows.height} questions kept; dropped: "
         + ", ".join(f"{k} {v}" for k, v in found.items() if k != KEPT)

@@ -1,11 +1,14 @@
 """Opens a model folder (or hub id): processor, model, device, number type. The only place that does."""
 
 import json
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.params import UserError
+
+T = TypeVar("T")
 
 
 def load_processor(source: str) -> Any:
@@ -14,13 +17,15 @@ def load_processor(source: str) -> Any:
     The stock Qwen2.5-VL processor insists on a video part, and that on torchvision. Where torchvision is absent, or the
     folder was written where it was, the image part is put together without it; everywhere else the stock class is used.
     """
-    from transformers import AutoConfig, AutoProcessor
-
     _require_folder(source)
+    return _opened(source, lambda: _processor(source))
+
+
+def _processor(source: str) -> Any:
+    from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
+
     lacks_video = find_spec("torchvision") is None or _written_without_video(Path(source))
     if lacks_video and AutoConfig.from_pretrained(source).model_type == "qwen2_5_vl":
-        from transformers import AutoImageProcessor, AutoTokenizer
-
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
         images = AutoImageProcessor.from_pretrained(source)
         return image_only_processor(images, tokenizer, tokenizer.chat_template)
@@ -55,8 +60,11 @@ def load_model(source: str, dtype: str, attention: str) -> Any:
     from transformers import AutoModelForImageTextToText
 
     _require_folder(source)
-    model = AutoModelForImageTextToText.from_pretrained(
-        source, dtype=getattr(torch, dtype), attn_implementation=attention
+    model = _opened(
+        source,
+        lambda: AutoModelForImageTextToText.from_pretrained(
+            source, dtype=getattr(torch, dtype), attn_implementation=attention
+        ),
     )
     return model.to(device()).eval()
 
@@ -76,8 +84,19 @@ def _require_folder(source: str) -> None:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"{source}: found a folder without config.json, wanted a model; `git status {source}`")
-    elif source.startswith((".", "/", "~", "models")) or source.count("/") != 1:
-        raise UserError(
-            f"{source}: found no such folder, wanted a model folder or a hub id; set it with `dvc exp run -S model=…`, "
-            "or make it with `dvc repro`"
-        )
+    elif source.startswith((".", "/", "~", "models/")) or source.count("/") != 1:
+        raise UserError(f"{source}: found no such folder, wanted {_WANTED}")
+
+
+_WANTED = "a model folder or a hub id; set it with `dvc exp run -S model=…`, or make it with `dvc repro`"
+
+
+def _opened(source: str, load: Callable[[], T]) -> T:
+    """What `load` gives; a folder that lacks a part, damaged weights or an unknown hub id as a UserError."""
+    from safetensors import SafetensorError
+
+    try:
+        return load()
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{source}: cannot be opened ({reason}), wanted {_WANTED}") from error

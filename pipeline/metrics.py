@@ -81,6 +81,14 @@ def letter_choice(predictions: pl.DataFrame) -> dict[str, Any]:
     }
 
 
+def draws_per_image(predictions: pl.DataFrame) -> int:
+    """K: the number of draws that every image has; 0 without images. ValueError where they differ."""
+    counts = predictions["draws"].list.len().unique().to_list() or [0]
+    if len(counts) > 1:
+        raise ValueError(f"images with {min(counts)} and with {max(counts)} draws")
+    return int(counts[0])
+
+
 def status_counts(predictions: pl.DataFrame) -> dict[str, int]:
     """How many second steps ended in which status."""
     return dict(sorted(predictions["status"].value_counts().iter_rows()))

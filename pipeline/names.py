@@ -58,7 +58,7 @@ def _singular(word: str) -> str:
 
 
 def _keys(text: str) -> tuple[str, str, str, str]:
-    """From strict to loose: the words; joined; year first; without possessives and plurals."""
+    """From strict to loose: the words; joined; year first; without the s of possessives and plurals."""
     plain = normalised(text)
     words = plain.split()
     # "Harris's" must lose its 's before the apostrophe goes: "harriss" would not meet "harris".

@@ -18,13 +18,14 @@ import typer
 
 from pipeline import params, tables
 from pipeline.cli import run
+from pipeline.params import UserError
 from pipeline.prompts import MAX_OPTIONS, letters
 
 
 @dataclass(frozen=True)
 class OptionsParams:
     topk: int = params.key("topk", at_least=2, at_most=MAX_OPTIONS)
-    seed: int = params.key("seed", at_least=0)
+    seed: int = params.key("seed", at_least=0, at_most=params.LARGEST_SEED)
 
 
 def ranked(class_ids: Sequence[int | None]) -> list[int]:
@@ -108,6 +109,11 @@ def questions(
         question(image_id, dataset, truth, class_ids, names[dataset], wanted.topk, wanted.seed)
         for image_id, class_ids, dataset, truth in drawn.join(truths, on="image_id", maintain_order="left").iter_rows()
     ]
+    if len(rows) < drawn.height:
+        raise UserError(
+            f"data/images.parquet: {drawn.height - len(rows)} of {drawn.height} sampled images are not in it; "
+            "`dvc repro sample` samples the images that are"
+        )
     return pl.DataFrame(rows, schema=tables.QUESTIONS.schema)
 
 

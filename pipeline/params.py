@@ -1,8 +1,8 @@
 """params.yaml, typed: each stage names the keys it reads in a small dataclass, and reads nothing else."""
 
 import dataclasses
+import math
 import operator
-import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 PARAMS_FILE = Path("params.yaml")
+LARGEST_SEED = 2**32 - 1  # NumPy's limit, and so the trainer's
 
 
 class UserError(Exception):
@@ -59,6 +60,8 @@ def _tree(file: Path) -> Any:
         return YAML(typ="safe", pure=True).load(file.read_text())
     except FileNotFoundError:
         raise UserError(f"{file}: not found; run from the project's root, or `git checkout {file}`") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text ({error.reason}); mend it, or `git checkout {file}`") from None
     except YAMLError as error:
         place = str(getattr(error, "problem_mark", "")).strip().splitlines()
         raise UserError(f"{file}: not valid YAML ({' '.join(place)}); mend it, or `git checkout {file}`") from None
@@ -74,12 +77,7 @@ def _value(tree: Any, dotted: str, file: Path) -> Any:
 
 def _checked(value: Any, wanted: Any, field: Any, file: Path) -> Any:
     dotted = field["key"]
-    optional = isinstance(wanted, types.UnionType)
-    if optional:
-        if value is None:
-            return None
-        wanted = next(kind for kind in typing.get_args(wanted) if kind is not type(None))
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
         value = float(value)
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
         found = f"{value!r}, a {type(value).__name__}"
@@ -89,9 +87,12 @@ def _checked(value: Any, wanted: Any, field: Any, file: Path) -> Any:
         ("above", operator.gt, "more than"),
         ("at_most", operator.le, "at most"),
     ):
-        # NaN holds no comparison, so it is out of every range.
         if field[limit] is not None and not holds(value, field[limit]):
             raise UserError(_sentence(file, dotted, repr(value), f"{words} {field[limit]:g}"))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(_sentence(file, dotted, repr(value), "a finite number"))
+    if value == "":
+        raise UserError(_sentence(file, dotted, "empty", "a text"))
     if field["one_of"] is not None and value not in field["one_of"]:
         raise UserError(_sentence(file, dotted, repr(value), f"one of {', '.join(field['one_of'])}"))
     return value

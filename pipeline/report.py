@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline import params, tables
 from pipeline.charts import CURVES, Points, line_chart, read_log
 from pipeline.cli import run
+from pipeline.files import write_text
 from pipeline.metrics import ARMS
 from pipeline.params import UserError
 
@@ -37,7 +37,7 @@ class ReportParams:
     model: str = params.key("model")
     num_samples: int = params.key("num_samples", at_least=1)
     topk: int = params.key("topk", at_least=2)
-    seed: int = params.key("seed", at_least=0)
+    seed: int = params.key("seed", at_least=0, at_most=params.LARGEST_SEED)
 
 
 def right(row: dict[str, Any], arm: str = "two_step") -> bool:
@@ -162,17 +162,6 @@ def read_scores(path: Path) -> dict[str, Any]:
     return scores
 
 
-def write(content: str, path: Path) -> None:
-    """Writes `content` whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def main(
     predictions: Annotated[list[Path], typer.Option(help="Table of predictions; repeatable.")] = PREDICTIONS,
     images: Annotated[Path, typer.Option(help="Table of images.")] = Path("data/images.parquet"),
@@ -186,8 +175,8 @@ def main(
     asked, scores, log = params.load(ReportParams), read_scores(metrics), read_log(training)
     rows = pl.concat([tables.read(tables.PREDICTIONS, path) for path in predictions])
     html = page(asked, scores, log, rows, tables.read(tables.CLASSES, classes), tables.read(tables.IMAGES, images))
-    write(html, out)
-    write(training.read_text(), curves)
+    write_text(out, html)
+    write_text(curves, training.read_text())
     print(f"{out}: {len(html.encode()):,} bytes; open it in any browser")
 
 

@@ -35,3 +35,7 @@ def letter_reward(
 def format_reward(completions: Sequence[Completion], **_: Any) -> list[float]:
     """1 where the completion is `<think>…</think><answer>…</answer>` and nothing else, else 0."""
     return [float(well_formed(text_of(completion))) for completion in completions]
+
+
+REWARDS = (letter_reward, format_reward)
+"""In the order of their weights."""

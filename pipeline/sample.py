@@ -5,7 +5,7 @@ Departures from the paper:
 2. A draw that fails or names no class keeps its row, with a status.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -30,16 +30,21 @@ def training_images(images: pl.DataFrame, classes: pl.DataFrame) -> pl.DataFrame
 
 
 def draw_samples(engine: Engine, images: pl.DataFrame, classes: pl.DataFrame, asked: AskParams) -> pl.DataFrame:
-    """Table of samples: K draws for every image, each read against the base class list."""
+    """Table of samples: K draws for every image, each read against the base class list.
+
+    Raises UserError where too many of them failed.
+    """
     lists = ClassLists(classes)
     dataset_of = dict(images.select("image_id", "dataset").iter_rows())
     batches = engine.draw(requests(images, asked), asked.num_samples, asked.sampler())
-    rows = []
+    keys, readings = [], []
     for batch in with_progress(batches, images.height * asked.num_samples, "draws"):
         for done in batch:
-            read = lists.read(done, dataset_of[done.image_id], "base")
-            rows.append((done.image_id, done.draw, read.text, read.answer, read.class_id, read.status, read.tokens))
-    return pl.DataFrame(rows, schema=tables.SAMPLES.schema, orient="row")
+            keys.append({"image_id": done.image_id, "draw": done.draw})
+            readings.append(lists.read(done, dataset_of[done.image_id], "base"))
+    require_few_errors(readings, asked.max_error_rate, "sample")
+    rows = [key | asdict(reading) for key, reading in zip(keys, readings, strict=True)]
+    return pl.DataFrame(rows, schema=tables.SAMPLES.schema)
 
 
 def main(
@@ -52,7 +57,6 @@ def main(
     class_rows = tables.read(tables.CLASSES, classes)
     image_rows = training_images(tables.read(tables.IMAGES, images), class_rows)
     drawn = draw_samples(asked.connect(asked.model), image_rows, class_rows, asked)
-    require_few_errors(drawn["status"], asked.max_error_rate, "sample")
     tables.write(tables.SAMPLES, drawn, samples)
     valid = (drawn["status"] == "ok").sum()
     print(

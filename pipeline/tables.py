@@ -4,7 +4,6 @@ A table is one Parquet file with its name and schema version in the footer. The 
 sorted by key, and nothing of the clock, the host or the revision is written.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from pipeline.files import whole_file
 from pipeline.params import UserError
 
 FOOTER_KEY = "divek.schema"
@@ -117,6 +117,7 @@ PREDICTIONS = Table(
         "greedy_text": (pl.String, "step 1, greedy, verbatim"),
         "greedy_status": (pl.String, "how reading it went"),
         "draws": (pl.List(pl.Int64), "class named by each of the K draws, null where it names none"),
+        "draw_statuses": (pl.List(pl.String), "how reading each draw went"),
         "draw_texts": (pl.List(pl.String), "the K completions of step 1, verbatim"),
         "options": (pl.List(OPTION), "in the order shown"),
         "choice_text": (pl.String, "step 2, verbatim; null where there was nothing to choose between"),
@@ -142,12 +143,15 @@ def read(table: Table, path: Path, columns: list[str] | None = None) -> pl.DataF
         if found != table.mark:
             raise UserError(f"{path}: found table {found or 'without a mark'}, wanted {table.mark}; {again}")
         frame = pl.read_parquet(path, columns=columns, use_statistics=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    # A flipped byte can make polars' Rust side panic, which is no Exception.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        reason = (str(error).strip().splitlines() or ["unreadable"])[0]
         raise UserError(f"{path}: damaged or not Parquet ({reason}), wanted table {table.mark}; {again}") from None
     wanted = {name: table.schema[name] for name in (columns or table.schema.names())}
     if dict(frame.schema) != wanted:
         raise UserError(f"{path}: found columns {_differences(frame.schema, wanted)} of {table.mark}; {again}")
+    if set(table.key) <= set(frame.columns) and (twice := _doubled(table, frame)):
+        raise UserError(f"{path}: found {twice}, wanted each key of {table.mark} once; {again}")
     return frame
 
 
@@ -155,18 +159,20 @@ def write(table: Table, frame: pl.DataFrame, path: Path) -> None:
     """Writes `frame` as `table`, whole or not at all. ValueError where it does not fit the schema."""
     if dict(frame.schema) != dict(table.schema):
         raise ValueError(f"{table.mark}: columns differ: {_differences(frame.schema, table.schema)}")
-    doubles = frame.group_by(table.key, maintain_order=True).len().filter(pl.col("len") > 1)
-    if doubles.height:
-        raise ValueError(f"{table.mark}: key {doubles.row(0)[:-1]} stands in {doubles.row(0)[-1]} rows")
+    if twice := _doubled(table, frame):
+        raise ValueError(f"{table.mark}: {twice}")
+    for column in frame.columns:
+        if column.endswith("status") and (strange := set(frame[column]) - set(STATUSES)):
+            raise ValueError(f"{table.mark}: {column} {strange.pop()!r} is none of {', '.join(STATUSES)}")
     if frame.select(pl.any_horizontal(pl.col(table.key).is_null().any())).item():
         raise ValueError(f"{table.mark}: a key is null")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path) as partial:
         frame.sort(table.key).write_parquet(partial, compression="zstd", metadata={FOOTER_KEY: table.mark})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def _doubled(table: Table, frame: pl.DataFrame) -> str | None:
+    doubles = frame.group_by(table.key, maintain_order=True).len().filter(pl.col("len") > 1)
+    return f"key {doubles.row(0)[:-1]} in {doubles.row(0)[-1]} rows" if doubles.height else None
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

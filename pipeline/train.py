@@ -2,12 +2,11 @@
 
 Departures from the paper:
 1. The letter is read by the strict parser of pipeline/answers.py, in training as in evaluation.
-2. No setting is left to a library default: params.yaml writes out all that matter, presets/paper.yaml the paper's.
+2. No setting that matters is left to a library default: params.yaml writes them out.
 """
 
 import csv
 import io
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ import typer
 
 from pipeline import params, tables
 from pipeline.cli import run
+from pipeline.files import whole_folder, write_text
 from pipeline.params import UserError
-from pipeline.prompts import STYLES, chat, choice_question
+from pipeline.prompts import STYLES, choice_question
 
 CURVES = {
     "step": "step",
@@ -38,7 +38,7 @@ CURVES = {
 @dataclass(frozen=True)
 class TrainParams:
     model: str = params.key("model")
-    seed: int = params.key("seed", at_least=0)
+    seed: int = params.key("seed", at_least=0, at_most=params.LARGEST_SEED)
     prompt: str = params.key("prompt", one_of=tuple(STYLES))
     noun: str = params.key("noun")
     attention: str = params.key("engine.attention", one_of=("eager", "sdpa", "flash_attention_2"))
@@ -83,19 +83,32 @@ def require_base_only(hard: pl.DataFrame, classes: pl.DataFrame) -> None:
         )
 
 
-def dataset(hard: pl.DataFrame, images: pl.DataFrame, wanted: TrainParams) -> Any:
-    """The questions as TRL reads them: prompt, image, and what the rewards need."""
-    import datasets
-    from PIL import Image
+def require_training_images(hard: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
+    """The questions with their pictures. Raises UserError where one is about anything but a training image."""
+    rows = hard.join(
+        images.filter(pl.col("split") == "train").select("image_id", "image"), on="image_id", maintain_order="left"
+    )
+    if rows.height < hard.height:
+        raise UserError(
+            f"data/hard.parquet: {hard.height - rows.height} of {hard.height} questions are not about training images "
+            "of data/images.parquet, wanted all; `dvc repro sample` starts from the images that are there"
+        )
+    return rows
 
-    rows = hard.join(images.select("image_id", "image"), on="image_id", maintain_order="left")
+
+def dataset(rows: pl.DataFrame, wanted: TrainParams) -> Any:
+    """The questions, with their pictures, as TRL reads them: prompt, image, and what the rewards need."""
+    import datasets
+
+    from pipeline.engines.transformers import picture
+
     names = [[option["name"] for option in options] for options in rows["options"]]
-    prompts = [chat(choice_question(wanted.prompt, wanted.noun, offered)) for offered in names]
+    questions = [choice_question(wanted.prompt, wanted.noun, offered) for offered in names]
     return datasets.Dataset.from_dict(
         {
             # TRL places the image itself, in front of the text, where the content is plain text.
-            "prompt": [[{"role": "user", "content": turn[0]["content"][1]["text"]}] for turn in prompts],
-            "image": [Image.open(io.BytesIO(image)).convert("RGB") for image in rows["image"]],
+            "prompt": [[{"role": "user", "content": question}] for question in questions],
+            "image": [picture(image) for image in rows["image"]],
             "answer": rows["answer"].to_list(),
             "options": names,
             "image_id": rows["image_id"].to_list(),
@@ -188,13 +201,18 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def train(hard: pl.DataFrame, images: pl.DataFrame, wanted: TrainParams) -> tuple[Any, Any, list[dict[str, Any]]]:
-    """Trained model, its processor, and the log history."""
+def train(rows: pl.DataFrame, wanted: TrainParams) -> tuple[Any, Any, list[dict[str, Any]]]:
+    """Trained model, its processor, and the log history. Raises UserError where there are too few questions."""
+    if rows.height < wanted.prompts_per_step:
+        raise UserError(
+            f"data/hard.parquet: {rows.height} questions, wanted at least train.prompts_per_step = "
+            f"{wanted.prompts_per_step}; lower it with `dvc exp run -S train.prompts_per_step={rows.height}`"
+        )
     import torch
     from trl import GRPOTrainer
 
     from pipeline.loading import load_model, load_processor
-    from pipeline.rewards import format_reward, letter_reward
+    from pipeline.rewards import REWARDS
 
     if wanted.threads:
         torch.set_num_threads(wanted.threads)
@@ -202,9 +220,9 @@ def train(hard: pl.DataFrame, images: pl.DataFrame, wanted: TrainParams) -> tupl
     with tempfile.TemporaryDirectory() as scratch:
         trainer = GRPOTrainer(
             model=load_model(wanted.model, "float32", wanted.attention),
-            reward_funcs=[letter_reward, format_reward],
+            reward_funcs=list(REWARDS),
             args=config(wanted, scratch),
-            train_dataset=dataset(hard, images, wanted),
+            train_dataset=dataset(rows, wanted),
             processing_class=processor,
         )
         trainer.train()
@@ -220,16 +238,14 @@ def main(
 ) -> None:
     """Train the model with GRPO to choose the right option of its own hard questions."""
     wanted = params.load(TrainParams)
-    rows = tables.read(tables.HARD, hard)
-    require_base_only(rows, tables.read(tables.CLASSES, classes))
-    model, processor, history = train(rows, tables.read(tables.IMAGES, images), wanted)
-    partial = policy.with_name(f".{policy.name}.partial")
-    model.save_pretrained(partial)
-    processor.save_pretrained(partial)
-    shutil.rmtree(policy, ignore_errors=True)
-    partial.rename(policy)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(curves(history))
+    questions = tables.read(tables.HARD, hard)
+    require_base_only(questions, tables.read(tables.CLASSES, classes))
+    rows = require_training_images(questions, tables.read(tables.IMAGES, images))
+    model, processor, history = train(rows, wanted)
+    write_text(log, curves(history))
+    with whole_folder(policy) as folder:
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
     rewards = [entry["rewards/letter_reward/mean"] for entry in history if "rewards/letter_reward/mean" in entry]
     print(
         f"{wanted.steps} steps of {wanted.prompts_per_step} prompts × {wanted.generations} completions; "

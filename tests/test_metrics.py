@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from pipeline import metrics, tables
-from pipeline.evaluate import evaluate, tidy
+from pipeline.evaluate import evaluate, require_same_images, tidy, unmatched
+from pipeline.params import UserError
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,8 @@ def prediction(image, half, truth, draws, one_step, vote, two_step, options=(0, 
         "greedy_text": "",
         "greedy_status": "ok",
         "draws": draws,
-        "draw_texts": ["" for _ in draws],
+        "draw_statuses": ["off_list" if c is None else "ok" for c in draws],
+        "draw_texts": ["<answer>dodo</answer>" for _ in draws],
         "options": [{"class_id": c, "name": str(c), "votes": 1, "rank": 1, "source": "draws"} for c in options],
         "choice_text": "text" if asked else None,
         "letter": "A",
@@ -93,6 +95,7 @@ def test_evaluate_says_what_training_gained():
     assert found["base"]["status"] == {"no_answer": 1, "ok": 3}
     table = tidy(found)
     assert table.height == 2 * 5 * 3
+    assert found["base"]["K"] == 4
     assert table.filter(model="trained", metric="two_step", half="hm")["accuracy"].item() == 1.0
 
 
@@ -100,3 +103,37 @@ def test_a_half_without_images_scores_nothing():
     found = metrics.by_half(frame(*ROWS[:2]))
     assert found["two_step"]["novel"] == 0.0
     assert found["two_step"]["n_novel"] == 0
+
+
+def models(base, trained):
+    return frame(*(row | {"model": model} for model, rows in (("base", base), ("trained", trained)) for row in rows))
+
+
+def test_models_that_answered_the_same_images_pass():
+    require_same_images(models(ROWS, ROWS[::-1]))
+
+
+@pytest.mark.parametrize(
+    ("base", "trained", "reason"),
+    [
+        (ROWS, ROWS[:3], "an image is missing"),
+        (ROWS, (*ROWS[:3], ROWS[3] | {"image_id": "e"}), "another image"),
+        ((*ROWS, ROWS[0]), (*ROWS, ROWS[0]), "an image twice"),
+        (ROWS, tuple(row | {"draws": [0]} for row in ROWS), "another number of draws"),
+    ],
+)
+def test_models_that_answered_others_are_not_compared(base, trained, reason):
+    with pytest.raises(UserError, match="same images"):
+        require_same_images(models(base, trained))
+
+
+def test_unmatched_answers_are_listed_with_their_counts():
+    samples = pl.DataFrame(
+        [
+            {"image_id": "a", "draw": d, "text": "", "answer": a, "class_id": None, "status": s, "tokens": 1}
+            for d, (a, s) in enumerate([("roc", "off_list"), ("roc", "off_list"), (None, "no_answer"), ("x", "ok")])
+        ],
+        schema=tables.SAMPLES.schema,
+    )
+    found = unmatched(samples, frame(*ROWS))
+    assert found.rows() == [("test draws, base", "dodo", 1), ("training draws", "roc", 2)]

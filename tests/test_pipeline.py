@@ -30,7 +30,7 @@ def call(folder: Path, *command: str, fails: bool = False) -> str:
     # A DVC or git above, such as that of a hook that runs these tests, must not be the one that answers.
     environment = {k: v for k, v in environment.items() if not k.startswith(("GIT_", "DVC_"))}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
-    assert (done.returncode != 0) == fails, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == int(fails), f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
 
 
@@ -169,13 +169,60 @@ def test_bad_settings_are_one_sentence_and_change_nothing(clone, params_again, o
     assert {p: p.read_bytes() for p in (clone / "data").rglob("*.parquet")} == outs
 
 
-def test_a_damaged_table_is_one_sentence(clone, tmp_path):
-    short = tmp_path / "samples.parquet"
-    short.write_bytes((clone / "data" / "samples.parquet").read_bytes()[:500])
-    said = call(clone, sys.executable, "-m", "pipeline.options", "--samples", str(short), fails=True)
-    assert "damaged" in said
-    assert "dvc repro sample" in said
-    assert said.count("\n") == 1
+def truncated(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:500])
+
+
+def older(file: Path) -> None:
+    pl.read_parquet(file).write_parquet(file, metadata={tables.FOOTER_KEY: f"{file.stem}/0"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"), [(truncated, "damaged"), (older, "/0, wanted"), (Path.unlink, "no such file")]
+)
+@pytest.mark.parametrize(
+    ("stage", "option", "name"),
+    [
+        ("sample", "--images", "images"),
+        ("options", "--samples", "samples"),
+        ("filter", "--questions", "questions"),
+        ("train", "--hard", "hard"),
+        ("evaluate", "--samples", "samples"),
+        ("report", "--images", "images"),
+    ],
+)
+def test_a_wrong_table_is_one_sentence(clone, tmp_path, damage, found, stage, option, name):
+    file = tmp_path / f"{name}.parquet"
+    shutil.copy(clone / "data" / file.name, file)
+    damage(file)
+    said = call(clone, sys.executable, "-m", f"pipeline.{stage}", option, str(file), fails=True)
+    assert said.startswith("error: ")
+    assert found in said
+    assert "`dvc repro " in said
+    assert said.count("\n") == 1, said
+
+
+def test_models_that_are_not_there_or_not_whole_are_one_sentence(clone, tmp_path):
+    half = tmp_path / "half"
+    shutil.copytree(clone / "models" / "policy", half)
+    (half / "model.safetensors").write_bytes((half / "model.safetensors").read_bytes()[:1000])
+    for model in ("models/none", "somebody/nothing", str(half)):
+        out = tmp_path / "predictions.parquet"
+        said = call(
+            *(clone, sys.executable, "-m", "pipeline.predict"),
+            *("--model", model, "--label", "trained", "--out", str(out)),
+            fails=True,
+        )
+        assert [line for line in said.splitlines() if line.startswith(f"error: {model}: ")], said
+        assert "Traceback" not in said
+        assert not out.exists()
+
+
+def test_a_second_run_gives_the_same_bytes(clone):
+    for stage in ("download", "sample", "train", "predict@trained"):
+        call(clone, "dvc", "repro", "--single-item", "--force", stage)
+    # dvc.lock holds the hash of every output.
+    assert call(clone, "git", "status", "--porcelain") == ""
 
 
 def test_another_k_runs_options_and_what_follows_and_not_sample(clone):

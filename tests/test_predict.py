@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 
 from pipeline import params, tables
-from pipeline.asking import ClassLists, require_few_errors
+from pipeline.asking import ClassLists
 from pipeline.engines import GREEDY, Completion
 from pipeline.params import UserError
-from pipeline.predict import PredictParams, rows, step_one, step_two
+from pipeline.predict import PredictParams, predictions, step_one, step_two
 from pipeline.sample import SampleParams, draw_samples, training_images
 
 CLASSES = pl.DataFrame(
@@ -65,20 +65,20 @@ def images(**truths):
     )
 
 
-def predictions(draws, choice, truth=0):
+def predicted(draws, choice, truth=0, limit=1.0):
     engine = Scripted({"x": draws}, {"x": choice})
     wanted = asked(PredictParams, topk=3)
     found = step_one(engine, images(x=(truth, "test")), ClassLists(CLASSES), wanted)
-    made = list(rows(found, step_two(engine, found, wanted), "base"))
-    assert len(made) == 1, "every image keeps its row"
-    return pl.DataFrame(made, schema=tables.PREDICTIONS.schema).row(0, named=True), engine.asked_twice
+    table = predictions(found, step_two(engine, found, wanted), "base", limit)
+    assert table.height == 1, "every image keeps its row"
+    return table.row(0, named=True), engine.asked_twice
 
 
 WRENS = [said("red wren"), said("blue wren"), said("Blue-Wren"), said("Troglodytes ruber")]
 
 
 def test_two_steps():
-    row, twice = predictions(WRENS, said("blue wren"))
+    row, twice = predicted(WRENS, said("blue wren"))
     assert twice == ["x"]
     assert row["draws"] == [0, 1, 1, 0]
     assert (row["one_step"], row["vote"], row["two_step"]) == (0, 0, 1), "a tie goes to the first drawn"
@@ -90,37 +90,37 @@ def test_two_steps():
     ("choice", "status", "reason"),
     [
         ("<think>t</think>", "no_answer", "no answer"),
-        (said("Z"), "no_answer", "not a letter on offer"),
-        (said("A or B"), "no_answer", "two letters"),
+        (said("Z"), "off_list", "not a letter on offer"),
+        (said("A or B"), "off_list", "two letters"),
         ("<think>t…", "truncated", "cut off"),
         (Completion("x", 0, "", 0, False, error="timeout"), "error", "the engine failed"),
     ],
 )
 def test_a_choice_that_cannot_be_read_is_wrong_and_says_why(choice, status, reason):
-    row, _ = predictions(WRENS, choice)
+    row, _ = predicted(WRENS, choice)
     assert (row["letter"], row["two_step"], row["status"]) == (None, None, status), reason
     assert row["vote"] == 0, "step 1 stands"
 
 
 def test_one_option_is_the_answer_and_is_not_asked_about():
-    row, twice = predictions([said("blue wren")] * 4, None)
+    row, twice = predicted([said("blue wren")] * 4, None)
     assert twice == []
     assert (row["choice_text"], row["letter"], row["two_step"], row["status"]) == (None, "A", 1, "ok")
 
 
 def test_no_option_is_a_wrong_answer():
-    row, twice = predictions(["nothing"] * 4, None)
+    row, twice = predicted(["nothing"] * 4, None)
     assert twice == []
     assert (row["vote"], row["two_step"], row["status"], row["options"]) == (None, None, "no_answer", [])
 
 
 def test_the_truth_is_never_put_in_at_test_time():
-    row, _ = predictions([said("blue wren"), said("blue wren"), said("dodo"), said("dodo")], None, truth=0)
+    row, _ = predicted([said("blue wren"), said("blue wren"), said("dodo"), said("dodo")], None, truth=0)
     assert [o["class_id"] for o in row["options"]] == [1]
 
 
 def test_names_of_the_other_half_do_not_count():
-    row, _ = predictions([said("grey owl"), said("red wren"), said("snow owl"), said("red wren")], None, truth=1)
+    row, _ = predicted([said("grey owl"), said("red wren"), said("snow owl"), said("red wren")], None, truth=1)
     assert row["draws"] == [None, 0, None, 0]
     assert row["greedy_status"] == "off_list"
 
@@ -128,7 +128,7 @@ def test_names_of_the_other_half_do_not_count():
 def test_sampling_keeps_every_draw_with_its_status():
     failed = Completion("a", 1, "", 0, False, error="timeout")
     engine = Scripted({"a": [said("red wren"), failed, said("dodo"), "cut off…"]}, {})
-    table = draw_samples(engine, images(a=(0, "train")), CLASSES, asked(SampleParams))
+    table = draw_samples(engine, images(a=(0, "train")), CLASSES, asked(SampleParams, max_error_rate=0.25))
     assert table["status"].to_list() == ["ok", "error", "off_list", "truncated"]
     assert table["class_id"].to_list() == [0, None, None, None]
     assert table["answer"].to_list() == ["red wren", None, "dodo", None]
@@ -140,8 +140,23 @@ def test_only_training_images_of_base_classes_are_sampled():
     assert training_images(every, CLASSES)["image_id"].to_list() == ["a", "e"]
 
 
-def test_too_many_errors_stop_the_stage():
-    statuses = pl.Series(["ok"] * 9 + ["error"])
-    require_few_errors(statuses, 0.1, "sample")
-    with pytest.raises(UserError, match=r"10\.0% of the completions failed"):
-        require_few_errors(statuses, 0.09, "sample")
+FAILED = Completion("x", 0, "", 0, False, error="timeout")
+
+
+def test_too_many_errors_stop_sampling():
+    failed = Completion("a", 3, "", 0, False, error="timeout")
+    engine = Scripted({"a": [said("red wren")] * 3 + [failed]}, {})
+    with pytest.raises(UserError, match="1 of 4 completions failed, the first with 'timeout'"):
+        draw_samples(engine, images(a=(0, "train")), CLASSES, asked(SampleParams, max_error_rate=0.24))
+
+
+def test_errors_of_either_step_stop_prediction():
+    with pytest.raises(UserError, match="predict: 6 of 6 completions failed"):
+        predicted([FAILED] * 4, None, limit=0.0)
+    with pytest.raises(UserError, match="predict: 1 of 6 completions failed"):
+        predicted(WRENS, FAILED, limit=0.0)
+
+
+def test_an_image_whose_draws_all_failed_says_error():
+    row, _ = predicted([FAILED] * 4, None, limit=1.0)
+    assert (row["status"], row["greedy_status"], row["draw_statuses"]) == ("error", "error", ["error"] * 4)

@@ -1,17 +1,14 @@
 """One prompt source: training, sampling and prediction show the model the very same tokens and pixels."""
 
-import io
-
 import polars as pl
 import pytest
 import torch
-from PIL import Image
 
 from pipeline import params, tables
 from pipeline.engines import Request
-from pipeline.engines.transformers import TransformersEngine
+from pipeline.engines.transformers import TransformersEngine, picture
 from pipeline.prompts import STYLES, choice_question, letters, open_question
-from pipeline.train import TrainParams, dataset
+from pipeline.train import TrainParams, dataset, require_training_images
 
 
 def test_questions_as_they_are_asked():
@@ -51,16 +48,17 @@ def test_training_and_prediction_read_the_same_tokens_and_pixels(birds, base_mod
         "distinct": 3,
     }
     wanted = params.load(TrainParams)
-    row = dataset(pl.DataFrame([question], schema=tables.HARD.schema), image, wanted)[0]
-    engine = TransformersEngine(base_model, "float32", "eager", max_rows=4, threads=2)
+    row = dataset(require_training_images(pl.DataFrame([question], schema=tables.HARD.schema), image), wanted)[0]
+    engine = TransformersEngine(base_model, "float32", "eager", max_rows=4, max_images=4, threads=2)
     messages = prepare_multimodal_messages(row["prompt"], images=[row["image"]])
     trained_on = engine.processor.apply_chat_template(
         [messages], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", padding=True
     )
-    asked = engine.inputs([Request("x", image["image"].item(), choice_question(wanted.prompt, wanted.noun, names))])
+    request = Request("x", image["image"].item(), choice_question(wanted.prompt, wanted.noun, names))
+    asked = engine.inputs([(request, picture(request.image))])
     assert torch.equal(trained_on["input_ids"], asked["input_ids"])
     assert torch.equal(trained_on["pixel_values"], asked["pixel_values"])
     assert engine.processor.tokenizer.unk_token_id not in asked["input_ids"], "the model knows every word"
-    picture = Image.open(io.BytesIO(image["image"].item()))
+    width, height = picture(request.image).size
     tokens = (asked["input_ids"] == engine.processor.image_token_id).sum().item()
-    assert tokens == (picture.width // 28) * (picture.height // 28)
+    assert tokens == (width // 28) * (height // 28)

@@ -99,7 +99,7 @@ def test_a_wrong_file_is_one_sentence_with_the_way_out(file, damage, found):
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        (pl.concat([ROWS, ROWS.head(1)]), "stands in 2 rows"),
+        (pl.concat([ROWS, ROWS.head(1)]), "in 2 rows"),
         (ROWS.drop("name"), "without name"),
         (ROWS.with_columns(pl.lit(None, pl.Int64).alias("class_id")).head(1), "null"),
     ],

@@ -7,11 +7,39 @@ import pytest
 
 from pipeline import params, tables
 from pipeline.params import UserError
-from pipeline.train import CURVES, TrainParams, config, curves, require_base_only
+from pipeline.rewards import REWARDS
+from pipeline.train import CURVES, TrainParams, config, curves, require_base_only, require_training_images, train
 
 DEFAULTS = params.load(TrainParams)
 # Not TRL's to know: what is loaded, how it is asked, how many threads.
 OTHERS = {"model", "prompt", "noun", "attention", "threads"}
+
+
+NAMES = {
+    "steps": "max_steps",
+    "generations": "num_generations",
+    "learning_rate": "learning_rate",
+    "schedule": "lr_scheduler_type",
+    "warmup_steps": "warmup_steps",
+    "weight_decay": "weight_decay",
+    "max_grad_norm": "max_grad_norm",
+    "beta": "beta",
+    "unbiased_kl": "use_bias_correction_kl",
+    "loss_type": "loss_type",
+    "scale_rewards": "scale_rewards",
+    "updates_per_batch": "num_iterations",
+    "clip": "epsilon",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "repetition_penalty": "repetition_penalty",
+    "max_completion_length": "max_completion_length",
+    "gradient_checkpointing": "gradient_checkpointing",
+    "seed": "seed",
+}
+"""Our name of a setting and TRL's."""
+
+ELSEWHERE = {"prompts_per_step", "prompts_per_device", "letter_weight", "format_weight", "precision"}
 
 
 def another(field, value):
@@ -20,15 +48,33 @@ def another(field, value):
         return next(choice for choice in choices if choice != value)
     if isinstance(value, bool):
         return not value
-    if field.name in ("prompts_per_step", "prompts_per_device"):
-        return value // 2
     return value / 2 if isinstance(value, float) and value else value + 1
 
 
-@pytest.mark.parametrize("field", [f for f in fields(TrainParams) if f.name not in OTHERS], ids=lambda f: f.name)
-def test_every_setting_reaches_trl(field, tmp_path):
-    changed = replace(DEFAULTS, **{field.name: another(field, getattr(DEFAULTS, field.name))})
-    assert config(changed, str(tmp_path)).to_dict() != config(DEFAULTS, str(tmp_path)).to_dict()
+def test_every_setting_has_its_test():
+    assert {field.name for field in fields(TrainParams)} == {*NAMES, *ELSEWHERE, *OTHERS}
+
+
+@pytest.mark.parametrize("field", [f for f in fields(TrainParams) if f.name in NAMES], ids=lambda f: f.name)
+def test_every_setting_reaches_trl_under_its_name(field, tmp_path):
+    wanted = another(field, getattr(DEFAULTS, field.name))
+    found = getattr(config(replace(DEFAULTS, **{field.name: wanted}), str(tmp_path)), NAMES[field.name])
+    assert found == wanted
+
+
+def test_weights_belong_to_the_rewards_in_their_order(tmp_path):
+    found = config(replace(DEFAULTS, letter_weight=3.0, format_weight=0.5), str(tmp_path))
+    assert dict(zip([reward.__name__ for reward in REWARDS], found.reward_weights, strict=True)) == {
+        "letter_reward": 3.0,
+        "format_reward": 0.5,
+    }
+
+
+def test_precision(tmp_path):
+    assert [config(replace(DEFAULTS, precision=p), str(tmp_path)).bf16 for p in ("float32", "bfloat16")] == [
+        False,
+        True,
+    ]
 
 
 def test_trl_counts_completions_where_we_count_prompts(tmp_path):
@@ -84,6 +130,25 @@ def test_a_novel_class_in_a_training_question_stops_it(truth, options):
 
 def test_base_questions_pass():
     require_base_only(pl.DataFrame([question(0, 0, 1)], schema=tables.HARD.schema), CLASSES)
+
+
+def images(split):
+    row = {"image_id": "x", "dataset": "d", "class_id": 0, "split": split, "image": b"", "width": 1, "height": 1}
+    return pl.DataFrame([row], schema=tables.IMAGES.schema)
+
+
+def test_a_question_about_a_test_image_stops_it():
+    hard = pl.DataFrame([question(0, 0, 1)], schema=tables.HARD.schema)
+    assert require_training_images(hard, images("train")).height == 1
+    for split in ("val", "test"):
+        with pytest.raises(UserError, match="1 of 1 questions are not about training images"):
+            require_training_images(hard, images(split))
+
+
+def test_fewer_questions_than_a_step_needs_are_refused_before_anything_is_loaded():
+    rows = pl.DataFrame([question(0, 0, 1)], schema=tables.HARD.schema)
+    with pytest.raises(UserError, match=r"1 questions, wanted at least train\.prompts_per_step = 16"):
+        train(rows, replace(DEFAULTS, model="nowhere/at/all"))
 
 
 def test_curves_are_one_line_a_step():

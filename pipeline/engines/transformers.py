@@ -10,6 +10,13 @@ from pipeline.loading import load_model, load_processor
 from pipeline.prompts import chat
 
 
+def picture(image: bytes) -> Any:
+    """The RGB picture in `image`. Raises OSError, ValueError or SyntaxError, as Pillow does, where there is none."""
+    from PIL import Image
+
+    return Image.open(io.BytesIO(image)).convert("RGB")
+
+
 class TransformersEngine:
     """Any image-text-to-text model of transformers that takes one picture and a chat.
 
@@ -17,48 +24,62 @@ class TransformersEngine:
         source: model folder or hub id.
         dtype: `float32`, `bfloat16` or `float16`.
         attention: `eager`, `sdpa` or `flash_attention_2`.
-        max_rows: draws that are decoded side by side; a batch holds max_rows // count images, at least one.
+        max_rows: draws that are decoded side by side.
+        max_images: images that are read side by side; a batch holds as many as both limits allow, at least one.
         threads: CPU threads; 0 leaves torch's choice.
     """
 
-    def __init__(self, source: str, dtype: str, attention: str, max_rows: int, threads: int = 0):
+    def __init__(self, source: str, dtype: str, attention: str, max_rows: int, max_images: int, threads: int):
         import torch
 
         if threads:
             torch.set_num_threads(threads)
         self.processor = load_processor(source)
         self.model = load_model(source, dtype, attention)
-        self.max_rows = max_rows
+        self.max_rows, self.max_images = max_rows, max_images
 
     def draw(self, requests: Sequence[Request], count: int, sampler: Sampler) -> Iterator[list[Completion]]:
-        size = max(1, self.max_rows // count)
+        size = max(1, min(self.max_images, self.max_rows // count))
         for start in range(0, len(requests), size):
             yield self._batch(requests[start : start + size], count, sampler)
 
-    def inputs(self, requests: Sequence[Request]) -> Any:
-        """What the model reads: token ids and attention mask of shape (images, longest prompt), pixels by patch."""
-        from PIL import Image
+    def _batch(self, requests: Sequence[Request], count: int, sampler: Sampler) -> list[Completion]:
+        """One batch in the order of `requests`; a picture that cannot be opened is an error, draw by draw."""
+        readable, broken = [], {}
+        for place, request in enumerate(requests):
+            try:
+                readable.append((request, picture(request.image)))
+            except (OSError, ValueError, SyntaxError) as error:
+                broken[place] = f"picture cannot be opened: {error}"
+        drawn = iter(self._completions(readable, count, sampler) if readable else [])
+        done = []
+        for place, request in enumerate(requests):
+            for draw in range(count):
+                failed = Completion(request.image_id, draw, "", 0, False, broken.get(place))
+                done.append(failed if place in broken else next(drawn))
+        return done
 
+    def inputs(self, readable: Sequence[tuple[Request, Any]]) -> Any:
+        """What the model reads: token ids and attention mask of shape (images, longest prompt), pixels by patch."""
         prompts = [
             self.processor.apply_chat_template(chat(request.question), add_generation_prompt=True, tokenize=False)
-            for request in requests
+            for request, _ in readable
         ]
-        images = [Image.open(io.BytesIO(request.image)).convert("RGB") for request in requests]
-        return self.processor(text=prompts, images=images, padding=True, return_tensors="pt")
+        return self.processor(text=prompts, images=[image for _, image in readable], padding=True, return_tensors="pt")
 
-    def _batch(self, requests: Sequence[Request], count: int, sampler: Sampler) -> list[Completion]:
+    def _completions(
+        self, readable: Sequence[tuple[Request, Any]], count: int, sampler: Sampler
+    ) -> Iterator[Completion]:
         import torch
 
-        inputs = self.inputs(requests).to(self.model.device)
+        inputs = self.inputs(readable).to(self.model.device)
         inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
         prompt_length = inputs["input_ids"].shape[1]
-        draws = [(request.image_id, draw) for request in requests for draw in range(count)]
+        draws = [(request.image_id, draw) for request, _ in readable for draw in range(count)]
         with torch.inference_mode():
             sequences = self.model.generate(**inputs, **self._settings(sampler, draws, count, prompt_length))
-        return [
-            self._completion(image_id, draw, row[prompt_length:].tolist())
-            for (image_id, draw), row in zip(draws, sequences, strict=True)
-        ]
+        for (image_id, draw), row in zip(draws, sequences, strict=True):
+            yield self._completion(image_id, draw, row[prompt_length:].tolist())
 
     def _settings(
         self, sampler: Sampler, draws: list[tuple[str, int]], count: int, prompt_length: int

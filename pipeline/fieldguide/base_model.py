@@ -1,13 +1,11 @@
 """Raise the field guide's base model on drawn birds and written demonstrations of all 48 species.
 
-Ten minutes on two cores. The result is committed; `dvc repro --force fieldguide` after `dvc unfreeze fieldguide` makes
-it anew.
+Nine minutes on two cores. The result is committed; CONTRIBUTING.md has the command that makes it anew.
 """
 
 import json
 import math
 import random
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from pipeline.fieldguide.architecture import new_model, new_processor
 from pipeline.fieldguide.demonstrations import Haste, caption, choice, marks
 from pipeline.fieldguide.drawing import Bird, draw, random_bird
 from pipeline.fieldguide.species import SPECIES
+from pipeline.files import whole_folder
 from pipeline.loading import device
 from pipeline.prompts import chat
 
@@ -138,14 +137,12 @@ def main(
     start = time.perf_counter()
     processor, model = raise_base_model(recipe)
     minutes = (time.perf_counter() - start) / 60
-    partial = out.with_name(f".{out.name}.partial")
-    model.to(torch.bfloat16).save_pretrained(partial)
-    processor.save_pretrained(partial)
-    scores = examine(str(partial), recipe.threads)
-    (partial / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
-    (partial / "README.md").write_text(card(recipe, scores, minutes, model.num_parameters()))
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    with whole_folder(out) as folder:
+        model.to(torch.bfloat16).save_pretrained(folder)
+        processor.save_pretrained(folder)
+        scores = examine(str(folder), recipe.threads)
+        (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+        (folder / "README.md").write_text(card(recipe, scores, minutes, model.num_parameters()))
     print(f"{out}: pass@1 {scores['pass@1']}, pass@20 {scores['pass@K']} on base, novel and their harmonic mean")
 
 

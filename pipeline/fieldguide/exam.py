@@ -4,15 +4,13 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
-
-from pipeline import metrics, tables
+from pipeline import metrics
 from pipeline.asking import ClassLists
 from pipeline.datasets.fieldguide import load
 from pipeline.fieldguide.demonstrations import NOUN, STYLE, random_options, verdicts
 from pipeline.fieldguide.drawing import draw, random_bird
 from pipeline.fieldguide.species import SPECIES
-from pipeline.predict import PredictParams, rows, step_one, step_two
+from pipeline.predict import PredictParams, predictions, step_one, step_two
 from pipeline.prompts import chat, choice_question, letters
 
 
@@ -39,19 +37,19 @@ def examine(model: str, threads: int) -> dict[str, Any]:
         dtype="float32",
         attention="eager",
         max_rows=1200,
+        max_images=256,
         threads=threads,
         topk=5,
         choice_max_new_tokens=56,
+        choice_repetition_penalty=1.0,
     )
     classes, images = load(TestImages())
     engine = asked.connect(model)
     found = step_one(engine, images, ClassLists(classes), asked)
-    predictions = pl.DataFrame(
-        list(rows(found, step_two(engine, found, asked), "base")), schema=tables.PREDICTIONS.schema
-    )
+    table = predictions(found, step_two(engine, found, asked), "base", asked.max_error_rate)
     return {
-        **metrics.by_half(predictions),
-        "letter_choice": metrics.letter_choice(predictions),
+        **metrics.by_half(table),
+        "letter_choice": metrics.letter_choice(table),
         "verdicts": follows_verdicts(engine),
     }
 
