@@ -3,6 +3,7 @@
 import typer
 
 from pipeline.cli import fail_in_a_sentence
+from pipeline.commands.draws import draws
 from pipeline.commands.summary import summary
 
 app = typer.Typer(
@@ -12,6 +13,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(summary)
+app.command()(draws)
 
 
 @app.callback()

@@ -1,16 +1,19 @@
 """Step 1 of the method, the same for training images and for test images: ask K times, read what was named."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import polars as pl
 
 from pipeline import params
 from pipeline.answers import answer_text
-from pipeline.engines import Completion, Engine, Request, Sampler
+from pipeline.engines import Completion, Sampler
 from pipeline.names import Matcher
 from pipeline.params import UserError
-from pipeline.prompts import STYLES, open_question
+from pipeline.prompts import STYLES
 
 
 @dataclass(frozen=True)
@@ -23,24 +26,22 @@ class AskParams:
     top_p: float = params.key("sample.top_p", above=0, at_most=1)
     top_k: int = params.key("sample.top_k", at_least=0)
     repetition_penalty: float = params.key("sample.repetition_penalty", above=0)
+    penalize_prompt: bool = params.key("sample.penalize_prompt")
+    stop: tuple[str, ...] = params.key("sample.stop")
     max_new_tokens: int = params.key("sample.max_new_tokens", at_least=1)
     max_error_rate: float = params.key("max_error_rate", at_least=0, at_most=1)
-    dtype: str = params.key("engine.dtype", one_of=("float32", "bfloat16", "float16"))
-    attention: str = params.key("engine.attention", one_of=("eager", "sdpa", "flash_attention_2"))
-    max_rows: int = params.key("engine.max_rows", at_least=1)
-    max_images: int = params.key("engine.max_images", at_least=1)
-    threads: int = params.key("engine.threads", at_least=0)
-
-    def connect(self, model: str) -> Engine:
-        """The engine that draws from `model`."""
-        from pipeline.engines.transformers import TransformersEngine
-
-        return TransformersEngine(model, self.dtype, self.attention, self.max_rows, self.max_images, self.threads)
 
     def sampler(self) -> Sampler:
         """How the K answers of step 1 are drawn."""
         return Sampler(
-            self.temperature, self.top_p, self.top_k, self.repetition_penalty, self.max_new_tokens, self.seed
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            repetition_penalty=self.repetition_penalty,
+            penalize_prompt=self.penalize_prompt,
+            max_new_tokens=self.max_new_tokens,
+            stop=self.stop,
+            seed=self.seed,
         )
 
 
@@ -91,25 +92,43 @@ class ClassLists:
         return Reading(completion.text, answer, ids[index], "ok", completion.tokens)
 
 
-def requests(images: pl.DataFrame, asked: AskParams) -> list[Request]:
-    """The open question for every image."""
-    question = open_question(asked.prompt, asked.noun)
-    return [Request(image_id, image, question) for image_id, image in images.select("image_id", "image").iter_rows()]
+UNREADABLE = ("no_answer", "truncated", "error")
 
 
-def with_progress(batches: Iterable[list[Completion]], total: int, what: str) -> Iterator[list[Completion]]:
-    """Passes batches on, with a progress bar of the completions; silent where nobody watches."""
-    import sys
-
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[Iterable[Reading]], None]]:
+    """A progress bar of completions, to be told what was read; silent where nobody watches."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rates]}"),
+        TextColumn("{task.fields[unreadable]:.1%} unreadable"),
+        TimeRemainingColumn(),
+    )
+    counts = Counter[str]()
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=total)
-        for batch in batches:
-            yield batch
-            bar.advance(task, len(batch))
+        task = bar.add_task(what, total=total, rates="", unreadable=0.0)
+        tokens = bar.add_task("tokens", total=None, visible=False, rates="", unreadable=0.0)
+
+        def tell(readings: Iterable[Reading]) -> None:
+            read = list(readings)
+            counts.update(reading.status for reading in read)
+            bar.advance(tokens, sum(reading.tokens for reading in read))
+            # rich's speed leaves out the first report, which is what an earlier run has left.
+            speeds = [bar.tasks[number].speed or 0.0 for number in (task, tokens)]
+            share = sum(counts[status] for status in UNREADABLE) / max(1, counts.total())
+            bar.update(
+                task,
+                advance=len(read),
+                rates=f"{speeds[0]:,.0f} draws/s {speeds[1]:,.0f} tokens/s",
+                unreadable=share,
+            )
+
+        yield tell
 
 
 def require_few_errors(readings: Sequence[Reading], limit: float, stage: str) -> None:

@@ -1,5 +1,6 @@
 """Opens a model folder (or hub id): processor, model, device, number type. The only place that does."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -67,6 +68,31 @@ def load_model(source: str, dtype: str, attention: str) -> Any:
         ),
     )
     return model.to(device()).eval()
+
+
+def content(source: str) -> str:
+    """A hash of the model folder's files, or the revision of a hub id: what its answers depend on.
+
+    Raises UserError where there is no such folder or hub id.
+    """
+    _require_folder(source)
+    folder = Path(source)
+    if not folder.is_dir():
+        return _opened(source, lambda: _revision(source))
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            inner = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest.update(f"{file.relative_to(folder)} {inner}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _revision(hub_id: str) -> str:
+    from huggingface_hub import hf_hub_download
+
+    # …/snapshots/<commit>/config.json
+    return f"{hub_id}@{Path(hf_hub_download(hub_id, 'config.json')).parent.name}"
 
 
 def device() -> str:

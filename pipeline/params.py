@@ -77,6 +77,10 @@ def _value(tree: Any, dotted: str, file: Path) -> Any:
 
 def _checked(value: Any, wanted: Any, field: Any, file: Path) -> Any:
     dotted = field["key"]
+    if wanted == tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            raise UserError(_sentence(file, dotted, f"{value!r}", "a list of texts, such as [] or [one, two]"))
+        return tuple(value)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
         value = float(value)
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):

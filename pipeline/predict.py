@@ -5,6 +5,7 @@ Departures from the paper:
 2. An answer that cannot be read is a wrong answer with a status; no image leaves the table.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -15,18 +16,24 @@ import typer
 
 from pipeline import params, tables
 from pipeline.answers import answer_text, letter
-from pipeline.asking import AskParams, ClassLists, Reading, requests, require_few_errors, with_progress
+from pipeline.asking import AskParams, ClassLists, Reading, progress, require_few_errors
 from pipeline.cli import run
 from pipeline.engines import GREEDY, Completion, Engine, Request
+from pipeline.engines.settings import EngineParams
 from pipeline.options import described, ranked, shuffled, top_options
-from pipeline.prompts import MAX_OPTIONS, choice_question, letters
+from pipeline.prompts import MAX_OPTIONS, choice_question, letters, open_question
 
 
 @dataclass(frozen=True)
-class PredictParams(AskParams):
+class StepParams(AskParams):
     topk: int = params.key("topk", at_least=2, at_most=MAX_OPTIONS)
     choice_max_new_tokens: int = params.key("predict.choice_max_new_tokens", at_least=1)
     choice_repetition_penalty: float = params.key("predict.choice_repetition_penalty", above=0)
+
+
+@dataclass(frozen=True)
+class PredictParams(StepParams, EngineParams):
+    pass
 
 
 @dataclass(frozen=True)
@@ -47,45 +54,68 @@ class StepOne:
         return [option["name"] for option in self.options]
 
 
-def step_one(engine: Engine, images: pl.DataFrame, lists: ClassLists, asked: PredictParams) -> list[StepOne]:
-    """K draws and one greedy answer for every image."""
-    wanted = requests(images, asked)
-    greedy = _grouped(engine, wanted, 1, replace(asked.sampler(), temperature=GREEDY), "greedy answers")
-    drawn = _grouped(engine, wanted, asked.num_samples, asked.sampler(), "draws")
+# Images whose two steps follow each other, so that what was read of the pictures serves both.
+BLOCK = 256
+
+
+def two_steps(
+    engine: Engine, images: pl.DataFrame, lists: ClassLists, asked: StepParams
+) -> tuple[list[StepOne], dict[str, Completion]]:
+    """Both steps for every image: what step 1 found, and the completion of step 2, where one was asked for."""
+    found: list[StepOne] = []
+    choices: dict[str, Completion] = {}
+    with progress("answers", images.height * (asked.num_samples + 2)) as tell:
+        for block in images.iter_slices(BLOCK):
+            first = step_one(engine, block, lists, asked, tell)
+            second = step_two(engine, first, asked)
+            tell(chosen(one, second.get(one.image_id))[1] for one in first)
+            found += first
+            choices |= second
+    return found, choices
+
+
+def step_one(
+    engine: Engine, images: pl.DataFrame, lists: ClassLists, asked: StepParams, tell: Callable[[list[Reading]], None]
+) -> list[StepOne]:
+    """One greedy answer and K draws for every image."""
+    question, numbers = open_question(asked.prompt, asked.noun), [GREEDY, *range(asked.num_samples)]
+    truths = {row["image_id"]: row for row in images.drop("image").iter_rows(named=True)}
+    readings: dict[str, dict[int, Reading]] = {image_id: {} for image_id in truths}
+    wanted = [
+        Request(image_id, image, question, numbers, followed=True)
+        for image_id, image in images["image_id", "image"].iter_rows()
+    ]
+    for batch in engine.draw(wanted, asked.sampler()):
+        for done in batch:
+            truth = truths[done.image_id]
+            half = lists.half(truth["dataset"], truth["class_id"])
+            readings[done.image_id][done.draw] = lists.read(done, truth["dataset"], half)
+        tell([readings[done.image_id][done.draw] for done in batch])
     found = []
-    for request, dataset, class_id in zip(wanted, images["dataset"], images["class_id"], strict=True):
-        half = lists.half(dataset, class_id)
-        draws = [lists.read(done, dataset, half) for done in drawn[request.image_id]]
+    for request in wanted:
+        dataset, class_id = (truths[request.image_id][name] for name in ("dataset", "class_id"))
+        greedy, *draws = (readings[request.image_id][number] for number in numbers)
         named = [reading.class_id for reading in draws]
         order = shuffled(top_options(named, None, asked.topk), asked.seed, request.image_id)
         options = described(order, named, lists.names_of(dataset))
-        first = lists.read(greedy[request.image_id][0], dataset, half)
-        found.append(StepOne(request.image_id, request.image, dataset, class_id, half, first, draws, options))
+        half = lists.half(dataset, class_id)
+        found.append(StepOne(request.image_id, request.image, dataset, class_id, half, greedy, draws, options))
     return found
 
 
-def _grouped(engine: Engine, wanted: list[Request], count: int, sampler: Any, what: str) -> dict[str, list[Completion]]:
-    groups: dict[str, list[Completion]] = {request.image_id: [] for request in wanted}
-    for batch in with_progress(engine.draw(wanted, count, sampler), len(wanted) * count, what):
-        for done in batch:
-            groups[done.image_id].append(done)
-    return groups
-
-
-def step_two(engine: Engine, found: list[StepOne], asked: PredictParams) -> dict[str, Completion]:
+def step_two(engine: Engine, found: list[StepOne], asked: StepParams) -> dict[str, Completion]:
     """The greedy choice for every image with at least two options, by image."""
     questions = [
-        Request(one.image_id, one.image, choice_question(asked.prompt, asked.noun, one.names))
+        Request(one.image_id, one.image, choice_question(asked.prompt, asked.noun, one.names), [GREEDY])
         for one in found
         if len(one.options) > 1
     ]
     sampler = replace(
         asked.sampler(),
-        temperature=GREEDY,
         max_new_tokens=asked.choice_max_new_tokens,
         repetition_penalty=asked.choice_repetition_penalty,
     )
-    return {done[0].image_id: done[0] for done in _grouped(engine, questions, 1, sampler, "choices").values()}
+    return {done.image_id: done for batch in engine.draw(questions, sampler) for done in batch}
 
 
 def chosen(one: StepOne, choice: Completion | None) -> tuple[str | None, Reading]:
@@ -164,12 +194,15 @@ def main(
     chosen_images = tables.read(tables.IMAGES, images).filter(pl.col("split") == split.value)
     class_rows = tables.read(tables.CLASSES, classes)
     engine = asked.connect(model)
-    found = step_one(engine, chosen_images, ClassLists(class_rows), asked)
-    table = predictions(found, step_two(engine, found, asked), label.value, asked.max_error_rate)
+    found, choices = two_steps(engine, chosen_images, ClassLists(class_rows), asked)
+    table = predictions(found, choices, label.value, asked.max_error_rate)
     tables.write(tables.PREDICTIONS, table, out)
     asked_twice = table["choice_text"].is_not_null().sum()
     right = (table["two_step"] == table["class_id"]).sum() / table.height
-    print(f"{label}: {table.height} {split} images, {asked_twice} with a choice, {right:.1%} right in two steps")
+    print(
+        f"{label}: {table.height} {split} images, {asked_twice} with a choice ({engine.counts()}), "
+        f"{right:.1%} right in two steps"
+    )
 
 
 if __name__ == "__main__":

@@ -13,13 +13,15 @@ import polars as pl
 import typer
 
 from pipeline import params, tables
-from pipeline.asking import AskParams, ClassLists, requests, require_few_errors, with_progress
+from pipeline.asking import AskParams, ClassLists, progress, require_few_errors
 from pipeline.cli import run
-from pipeline.engines import Engine
+from pipeline.engines import Engine, Request
+from pipeline.engines.settings import EngineParams
+from pipeline.prompts import open_question
 
 
 @dataclass(frozen=True)
-class SampleParams(AskParams):
+class SampleParams(AskParams, EngineParams):
     model: str = params.key("model")
 
 
@@ -36,12 +38,17 @@ def draw_samples(engine: Engine, images: pl.DataFrame, classes: pl.DataFrame, as
     """
     lists = ClassLists(classes)
     dataset_of = dict(images.select("image_id", "dataset").iter_rows())
-    batches = engine.draw(requests(images, asked), asked.num_samples, asked.sampler())
+    question, numbers = open_question(asked.prompt, asked.noun), range(asked.num_samples)
+    wanted = [
+        Request(image_id, image, question, numbers) for image_id, image in images["image_id", "image"].iter_rows()
+    ]
     keys, readings = [], []
-    for batch in with_progress(batches, images.height * asked.num_samples, "draws"):
-        for done in batch:
-            keys.append({"image_id": done.image_id, "draw": done.draw})
-            readings.append(lists.read(done, dataset_of[done.image_id], "base"))
+    with progress("draws", len(wanted) * len(numbers)) as tell:
+        for batch in engine.draw(wanted, asked.sampler()):
+            keys += [{"image_id": done.image_id, "draw": done.draw} for done in batch]
+            read = [lists.read(done, dataset_of[done.image_id], "base") for done in batch]
+            readings += read
+            tell(read)
     require_few_errors(readings, asked.max_error_rate, "sample")
     rows = [key | asdict(reading) for key, reading in zip(keys, readings, strict=True)]
     return pl.DataFrame(rows, schema=tables.SAMPLES.schema)
@@ -51,16 +58,24 @@ def main(
     images: Annotated[Path, typer.Option(help="Table of images.")] = Path("data/images.parquet"),
     classes: Annotated[Path, typer.Option(help="Table of classes.")] = Path("data/classes.parquet"),
     samples: Annotated[Path, typer.Option(help="Table of samples to write.")] = Path("data/samples.parquet"),
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Only forget what this model drew with these settings, test images too.")
+    ] = False,
 ) -> None:
     """Ask the base model K times what each training image of the base classes shows."""
     asked = params.load(SampleParams)
+    engine = asked.connect(asked.model)
+    if forget:
+        print(f"{engine.shelf(asked.sampler()).forget():,} draws forgotten")
+        return
     class_rows = tables.read(tables.CLASSES, classes)
     image_rows = training_images(tables.read(tables.IMAGES, images), class_rows)
-    drawn = draw_samples(asked.connect(asked.model), image_rows, class_rows, asked)
+    drawn = draw_samples(engine, image_rows, class_rows, asked)
     tables.write(tables.SAMPLES, drawn, samples)
     valid = (drawn["status"] == "ok").sum()
     print(
-        f"{image_rows.height} images × {asked.num_samples} draws; {valid / drawn.height:.1%} name a class of the list"
+        f"{image_rows.height} images × {asked.num_samples} draws ({engine.counts()}); "
+        f"{valid / drawn.height:.1%} name a class of the list"
     )
 
 

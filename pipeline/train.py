@@ -100,7 +100,7 @@ def dataset(rows: pl.DataFrame, wanted: TrainParams) -> Any:
     """The questions, with their pictures, as TRL reads them: prompt, image, and what the rewards need."""
     import datasets
 
-    from pipeline.engines.transformers import picture
+    from pipeline.pictures import picture
 
     names = [[option["name"] for option in options] for options in rows["options"]]
     questions = [choice_question(wanted.prompt, wanted.noun, offered) for offered in names]

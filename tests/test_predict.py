@@ -7,9 +7,9 @@ import pytest
 
 from pipeline import params, tables
 from pipeline.asking import ClassLists
-from pipeline.engines import GREEDY, Completion
+from pipeline.engines import Completion
 from pipeline.params import UserError
-from pipeline.predict import PredictParams, predictions, step_one, step_two
+from pipeline.predict import PredictParams, predictions, two_steps
 from pipeline.sample import SampleParams, draw_samples, training_images
 
 CLASSES = pl.DataFrame(
@@ -33,21 +33,19 @@ class Scripted:
     def __init__(self, draws, choices):
         self.draws, self.choices, self.asked_twice = draws, choices, []
 
-    def draw(self, requests, count, sampler):
+    def draw(self, requests, sampler):
         for request in requests:
             if "\n" in request.question:
                 self.asked_twice.append(request.image_id)
-                texts = [self.choices[request.image_id]]
-            else:
-                texts = self.draws[request.image_id][:count]
-                if sampler.temperature == GREEDY:
-                    texts = [self.draws[request.image_id][0]]
-            yield [
-                text
-                if isinstance(text, Completion)
-                else Completion(request.image_id, draw, text, 3, finished=not text.endswith("…"))
-                for draw, text in enumerate(texts)
-            ]
+            batch = []
+            for draw in request.draws:
+                choice = "\n" in request.question
+                text = self.choices[request.image_id] if choice else self.draws[request.image_id][max(draw, 0)]
+                if isinstance(text, Completion):
+                    batch.append(replace(text, image_id=request.image_id, draw=draw))
+                else:
+                    batch.append(Completion(request.image_id, draw, text, 3, finished=not text.endswith("…")))
+            yield batch
 
 
 def asked(kind, **values):
@@ -68,8 +66,8 @@ def images(**truths):
 def predicted(draws, choice, truth=0, limit=1.0):
     engine = Scripted({"x": draws}, {"x": choice})
     wanted = asked(PredictParams, topk=3)
-    found = step_one(engine, images(x=(truth, "test")), ClassLists(CLASSES), wanted)
-    table = predictions(found, step_two(engine, found, wanted), "base", limit)
+    found, choices = two_steps(engine, images(x=(truth, "test")), ClassLists(CLASSES), wanted)
+    table = predictions(found, choices, "base", limit)
     assert table.height == 1, "every image keeps its row"
     return table.row(0, named=True), engine.asked_twice
 

@@ -6,7 +6,8 @@ import torch
 
 from pipeline import params, tables
 from pipeline.engines import Request
-from pipeline.engines.transformers import TransformersEngine, picture
+from pipeline.engines.transformers import TransformersEngine
+from pipeline.pictures import picture
 from pipeline.prompts import STYLES, choice_question, letters, open_question
 from pipeline.train import TrainParams, dataset, require_training_images
 
@@ -49,13 +50,13 @@ def test_training_and_prediction_read_the_same_tokens_and_pixels(birds, base_mod
     }
     wanted = params.load(TrainParams)
     row = dataset(require_training_images(pl.DataFrame([question], schema=tables.HARD.schema), image), wanted)[0]
-    engine = TransformersEngine(base_model, "float32", "eager", max_rows=4, max_images=4, threads=2)
+    engine = TransformersEngine(base_model, "float32", "eager", max_rows=4, max_tokens=1000, threads=2)
     messages = prepare_multimodal_messages(row["prompt"], images=[row["image"]])
     trained_on = engine.processor.apply_chat_template(
         [messages], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", padding=True
     )
-    request = Request("x", image["image"].item(), choice_question(wanted.prompt, wanted.noun, names))
-    asked = engine.inputs([(request, picture(request.image))])
+    request = Request("x", image["image"].item(), choice_question(wanted.prompt, wanted.noun, names), [0])
+    asked = engine.inputs([request], [picture(request.image)])
     assert torch.equal(trained_on["input_ids"], asked["input_ids"])
     assert torch.equal(trained_on["pixel_values"], asked["pixel_values"])
     assert engine.processor.tokenizer.unk_token_id not in asked["input_ids"], "the model knows every word"

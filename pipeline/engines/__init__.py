@@ -1,32 +1,37 @@
-"""Engines draw answers: images and questions in, text out. One file each; stages know only what stands here."""
+"""Engines draw answers: pictures and questions in, text out. One file each; stages know only what stands here."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+# The number of the greedy answer among an image's draws: no noise, no temperature, no cut-off.
+GREEDY = -1
+
 
 @dataclass(frozen=True)
 class Request:
-    """One picture with one question."""
+    """One picture with one question, and the numbers of the draws that are wanted: GREEDY, 0, 1, 2, …"""
 
     image_id: str
     image: bytes  # JPEG or PNG
     question: str
+    draws: Sequence[int]
+    # Another question about the same picture comes next, so that what was read of the picture is worth keeping.
+    followed: bool = False
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """How tokens are drawn; every setting explicit. A temperature of 0 is greedy decoding."""
+    """How tokens are drawn; every setting explicit."""
 
-    temperature: float
+    temperature: float  # above 0
     top_p: float  # 1 = off
     top_k: int  # 0 = off
     repetition_penalty: float  # 1 = off
+    penalize_prompt: bool  # the penalty counts the prompt's tokens too, not the completion's alone
     max_new_tokens: int
+    stop: tuple[str, ...]  # a completion ends with the first of these texts that it contains
     seed: int
-
-
-GREEDY = 0.0
 
 
 @dataclass(frozen=True)
@@ -42,5 +47,12 @@ class Completion:
 
 
 class Engine(Protocol):
-    def draw(self, requests: Sequence[Request], count: int, sampler: Sampler) -> Iterator[list[Completion]]:
-        """Draws 0 … count − 1 for each request, in the order of the requests, a batch of images at a time."""
+    def fingerprint(self) -> dict[str, str]:
+        """What the draws depend on beside request and sampler: the model's content, the engine and its version."""
+
+    def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
+        """Every draw of every request exactly once, in any order, a list as soon as some are done.
+
+        There is at most one request for an image. Raises UserError where going on is pointless;
+        what was given until then is good.
+        """

@@ -23,16 +23,19 @@ def _mix(x: Any) -> Any:
     return x ^ ((x >> 31) & 0x1FFFFFFFF)
 
 
-def gumbel(streams: Any, positions: Any, vocabulary: int) -> Any:
-    """Standard Gumbel noise, float32, shape (rows, vocabulary).
+def gumbel(streams: Any, position: int, tokens: Any) -> Any:
+    """Standard Gumbel noise, float32, shape (rows, tokens).
 
-    `streams` and `positions` are int64 tensors of shape (rows,).
+    `streams` is an int64 tensor of shape (rows,), `position` counts the tokens of the completion, and `tokens` are the
+    token ids that compete, int64 of shape (tokens,) for all rows alike or (rows, tokens): a token's noise does not
+    depend on which others compete.
     """
     import torch
 
-    rows = _mix(streams + (positions + 1) * _STEP)
-    tokens = torch.arange(1, vocabulary + 1, device=streams.device) * _STEP
-    bits = _mix(rows[:, None] + tokens[None, :])
+    # Tensors of integers wrap around by themselves, Python's do not.
+    step = ((position + 1) * _STEP + 2**63) % 2**64 - 2**63
+    rows = _mix(streams + step)
+    bits = _mix(rows[:, None] + (tokens + 1) * _STEP)
     # 24 bits: what a float32 holds exactly; the half keeps the number off 0 and 1.
     uniform = (((bits >> 40) & 0xFFFFFF).to(torch.float32) + 0.5) * 2.0**-24
     return -torch.log(-torch.log(uniform))

@@ -7,10 +7,11 @@ from typing import Any
 from pipeline import metrics
 from pipeline.asking import ClassLists
 from pipeline.datasets.fieldguide import load
+from pipeline.engines.transformers import TransformersEngine
 from pipeline.fieldguide.demonstrations import NOUN, STYLE, random_options, verdicts
 from pipeline.fieldguide.drawing import draw, random_bird
 from pipeline.fieldguide.species import SPECIES
-from pipeline.predict import PredictParams, predictions, step_one, step_two
+from pipeline.predict import StepParams, predictions, two_steps
 from pipeline.prompts import chat, choice_question, letters
 
 
@@ -23,7 +24,7 @@ class TestImages:
 
 def examine(model: str, threads: int) -> dict[str, Any]:
     """Metrics of `model` on the test images, at the settings that its card names."""
-    asked = PredictParams(
+    asked = StepParams(
         num_samples=20,
         seed=0,
         prompt=STYLE,
@@ -32,21 +33,17 @@ def examine(model: str, threads: int) -> dict[str, Any]:
         top_p=0.95,
         top_k=50,
         repetition_penalty=1.0,
+        penalize_prompt=True,
+        stop=(),
         max_new_tokens=16,
         max_error_rate=0.0,
-        dtype="float32",
-        attention="eager",
-        max_rows=1200,
-        max_images=256,
-        threads=threads,
         topk=5,
         choice_max_new_tokens=56,
         choice_repetition_penalty=1.0,
     )
     classes, images = load(TestImages())
-    engine = asked.connect(model)
-    found = step_one(engine, images, ClassLists(classes), asked)
-    table = predictions(found, step_two(engine, found, asked), "base", asked.max_error_rate)
+    engine = TransformersEngine(model, "float32", "eager", max_rows=1200, max_tokens=100_000, threads=threads)
+    table = predictions(*two_steps(engine, images, ClassLists(classes), asked), "base", asked.max_error_rate)
     return {
         **metrics.by_half(table),
         "letter_choice": metrics.letter_choice(table),

@@ -1,0 +1,169 @@
+"""Attention of many draws over one reading of their prompt: its keys and values are held once per image, not per draw.
+
+Decoding K draws of one prompt with an ordinary cache repeats the prompt's keys and values K times, and reads all of
+them for every token. Here the K queries of an image meet its one copy in a single matrix product, and each draw keeps
+keys and values of its own tokens only. The result is that of ordinary attention, up to rounding.
+
+It plugs into transformers as an attention implementation, and so serves every model whose layers call theirs through
+`AttentionInterface`: Qwen2.5-VL, Gemma 3, Idefics3 and most others.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+from transformers.cache_utils import Cache, DynamicLayer
+
+_NAME = "divek_shared_prefix"
+
+
+class Prefix:
+    """The prompts' keys and values, and which prompt each row (a draw being decoded) continues.
+
+    Args:
+        layers: keys and values of each layer, (images, key-value heads, length, head size). A layer with a sliding
+            window may hold the last tokens only.
+        mask: which of the prompts' tokens may be looked at, bool of shape (images, length).
+        owner: the image of each row, int64 of shape (rows,), ascending.
+    """
+
+    def __init__(self, layers: list[tuple[Any, Any]], mask: Any, owner: Any):
+        self.layers, self.mask, self.owner = layers, mask, owner
+        self._place()
+
+    def _place(self) -> None:
+        """Gives each row its slot in a table of (images, most rows of any image)."""
+        counts = torch.bincount(self.owner, minlength=len(self.mask))
+        first = counts.cumsum(0) - counts
+        rank = torch.arange(len(self.owner), device=self.owner.device) - first[self.owner]
+        self.width = int(counts.max())
+        self.slots = self.owner * self.width + rank
+        self.full = len(self.owner) == len(self.mask) * self.width
+        self.hidden = ~self.mask[self.owner][:, None, None, :]
+
+    def keep(self, rows: Any) -> None:
+        """Goes on with `rows` only, int64 and ascending; the prompt of an image without rows is let go."""
+        images, self.owner = self.owner[rows].unique(return_inverse=True)
+        if len(images) < len(self.mask):
+            self.mask = self.mask[images]
+            self.layers = [(keys[images], values[images]) for keys, values in self.layers]
+        self._place()
+
+    def by_image(self, rows: Any) -> Any:
+        """(rows, groups, share, size) → (images, groups, width · share, size); empty slots are zero."""
+        _, groups, share, size = rows.shape
+        if not self.full:
+            table = rows.new_zeros(len(self.mask) * self.width, groups, share, size)
+            table[self.slots] = rows
+            rows = table
+        rows = rows.view(len(self.mask), self.width, groups, share, size).transpose(1, 2)
+        return rows.reshape(len(self.mask), groups, self.width * share, size)
+
+    def by_row(self, table: Any, share: int) -> Any:
+        """(images, groups, width · share, size) → (rows, groups, share, size)."""
+        images, groups, _, size = table.shape
+        rows = table.view(images, groups, self.width, share, size).transpose(1, 2)
+        rows = rows.reshape(images * self.width, groups, share, size)
+        return rows if self.full else rows[self.slots]
+
+
+def attention(
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    *,
+    prefix: Prefix,
+    scaling: float,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Any = None,
+    **_: Any,
+) -> tuple[Any, None]:
+    """One new token per row looks at its image's prompt and at its own completion.
+
+    Args:
+        module: the attention layer that calls.
+        query: (rows, heads, 1, head size).
+        key: of the completion so far, the new token included, (rows, key-value heads, tokens, head size).
+        value: like `key`.
+        attention_mask: not used; a completion's last token may look at all of it.
+        prefix: what the rows continue.
+
+    Returns:
+        The output, (rows, 1, heads, head size), and no weights.
+
+    Raises:
+        NotImplementedError: for a model with capped scores or attention sinks.
+    """
+    if softcap is not None or s_aux is not None:
+        raise NotImplementedError("capped attention scores and attention sinks are not shared; draw from a server")
+    rows, heads, _, size = query.shape
+    keys, values = prefix.layers[module.layer_idx]
+    groups, own, length = key.shape[1], key.shape[2], keys.shape[2]
+    share = heads // groups
+    query = query.reshape(rows, groups, share, size)
+
+    far = prefix.by_row(prefix.by_image(query) @ keys.transpose(-1, -2), share)
+    far = far.masked_fill(prefix.hidden[..., -length:], -torch.inf)
+    scores = torch.cat([far, query @ key.transpose(-1, -2)], dim=-1)
+    if sliding_window is not None and length + own > sliding_window:
+        # Distances count slots, padding included, as transformers' own masks do.
+        scores[..., : length + own - sliding_window] = -torch.inf
+    weights = (scores.float() * scaling).softmax(-1).to(value.dtype)
+    far, near = weights.split([length, own], dim=-1)
+    out = prefix.by_row(prefix.by_image(far) @ values, share) + near @ value
+    return out.reshape(rows, 1, heads, values.shape[-1]), None
+
+
+AttentionInterface.register(_NAME, attention)
+
+
+@contextmanager
+def shared_prefix_attention(model: Any) -> Iterator[None]:
+    """Within it the model's text layers attend in this way; they want `prefix` as an argument of the forward pass."""
+    config = model.config.get_text_config()
+    usual = config._attn_implementation
+    config._attn_implementation = _NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = usual
+
+
+class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
+    """Room that doubles: appending a token does not copy all tokens before it."""
+
+    def lazy_initialization(self, key_states: Any, value_states: Any) -> None:
+        super().lazy_initialization(key_states, value_states)
+        self.length = 0
+        self.room = [new.new_empty(*new.shape[:2], 0, new.shape[3]) for new in (key_states, value_states)]
+
+    def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self.length + key_states.shape[2]
+        if end > self.room[0].shape[2]:
+            for place, held in enumerate(self.room):
+                self.room[place] = held.new_empty(*held.shape[:2], max(16, 2 * end), held.shape[3])
+                self.room[place][:, :, : self.length] = held[:, :, : self.length]
+        for held, new in zip(self.room, (key_states, value_states), strict=True):
+            held[:, :, self.length : end] = new
+        self.length = end
+        self._show()
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Any) -> None:
+        self.room = [held[indices] for held in self.room]
+        self._show()
+
+    def _show(self) -> None:
+        self.keys, self.values = (held[:, :, : self.length] for held in self.room)
+
+
+def completion_cache() -> Any:
+    """An empty cache for the draws' own tokens."""
+    return Cache(layer_class_to_replicate=_GrowingLayer)

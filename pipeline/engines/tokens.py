@@ -1,0 +1,58 @@
+"""Chooses the next token of many draws at once: transformers' own penalties and cut-offs, counter-based noise."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from pipeline.engines import GREEDY, Sampler
+from pipeline.engines.noise import gumbel, stream
+
+
+class Chooser:
+    """Chooses tokens for draws, given as (image, draw number); a draw of number GREEDY gets the likeliest."""
+
+    def __init__(self, sampler: Sampler, draws: Sequence[tuple[str, int]], prompts: Any):
+        """`prompts` holds the token ids before each draw, int64 of shape (rows, length)."""
+        device = prompts.device
+        keys = [stream(sampler.seed, image_id, draw) for image_id, draw in draws]
+        self.streams = torch.tensor(keys, device=device)
+        self.greedy = torch.tensor([draw == GREEDY for _, draw in draws], device=device)
+        self.top_k = sampler.top_k
+        self.penalty = RepetitionPenaltyLogitsProcessor(sampler.repetition_penalty)
+        self.penalized = prompts if sampler.penalize_prompt else prompts[:, :0]
+        self.cut_offs = LogitsProcessorList([TemperatureLogitsWarper(sampler.temperature)])
+        if sampler.top_p < 1:
+            self.cut_offs.append(TopPLogitsWarper(sampler.top_p))
+
+    def __call__(self, logits: Any, position: int) -> Any:
+        """The next token of each row, int64 of shape (rows,), after `position` tokens of the completion.
+
+        `logits` has shape (rows, vocabulary).
+        """
+        scores = logits.float()
+        if self.penalty.penalty != 1 and self.penalized.shape[1]:
+            scores = self.penalty(self.penalized, scores)
+        chosen = scores.argmax(-1)
+        if not self.greedy.all():
+            chosen = torch.where(self.greedy, chosen, self._drawn(scores, position))
+        if self.penalty.penalty != 1:
+            self.penalized = torch.cat([self.penalized, chosen[:, None]], dim=1)
+        return chosen
+
+    def _drawn(self, scores: Any, position: int) -> Any:
+        tokens = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
+        if 0 < self.top_k < scores.shape[1]:
+            scores, tokens = scores.topk(self.top_k)
+        noisy = self.cut_offs(None, scores) + gumbel(self.streams, position, tokens)
+        return tokens.gather(1, noisy.argmax(-1, keepdim=True))[:, 0]
+
+    def keep(self, rows: Any) -> None:
+        """Goes on with `rows` only, int64."""
+        self.streams, self.greedy, self.penalized = self.streams[rows], self.greedy[rows], self.penalized[rows]
