@@ -1,19 +1,34 @@
-"""Opens pictures. Raises OSError, ValueError or SyntaxError, as Pillow does, where there is none."""
+"""Opens pictures."""
 
 import io
 from typing import Any
 
 
-def picture(image: bytes) -> Any:
-    """The RGB picture in `image`, a JPEG or PNG file."""
-    from PIL import Image
+class PictureError(ValueError):
+    """There is no picture in these bytes, or one too large to be opened safely."""
 
-    return Image.open(io.BytesIO(image)).convert("RGB")
+
+def picture(image: bytes) -> Any:
+    """The RGB picture in `image`, a JPEG or PNG file. Raises PictureError."""
+    return _tried(lambda: _opened(image).convert("RGB"))
 
 
 def size(image: bytes) -> tuple[int, int]:
-    """Height and width in pixels, read from the head of the file alone."""
+    """Height and width in pixels, read from the head of the file alone. Raises PictureError."""
+    width, height = _tried(lambda: _opened(image).size)
+    return height, width
+
+
+def _opened(image: bytes) -> Any:
     from PIL import Image
 
-    width, height = Image.open(io.BytesIO(image)).size
-    return height, width
+    return Image.open(io.BytesIO(image))
+
+
+def _tried(call: Any) -> Any:
+    from PIL import Image
+
+    try:
+        return call()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise PictureError(f"picture cannot be opened: {error}") from error

@@ -1,5 +1,6 @@
 """The transformers engine: a draw belongs to its image and number, a prompt is read once, greedy is generate's."""
 
+import io
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 from imports import ROOT
+from PIL import Image
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from pipeline.engines import GREEDY, Request, Sampler
@@ -67,7 +69,7 @@ def agreement(some, others):
 
 def generated(engine, request, **settings):
     """What transformers' own generate says to one request, as token ids."""
-    inputs = engine.inputs([request], [picture(request.image)])
+    inputs = engine.reader.inputs([request], [picture(request.image)])
     out = engine.model.generate(**inputs, max_new_tokens=SAMPLER.max_new_tokens, **settings)
     return out[0, inputs["input_ids"].shape[1] :].tolist()
 
@@ -119,7 +121,7 @@ def test_the_repetition_penalty_counts_what_it_is_told_to(engine, ask, prompt_to
     requests = ask([GREEDY], images=6, question=question)
     sampler = replace(SAMPLER, repetition_penalty=1.5, penalize_prompt=prompt_too)
     drawn, plain = texts(engine, requests, sampler), texts(engine, requests)
-    length = engine.inputs(requests[:1], [picture(requests[0].image)])["input_ids"].shape[1]
+    length = engine.reader.inputs(requests[:1], [picture(requests[0].image)])["input_ids"].shape[1]
     processor = RepetitionPenaltyLogitsProcessor(1.5, prompt_ignore_length=None if prompt_too else length)
     for request in requests:
         wanted = generated(engine, request, do_sample=False, logits_processor=LogitsProcessorList([processor]))
@@ -140,7 +142,7 @@ def test_tokens_are_drawn_from_the_models_own_distribution(engine, ask, top_p, t
     first = [t[len(prefix) :].split()[0] for t in drawn if t.startswith(prefix) and t[len(prefix) :].split()]
 
     inputs = engine.processor(
-        text=[engine._prompt(request.question) + prefix], images=[picture(request.image)], return_tensors="pt"
+        text=[engine.reader.prompt(request.question) + prefix], images=[picture(request.image)], return_tensors="pt"
     )
     with torch.inference_mode():
         p = (engine.model(**inputs).logits[0, -1] / temperature).softmax(-1)
@@ -236,7 +238,7 @@ def test_a_second_question_goes_on_from_what_was_read_of_the_picture(base_model,
 def test_what_is_kept_stays_within_its_limit(base_model, ask):
     engine = engine_of(base_model, max_tokens=400)
     texts(engine, ask(range(4), followed=True))
-    held = sum(kept.reading.ids.numel() for kept in engine.kept)
+    held = sum(kept.reading.ids.numel() for kept in engine.reader.kept)
     assert 0 < held <= 200
 
 
@@ -267,15 +269,17 @@ def test_the_longest_come_first_and_what_is_left_is_batched_as_before(base_model
 
 def test_a_picture_that_cannot_be_opened_is_an_error_and_the_others_go_on(engine, ask):
     requests = ask(range(2), images=4)
+    thin = io.BytesIO()
+    Image.new("RGB", (1, 400)).save(thin, "PNG")
     broken = [
         requests[0],
         replace(requests[1], image=b"not a picture"),
         replace(requests[2], image=requests[2].image[:300]),
-        requests[3],
+        replace(requests[3], image=thin.getvalue()),
     ]
     done = {(d.image_id, d.draw): d for batch in engine.draw(broken, SAMPLER) for d in batch}
     assert len(done) == 8
-    assert {key for key, d in done.items() if d.error} == {(r.image_id, d) for r in broken[1:3] for d in range(2)}
+    assert {key for key, d in done.items() if d.error} == {(r.image_id, d) for r in broken[1:] for d in range(2)}
     assert {d.text for d in done.values() if d.error} == {""}
     whole = texts(engine, requests)
     assert all(whole[key] == d.text for key, d in done.items() if not d.error)
@@ -283,14 +287,14 @@ def test_a_picture_that_cannot_be_opened_is_an_error_and_the_others_go_on(engine
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(base_model, ask, monkeypatch, capsys):
     engine = engine_of(base_model)
-    read = engine._read_all
+    read = engine.reader._read_all
 
     def limited(inputs):
         if inputs["input_ids"].shape[0] > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return read(inputs)
 
-    monkeypatch.setattr(engine, "_read_all", limited)
+    monkeypatch.setattr(engine.reader, "_read_all", limited)
     assert agreement(texts(engine, ask(range(10))), texts(engine_of(base_model), ask(range(10)))) >= 0.99
     assert "out of memory with 120 draws side by side; going on with 60" in capsys.readouterr().err
     assert engine.max_rows <= 30
@@ -302,14 +306,14 @@ def test_a_single_draw_that_does_not_fit_is_the_users_to_solve(base_model, ask, 
     def full(inputs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(engine, "_read_all", full)
+    monkeypatch.setattr(engine.reader, "_read_all", full)
     with pytest.raises(UserError, match="single draw"):
         texts(engine, ask(range(10)))
 
 
 def test_another_runtime_error_is_not_taken_for_lack_of_memory(base_model, ask, monkeypatch):
     engine = engine_of(base_model)
-    monkeypatch.setattr(engine, "_read_all", lambda inputs: torch.ones(2) @ torch.ones(3))
+    monkeypatch.setattr(engine.reader, "_read_all", lambda inputs: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="size"):
         texts(engine, ask(range(2)))
 

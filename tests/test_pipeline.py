@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -218,7 +220,63 @@ def test_models_that_are_not_there_or_not_whole_are_one_sentence(clone, tmp_path
         assert not out.exists()
 
 
+def test_more_draws_are_added_to_those_that_are_there(clone):
+    """In an experiment that DVC runs in a copy of the project, which shares its draws."""
+    images = 72
+    for count, said in ((5, f"0 drawn now, {images * 5} kept"), (8, f"{images * 2} drawn now, {images * 6} kept")):
+        out = call(clone, "dvc", "exp", "run", "--temp", "-S", f"num_samples={count}", "sample")
+        assert said in out, out
+
+
+def sampling(clone: Path, root: Path) -> subprocess.Popen:
+    """The sample stage, five images at a time, with a store and an output of its own."""
+    environment = os.environ | {"DVC_ROOT": str(root)}
+    command = (sys.executable, "-m", "pipeline.sample", "--samples", str(root / "samples.parquet"))
+    return subprocess.Popen(command, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_killed_and_run_again_it_writes_the_same_bytes(clone, params_again, tmp_path):
+    params_again.write_text(params_again.read_text().replace("max_rows: 1200", "max_rows: 30"))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    said, _ = sampling(clone, whole).communicate()
+    assert "432 drawn now, 0 kept" in said
+    for shards in (1, 4):
+        run = sampling(clone, killed)
+        while run.poll() is None and len(list(killed.glob(".work/draws/*/*.parquet"))) < shards:
+            time.sleep(0.01)
+        run.kill()
+        run.communicate()
+    assert not (killed / "samples.parquet").exists(), "nothing half-written"
+    said, _ = sampling(clone, killed).communicate()
+    assert 0 < int(re.search(r"([\d,]+) kept", said)[1].replace(",", "")) < 432
+    assert (killed / "samples.parquet").read_bytes() == (whole / "samples.parquet").read_bytes()
+
+
+def test_two_runs_at_once_share_a_store(clone, params_again, tmp_path):
+    params_again.write_text(params_again.read_text().replace("max_rows: 1200", "max_rows: 30"))
+    runs = [sampling(clone, tmp_path) for _ in range(2)]
+    assert all("72 images" in run.communicate()[0] for run in runs)
+    said, _ = sampling(clone, tmp_path).communicate()
+    assert "0 drawn now, 432 kept" in said
+
+
+def test_draws_are_counted_and_forgotten(clone, tmp_path):
+    shutil.copytree(clone / ".work", tmp_path / ".work")
+    environment = os.environ | {"DVC_ROOT": str(tmp_path)}
+
+    def said(*module: str) -> str:
+        command = (sys.executable, "-m", *module)
+        return subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True).stdout
+
+    # 72 training images with 8 draws, 48 test images with 6 and the greedy answer.
+    assert "      912 draws     120 images" in said("pipeline", "draws")
+    assert said("pipeline.sample", "--forget") == "912 draws forgotten\n"
+    assert "120 images" not in said("pipeline", "draws")
+    assert said("pipeline.sample", "--forget") == "0 draws forgotten\n"
+
+
 def test_a_second_run_gives_the_same_bytes(clone):
+    shutil.rmtree(clone / ".work")
     for stage in ("download", "sample", "train", "predict@trained"):
         call(clone, "dvc", "repro", "--single-item", "--force", stage)
     # dvc.lock holds the hash of every output.

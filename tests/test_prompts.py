@@ -56,7 +56,7 @@ def test_training_and_prediction_read_the_same_tokens_and_pixels(birds, base_mod
         [messages], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", padding=True
     )
     request = Request("x", image["image"].item(), choice_question(wanted.prompt, wanted.noun, names), [0])
-    asked = engine.inputs([request], [picture(request.image)])
+    asked = engine.reader.inputs([request], [picture(request.image)])
     assert torch.equal(trained_on["input_ids"], asked["input_ids"])
     assert torch.equal(trained_on["pixel_values"], asked["pixel_values"])
     assert engine.processor.tokenizer.unk_token_id not in asked["input_ids"], "the model knows every word"
