@@ -19,6 +19,7 @@ class Reading:
         positions: (…, images, length), as the family counts them (Qwen2.5-VL: text, time, height, width).
         layers: keys and values of each layer, (images, key-value heads, length, head size).
         logits: after the last token, (images, vocabulary).
+        windowed: whether a layer sees the last tokens only.
     """
 
     ids: Any
@@ -26,6 +27,7 @@ class Reading:
     positions: Any
     layers: list[tuple[Any, Any]]
     logits: Any
+    windowed: bool
 
     def unpadded(self) -> Any:
         """`ids` with every padding token replaced by one of the prompt's own."""
@@ -83,7 +85,7 @@ class Reader:
     def inputs(self, requests: Sequence[Request], pictures: Sequence[Any]) -> Any:
         """What the model reads: token ids and attention mask of shape (images, longest prompt), pixels by patch."""
         prompts = [self.prompt(request.question) for request in requests]
-        return self.processor(text=prompts, images=list(pictures), padding=True, return_tensors="pt")
+        return self.processor(text=prompts, images=[[one] for one in pictures], padding=True, return_tensors="pt")
 
     def prompt(self, question: str) -> str:
         """The chat template around `question`."""
@@ -112,7 +114,8 @@ class Reader:
             **inputs,
         )
         logits = self.model(**prepared).logits[:, -1]
-        return Reading(ids, mask.bool(), positions, _layers(cache), logits)
+        windowed = any(layer.is_sliding for layer in cache.layers)
+        return Reading(ids, mask.bool(), positions, _layers(cache), logits, windowed)
 
     def _read_on(self, kept: Kept, requests: Sequence[Request]) -> Reading:
         """One forward pass over what follows the picture, which was read with another question."""
@@ -145,13 +148,13 @@ class Reader:
             logits_to_keep=1,
         ).logits[:, -1]
         ids = torch.cat([first.ids[rows], rest["input_ids"]], dim=1)
-        return Reading(ids, mask, after, _layers(cache), logits)
+        return Reading(ids, mask, after, _layers(cache), logits, windowed=False)
 
     def _keep(self, reading: Reading, requests: Sequence[Request]) -> None:
         """Keeps a reading, and lets the oldest go where there are too many."""
         ends = self._ends(reading.ids, requests)
-        # A sliding window that has moved on no longer holds the whole picture.
-        if ends and all(keys.shape[2] == reading.ids.shape[1] for keys, _ in reading.layers):
+        # A window counts slots, and the first question's stay between the picture and the second.
+        if ends and not reading.windowed:
             self.kept.append(Kept(reading, ends, {request.image_id: place for place, request in enumerate(requests)}))
         while sum(held.reading.ids.numel() for held in self.kept) > self.max_kept:
             self.kept.pop(0)

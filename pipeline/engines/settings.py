@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pipeline import params
 from pipeline.engines import Engine
+from pipeline.engines.wire import DIALECTS
 from pipeline.params import UserError
 from pipeline.store import StoredEngine, draws_folder
 
@@ -17,7 +18,7 @@ class EngineParams:
     max_tokens: int = params.key("engine.max_tokens", at_least=1)
     threads: int = params.key("engine.threads", at_least=0)
     endpoints: tuple[str, ...] = params.key("server.endpoints")
-    dialect: str = params.key("server.dialect", one_of=("openai", "vllm"))
+    dialect: str = params.key("server.dialect", one_of=DIALECTS)
     draws_per_request: int = params.key("server.draws_per_request", at_least=1)
     concurrency: int = params.key("server.concurrency", at_least=1)
     timeout: float = params.key("server.timeout", above=0)

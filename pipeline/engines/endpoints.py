@@ -1,0 +1,286 @@
+"""Asks OpenAI-compatible endpoints: chooses one, tries again, keeps to a budget, and keeps the key to itself."""
+
+import asyncio
+import json
+import os
+import random
+import sys
+import time
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline.engines.wire import choices, parsed, usage
+from pipeline.params import UserError
+
+BACKOFF = 1.0  # seconds: the longest wait before the first retry; it doubles with every further one
+LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
+LONGEST_LISTING = 30.0  # seconds for GET /models, which needs no model
+LONGEST_REASON = 400  # characters
+HOPELESS = (401, 402, 403, 404)  # no key, no credit, no right, no model: the next request would meet the same
+TRY_AGAIN = (408, 409, 425, 429)
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the model is served, and how hard it may be asked."""
+
+    endpoints: tuple[str, ...]  # base URLs such as http://host:8000/v1, all serving the same model
+    dialect: str  # openai (what the API defines), vllm or sglang (further sampling settings too)
+    draws_per_request: int
+    concurrency: int  # requests in flight per endpoint
+    timeout: float  # seconds for one request
+    retries: int  # further attempts after the first
+    max_requests: int  # 0 = no limit; retries count
+    max_tokens: int  # 0 = no limit; prompt and completion, as the server's usage reports them
+    key_variable: str  # the environment variable that holds the key; local servers want none
+
+
+class NoAnswerError(Exception):
+    """A request without an answer: refused, or given up after the last retry."""
+
+    def __init__(self, reason: str, refused: bool = False):
+        super().__init__(reason)
+        self.reason, self.refused = reason, refused
+
+
+class SpentError(Exception):
+    """The budget allows no further request."""
+
+
+class NoModelError(UserError):
+    """An endpoint has no such model, or is none."""
+
+
+@dataclass
+class Spending:
+    """What has been used of the budget, over the life of an engine."""
+
+    requests: int = 0
+    tokens: int = 0
+
+
+@dataclass
+class _Endpoint:
+    url: str
+    client: Any
+    slots: asyncio.Semaphore
+    waiting: int = 0  # requests in flight or in line
+    rests_until: float = 0.0  # it failed just now; others are asked first
+
+
+@dataclass
+class Endpoints:
+    """Those of the server's endpoints that serve `model`. Made within an event loop, by `connect`."""
+
+    server: Server
+    model: str
+    spending: Spending
+    key: str
+    usable: list[_Endpoint] = field(default_factory=list)
+
+    async def connect(self) -> None:
+        """Raises UserError where no endpoint serves the model, a group of it where the key is refused."""
+        from openai import AsyncOpenAI
+
+        self.usable = [
+            _Endpoint(
+                url,
+                # Its own retries would escape the budget, and its own timeout does not bound a body that trickles.
+                AsyncOpenAI(base_url=url, api_key=self.key or "none", max_retries=0, timeout=None),
+                asyncio.Semaphore(self.server.concurrency),
+            )
+            for url in dict.fromkeys(self._base(url) for url in self.server.endpoints)
+        ]
+        if not self.usable:
+            raise UserError(
+                "server.endpoints is empty, wanted a URL such as http://localhost:8000/v1; see docs/scale.md"
+            )
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._obstacle(endpoint)) for endpoint in self.usable]
+        obstacles = [task.result() for task in tasks]
+        for endpoint, obstacle in zip(self.usable, obstacles, strict=True):
+            if obstacle:
+                await endpoint.client.close()
+        reasons = "; ".join(obstacle for obstacle in obstacles if obstacle)
+        self.usable = [e for e, obstacle in zip(self.usable, obstacles, strict=True) if not obstacle]
+        if not self.usable:
+            raise UserError(
+                f"{reasons}; start a server under the name {self.model} (docs/scale.md), or set server.endpoints"
+            )
+        if reasons:
+            self.say(f"{reasons}; going on with {', '.join(endpoint.url for endpoint in self.usable)}")
+
+    async def close(self) -> None:
+        await asyncio.gather(*(endpoint.client.close() for endpoint in self.usable))
+
+    async def ask(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a chat completion, with at least one choice. Raises NoAnswerError, SpentError or UserError."""
+        last = None
+        for attempt in range(self.server.retries + 1):
+            endpoint = self._choose(last)
+            endpoint.waiting += 1
+            try:
+                async with endpoint.slots:
+                    answer, reason, wait = await self._try(endpoint, body)
+            finally:
+                endpoint.waiting -= 1
+            if answer is not None:
+                endpoint.rests_until = 0.0
+                return answer
+            last, longest = endpoint, min(LONGEST_WAIT, BACKOFF * 2 ** min(attempt, 20))
+            endpoint.rests_until = time.monotonic() + max(wait, longest)
+            if attempt < self.server.retries:
+                # Full jitter: requests that failed together do not come back together.
+                await asyncio.sleep(wait + random.uniform(0, longest))
+        raise NoAnswerError(f"{reason} (attempt {self.server.retries + 1}, the last)")
+
+    def spent(self) -> str:
+        """What the budget allowed, as a sentence with the next command."""
+        server, used = self.server, self.spending
+        return (
+            f"the budget is spent: {used.requests} requests (server.max_requests {server.max_requests}) and "
+            f"{used.tokens} tokens (server.max_tokens {server.max_tokens}; 0 is no limit); what was drawn is kept: "
+            "raise the limit, or run the same command again to go on with a fresh budget"
+        )
+
+    def _base(self, url: str) -> str:
+        """A base URL without its last slash. Raises UserError."""
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise UserError(
+                self.clean(f"server.endpoints has {url!r}, wanted URLs such as http://localhost:8000/v1; set it anew")
+            )
+        return url.rstrip("/")
+
+    def say(self, message: str) -> None:
+        print(self.clean(message), file=sys.stderr)
+
+    def clean(self, text: str) -> str:
+        """`text` without the key, however it is quoted."""
+        for form in {self.key, repr(self.key)[1:-1], json.dumps(self.key)[1:-1]} - {""}:
+            text = text.replace(form, "[key]")
+        return text
+
+    def _reason(self, endpoint: _Endpoint, error: object) -> str:
+        """One line with what went wrong where, of limited length, without the key."""
+        line = " ".join(self.clean(f"{endpoint.url}: {error}").split())
+        return line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 1]}…"
+
+    def _choose(self, last: _Endpoint | None) -> _Endpoint:
+        """The one with the fewest requests; those that just failed come last."""
+        now = time.monotonic()
+        return min(self.usable, key=lambda e: (e.rests_until > now, e is last, e.waiting))
+
+    async def _try(self, endpoint: _Endpoint, body: dict[str, Any]) -> tuple[dict[str, Any] | None, str, float]:
+        """One attempt: the answer, or the reason why there is none and the least seconds to wait."""
+        import openai
+
+        self._charge()
+        try:
+            async with asyncio.timeout(self.server.timeout):
+                raw = await endpoint.client.chat.completions.with_raw_response.create(**body)
+        except openai.APIStatusError as error:
+            status, reason = error.status_code, self._reason(endpoint, _said(error))
+            if status in HOPELESS or error.code == "insufficient_quota":
+                raise self._hopeless(reason, status) from None
+            if status not in TRY_AGAIN and status < 500:
+                raise NoAnswerError(reason, refused=True) from None
+            return None, reason, _retry_after(error.response.headers.get("retry-after"))
+        except TimeoutError:
+            return None, self._reason(endpoint, f"no answer within {self.server.timeout:g} s"), 0.0
+        except openai.APIConnectionError as error:
+            return None, self._reason(endpoint, error.__cause__ or error), 0.0
+        answer = parsed(raw.content)
+        self._count(answer)
+        if not choices(answer):
+            return None, self._reason(endpoint, f"no choices in the answer: {raw.text}"), 0.0
+        return answer, "", 0.0
+
+    def _charge(self) -> None:
+        """Counts a request before it is sent. Raises SpentError."""
+        server, spent = self.server, self.spending
+        if (server.max_requests and spent.requests >= server.max_requests) or (
+            server.max_tokens and spent.tokens >= server.max_tokens
+        ):
+            raise SpentError
+        spent.requests += 1
+
+    def _count(self, answer: Any) -> None:
+        used = sum(usage(answer, name) for name in ("prompt_tokens", "completion_tokens"))
+        self.spending.tokens += used
+        if self.server.max_tokens and not used and choices(answer):
+            raise UserError(
+                "the server does not report how many tokens it used, so server.max_tokens cannot be kept; set it to 0 "
+                "and limit server.max_requests"
+            )
+
+    async def _obstacle(self, endpoint: _Endpoint) -> str | None:
+        """Why this endpoint cannot be used, None where it can. Raises UserError where the key is refused."""
+        import openai
+
+        try:
+            async with asyncio.timeout(min(self.server.timeout, LONGEST_LISTING)):
+                raw = await endpoint.client.models.with_raw_response.list()
+        except openai.APIStatusError as error:
+            if error.status_code in (401, 402, 403):
+                raise self._hopeless(self._reason(endpoint, _said(error)), error.status_code) from None
+            return None  # it answers, but keeps no list
+        except TimeoutError:
+            return self._reason(endpoint, "no answer to GET /models")
+        except openai.APIConnectionError as error:
+            return self._reason(endpoint, error.__cause__ or error)
+        listed = parsed(raw.content)
+        entries = listed.get("data") if isinstance(listed, dict) else None
+        entries = entries if isinstance(entries, list) else []
+        names = [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
+        if not names or self.model in names or await self._answers(endpoint):
+            return None
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        return self._reason(endpoint, f"serves {', '.join(names[:5])}{more}, not {self.model}")
+
+    async def _answers(self, endpoint: _Endpoint) -> bool:
+        """Whether it knows the model all the same: transformers serve lists what is cached, not what it serves."""
+        body = {"model": self.model, "messages": [{"role": "user", "content": "."}], "max_tokens": 1}
+        try:
+            return (await self._try(endpoint, body))[0] is not None
+        except (NoAnswerError, SpentError, NoModelError):
+            return False
+
+    def _hopeless(self, reason: str, status: int) -> UserError:
+        if status == 404:
+            return NoModelError(f"{reason}; mend server.endpoints or the model's name, see docs/scale.md")
+        name = self.server.key_variable
+        found = f"{name} is set" if self.key else f"{name} is not set"
+        return UserError(f"{reason}; the environment variable {found}: `export {name}=…` with a key that may do this")
+
+
+def _said(error: Any) -> str:
+    """What the server says of an error status: the message where it has the API's form, else the body."""
+    message = error.body.get("message") if isinstance(error.body, dict) else None
+    return f"HTTP {error.status_code}: {message or error.response.text}"
+
+
+def key_of(variable: str) -> str:
+    """The key in an environment variable, empty where there is none. Raises UserError where it cannot be sent."""
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"the key in {variable} has characters that no HTTP header can carry; export it again")
+    return key
+
+
+def _retry_after(header: str | None) -> float:
+    """Seconds, from a number of them or an HTTP date; 0 where the header says neither."""
+    try:
+        wait = float(header or 0)
+    except ValueError:
+        try:
+            wait = parsedate_to_datetime(header or "").timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return 0.0
+    return min(max(wait, 0.0), LONGEST_WAIT) if wait == wait else 0.0

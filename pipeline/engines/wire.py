@@ -1,0 +1,139 @@
+"""What is said to an OpenAI-compatible server and how its answer is read. Nothing is sent from here."""
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.engines import GREEDY, Completion, Request, Sampler
+from pipeline.engines.noise import stream
+from pipeline.params import UserError
+from pipeline.prompts import chat
+
+DIALECTS = ("openai", "vllm", "sglang")
+KINDS = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
+
+
+def refuse_what_cannot_be_said(dialect: str, sampler: Sampler) -> None:
+    """Raises UserError where the dialect has no word for one of the sampler's settings."""
+    penalty = sampler.repetition_penalty
+    if dialect not in DIALECTS:
+        raise UserError(f"server.dialect is {dialect!r}, wanted one of {', '.join(DIALECTS)}")
+    if dialect == "openai" and sampler.top_k:
+        raise UserError(
+            f"top_k is {sampler.top_k}, which OpenAI's API cannot express; set it to 0 (`-S sample.top_k=0`), or "
+            "server.dialect to vllm where the server is vLLM"
+        )
+    if dialect == "openai" and penalty != 1:
+        raise UserError(
+            f"repetition_penalty is {penalty:g}, which OpenAI's API cannot express; set it to 1, or server.dialect to "
+            "vllm where the server is vLLM"
+        )
+    if dialect == "vllm" and penalty != 1 and not sampler.penalize_prompt:
+        raise UserError(
+            f"repetition_penalty is {penalty:g} over the completion alone, and vLLM counts the prompt too; set the "
+            "penalty to 1, or `-S sample.penalize_prompt=true`"
+        )
+    if dialect == "sglang" and penalty != 1 and sampler.penalize_prompt:
+        raise UserError(
+            f"repetition_penalty is {penalty:g} over prompt and completion, and SGLang counts the completion alone; "
+            "set the penalty to 1, or `-S sample.penalize_prompt=false`"
+        )
+
+
+def image_kind(image: bytes) -> str | None:
+    """jpeg or png, by the file's first bytes; None where it is neither."""
+    return next((kind for magic, kind in KINDS.items() if image.startswith(magic)), None)
+
+
+def body(dialect: str, request: Request, draws: Sequence[int], sampler: Sampler) -> dict[str, Any]:
+    """One chat completion without the model's name, for GREEDY alone or for draws of which none is GREEDY."""
+    url = f"data:image/{image_kind(request.image)};base64,{base64.b64encode(request.image).decode('ascii')}"
+    turns = chat(request.question)
+    for turn in turns:
+        turn["content"] = [
+            {"type": "image_url", "image_url": {"url": url}} if part["type"] == "image" else part
+            for part in turn["content"]
+        ]
+    greedy = GREEDY in draws
+    said: dict[str, Any] = {
+        "messages": turns,
+        "temperature": 0.0 if greedy else sampler.temperature,
+        "top_p": 1.0 if greedy else sampler.top_p,
+        "max_tokens": sampler.max_new_tokens,
+    }
+    if not greedy:
+        # vLLM takes 64 bits with a sign, others 32: 31 bits are understood everywhere.
+        said["seed"] = stream(sampler.seed, request.image_id, draws[0]) & 0x7FFFFFFF
+    if len(draws) > 1:
+        said["n"] = len(draws)
+    if dialect != "openai":
+        # Said even where they are off: what is left out is taken from the model's generation_config.json.
+        further = {
+            "top_k": -1 if greedy or not sampler.top_k else sampler.top_k,
+            "repetition_penalty": sampler.repetition_penalty,
+        }
+        if sampler.stop:
+            said["stop"] = list(sampler.stop)
+            if dialect == "vllm":
+                further["include_stop_str_in_output"] = True
+        said["extra_body"] = further
+    return said
+
+
+def completions(
+    answer: dict[str, Any], request: Request, draws: Sequence[int], stop: Sequence[str]
+) -> list[Completion]:
+    """The choices, as completions of the first draws where there are fewer choices than draws.
+
+    A server counts the tokens of all choices together, those after a stop text that is cut off here included; the
+    choices share them evenly.
+    """
+    found = choices(answer)[: len(draws)]
+    total, read = usage(answer, "completion_tokens"), []
+    for place, (draw, choice) in enumerate(zip(draws, found, strict=False)):
+        tokens = total * (place + 1) // len(found) - total * place // len(found)
+        text, why = choice["message"].get("content"), choice.get("finish_reason")
+        if not isinstance(text, str) or why in ("content_filter", "abort"):
+            read.append(failed(request, draw, f"no text, finish_reason {str(why)[:40]!r}", tokens))
+            continue
+        # vLLM and SGLang name the text that ended the draw, and SGLang cuts it off.
+        ended = next((mark for mark in stop if mark in (choice.get("stop_reason"), choice.get("matched_stop"))), "")
+        text, stopped = _until_stop(text if text.endswith(ended) else text + ended, stop)
+        read.append(Completion(request.image_id, draw, text, tokens, finished=stopped or why != "length"))
+    return read
+
+
+def failed(request: Request, draw: int, reason: str, tokens: int = 0) -> Completion:
+    return Completion(request.image_id, draw, "", tokens, False, reason)
+
+
+def parsed(content: bytes) -> Any:
+    """The JSON in an answer's body, None where it is none."""
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def choices(answer: Any) -> list[dict[str, Any]]:
+    """The choices of an answer, none where one of them has no message."""
+    found = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(found, list) or not all(
+        isinstance(c, dict) and isinstance(c.get("message"), dict) for c in found
+    ):
+        return []
+    return found
+
+
+def usage(answer: Any, name: str) -> int:
+    """A count of tokens as the server reports it, 0 where it does not."""
+    found = answer.get("usage") if isinstance(answer, dict) else None
+    count = found.get(name) if isinstance(found, dict) else None
+    return count if isinstance(count, int) else 0
+
+
+def _until_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """`text` up to the end of the first stop text in it, and whether there is one."""
+    ends = [text.find(mark) + len(mark) for mark in stop if mark in text]
+    return (text[: min(ends)], True) if ends else (text, False)
