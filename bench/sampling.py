@@ -48,6 +48,7 @@ SAMPLER = Sampler(
     stop=(),
     seed=0,
 )
+PIXELS = 336
 WIDE_TOKENS = 32  # of each completion; the random model hardly ever ends one by itself
 
 # Text: width, layers, heads, key-value heads, inner width, vocabulary. Pictures: width, layers, heads, inner width.
@@ -131,6 +132,7 @@ def wide(device: str, sizes: Any, rows: int) -> TransformersEngine:
     import torch
 
     engine = field_guide(device, rows)
+    engine.processor.image_processor.size = {"shortest_edge": 56 * 56, "longest_edge": PIXELS * PIXELS}
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     engine.model = random_model(engine.processor, sizes, dtype, device)
     return engine
@@ -304,7 +306,7 @@ def engine_lines(device: str) -> list[str]:
     )
     long = replace(SAMPLER, max_new_tokens=WIDE_TOKENS)
     question = " ".join([QUESTION] * 58)
-    pictures = [replace(request, question=question) for request in birds(64 if device == "cuda" else 4, 336)]
+    pictures = [replace(request, question=question) for request in birds(64 if device == "cuda" else 4, PIXELS)]
     engine = wide(device, WIDE, 1280)
     name = f"wider ({engine.reader.length(pictures[0])} prompt tokens, {WIDE_TOKENS} drawn)"
     lines += race(name, engine, pictures, long, device, 3, [8, 32] if device == "cuda" else [2, 4])
@@ -387,9 +389,8 @@ def kill_line(trials: int, rng: random.Random) -> str:
             equal += (folder / "samples.parquet").read_bytes() == wanted
             shutil.rmtree(folder)
     print(f"killed {killed}, of these with draws kept {kept}, equal {equal}", flush=True)
-    return (
-        f"| sample stage killed at a random moment, then run again: same bytes as undisturbed | {equal} of {killed} |"
-    )
+    what = "sample stage killed at a random moment, then run again: same bytes as undisturbed"
+    return f"| {what} | {equal} of {killed}; some draws were kept in {kept} of them |"
 
 
 def full_store_line(count: int) -> str:
