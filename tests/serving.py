@@ -22,6 +22,7 @@ def serve(model: Path, seconds: float = 120.0) -> Iterator[str]:
     script = Path(sys.executable).parent / "transformers"
     command = [str(script), "serve", str(model), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryFile() as log:
+        (Path(cache) / "hub").mkdir()  # without it GET /models is an error of the server's
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": cache, "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:

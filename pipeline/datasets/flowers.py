@@ -1,0 +1,67 @@
+"""Oxford Flowers-102 (www.robots.ox.ac.uk/~vgg/data/flowers/102/): 8,189 images of 102 flowers.
+
+root/jpg/image_00001.jpg …            102flowers.tgz
+root/imagelabels.mat                  labels from 1, in the order of the images
+root/setid.mat                        trnid, valid, tstid: numbers of images, from 1
+root/cat_to_name.json                 {"1": "pink primrose", …}; where it is missing, our names/flowers.csv
+root/split_zhou_OxfordFlowers.json    CoOp's split, for the protocols coop and paper
+
+CoOp's train holds 3,097 images of the official test set: results of different protocols must not be mixed.
+"""
+
+from pathlib import Path
+
+import polars as pl
+
+from pipeline.datasets import layout
+from pipeline.datasets.layout import Metadata
+
+NAME = "flowers"
+NOUN = "flower"
+LICENCE = "Oxford Flowers-102 states no licence."
+
+ORIGIN = "take it anew from www.robots.ox.ac.uk/~vgg/data/flowers/102/"
+NAMES_ORIGIN = "take CoOp's copy, or delete the file: divek knows the 102 names"
+
+
+def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
+    """Rows of layout.SCHEMA. Nothing is drawn: `seed` has no effect. Raises UserError."""
+    layout.checked(protocol, NAME)
+    names = _names(root)
+    label_file = Metadata(root / "imagelabels.mat", ORIGIN)
+    (values,) = label_file.mat("labels")
+    labels = {
+        _path(number): label_file.label(value, len(names), f"image {number}")
+        for number, value in enumerate(values.tolist(), start=1)
+    }
+    if protocol == "official":
+        return layout.table(_official(root, labels), names)
+    split = Metadata(root / "split_zhou_OxfordFlowers.json", layout.COOP)
+    rows = layout.coop(split, labels, len(names), inside="jpg/")
+    if protocol == "paper":
+        rows = layout.paper(rows, len(names), base_test="val", novel_test="test")
+    return layout.table(rows, names)
+
+
+def _path(number: int) -> str:
+    return f"jpg/image_{number:05}.jpg"
+
+
+def _official(root: Path, labels: dict[str, int]) -> list[layout.Row]:
+    sets = Metadata(root / "setid.mat", ORIGIN)
+    numbers = dict(zip(("train", "val", "test"), sets.mat("trnid", "valid", "tstid"), strict=True))
+    parts = [(_path(number), part) for part, ids in numbers.items() for number in ids.tolist()]
+    sets.covers([path for path, _ in parts], labels, "image")
+    return [(path, labels[path], part) for path, part in parts]
+
+
+def _names(root: Path) -> list[str]:
+    file = Metadata(root / "cat_to_name.json", NAMES_ORIGIN)
+    if not file.file.exists():
+        return [name for _, name, _ in layout.class_table(NAME)]
+    names = file.json()
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise file.fault("no table of names", '{"1": "pink primrose", …}')
+    labels = [str(label) for label in range(1, len(names) + 1)]
+    file.covers(list(names), labels, "label")
+    return [names[label] for label in labels]

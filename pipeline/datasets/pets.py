@@ -1,0 +1,75 @@
+"""Oxford-IIIT Pets (www.robots.ox.ac.uk/~vgg/data/pets/): 7,349 images of 37 breeds of cats and dogs.
+
+root/images/Abyssinian_1.jpg …      images.tar.gz; it holds stray .mat files, so images are found by list
+root/annotations/list.txt           "stem class species breed", classes from 1; the first six lines are comments
+root/annotations/trainval.txt       the same columns: the images to train on
+root/annotations/test.txt           the same columns: the images to test on
+root/split_zhou_OxfordPets.json     CoOp's split, for the protocol coop
+"""
+
+from pathlib import Path
+
+import polars as pl
+
+from pipeline.datasets import layout
+from pipeline.datasets.layout import Metadata
+
+NAME = "pets"
+NOUN = "pet"
+LICENCE = "Oxford-IIIT Pets is licensed CC BY-SA 4.0."
+
+ORIGIN = "unpack annotations.tar.gz of www.robots.ox.ac.uk/~vgg/data/pets/ anew"
+FORM = "stem class species breed"
+
+
+def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
+    """Rows of layout.SCHEMA; `seed` draws the cut of the protocol paper. Raises UserError."""
+    layout.checked(protocol, NAME)
+    whole, trainval, test = (
+        Metadata(root / "annotations" / name, ORIGIN) for name in ("list.txt", "trainval.txt", "test.txt")
+    )
+    names, labels = _classes(whole)
+    if protocol == "coop":
+        split = Metadata(root / "split_zhou_OxfordPets.json", layout.COOP)
+        official = {_path(stem): class_id for stem, class_id in labels.items()}
+        return layout.table(layout.coop(split, official, len(names), inside="images/"), names)
+    parts = {"train": _known(trainval, labels, len(names)), "test": _known(test, labels, len(names))}
+    test.covers([*parts["train"], *parts["test"]], labels, "image (with those of trainval.txt)")
+    rows = [(_path(stem), labels[stem], part) for part, stems in parts.items() for stem in stems]
+    if protocol == "paper":
+        trained = [row for row in rows if row[2] == "train"]
+        rows = layout.paper(layout.cut(trained, seed), len(names), base_test="val", novel_test="val")
+    return layout.table(rows, names)
+
+
+def _path(stem: str) -> str:
+    return f"images/{stem}.jpg"
+
+
+def _labels(file: Metadata, count: int) -> dict[str, int]:
+    return {stem: file.label(rest[0], count, stem) for stem, rest in file.keyed(FORM).items()}
+
+
+def _known(file: Metadata, labels: dict[str, int], count: int) -> list[str]:
+    """The stems of a part, all of them in list.txt under the same class."""
+    part = _labels(file, count)
+    for stem, class_id in part.items():
+        if stem not in labels:
+            raise file.fault(f"unknown image {stem!r}", "images of list.txt")
+        if class_id != labels[stem]:
+            raise file.fault(f"class {class_id + 1} of {stem}", f"{labels[stem] + 1}, as list.txt has it")
+    return list(part)
+
+
+def _classes(file: Metadata) -> tuple[list[str], dict[str, int]]:
+    """Names of the classes in label order, and the class of each stem, from list.txt."""
+    breeds = {stem: stem.rpartition("_")[0] for stem in file.keyed(FORM)}
+    labels = _labels(file, len(set(breeds.values())))
+    names: dict[int, str] = {}
+    for stem, class_id in labels.items():
+        breed = breeds[stem]
+        if not breed or names.setdefault(class_id, breed) != breed:
+            raise file.fault(f"{stem} in class {class_id + 1}", "images Breed_1, Breed_2 … of one breed in each class")
+    numbers = [str(class_id + 1) for class_id in names]
+    file.covers(numbers, [str(number) for number in range(1, len(set(breeds.values())) + 1)], "class")
+    return [names[class_id].replace("_", " ") for class_id in range(len(names))], labels
