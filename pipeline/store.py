@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 
 import polars as pl
@@ -113,6 +114,11 @@ class StoredEngine:
         self._held: dict[Path, pl.DataFrame] = {}
 
     def fingerprint(self) -> dict[str, str]:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> dict[str, str]:
+        # Once: it reads all of the model's weights, and predict draws block after block.
         return self.engine.fingerprint()
 
     def shelf(self, sampler: Sampler) -> Shelf:

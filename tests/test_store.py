@@ -89,6 +89,21 @@ def test_what_the_draws_depend_on_keeps_them_apart(tmp_path, change):
     assert asked == []
 
 
+def test_the_model_is_looked_at_once(tmp_path):
+    """However often is drawn: for real weights that takes its time."""
+    looked = []
+
+    class Looking(Counting):
+        def fingerprint(self):
+            looked.append(self.model)
+            return super().fingerprint()
+
+    engine = StoredEngine(Looking(), tmp_path)
+    for images in (2, 4, 8):
+        list(engine.draw(requests(images=images), SAMPLER))
+    assert looked == ["m"]
+
+
 def test_what_failed_is_tried_again(tmp_path):
     found, _ = drawn(tmp_path, requests(), Counting(failing=("i3",)))
     assert sum(d.error is not None for d in found) == 4

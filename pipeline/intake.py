@@ -1,0 +1,88 @@
+"""Takes pictures in, as the tables keep them: upright, RGB, JPEG or PNG, of limited size."""
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.pictures import PictureError
+
+MOST_PIXELS = 200_000_000  # whatever the format says: a larger one is a mistake, or meant to exhaust memory
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+KEPT_FORMATS = ("JPEG", "PNG")
+JPEG_QUALITY = 95
+ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A picture as the tables keep it; width and height in pixels."""
+
+    image: bytes
+    width: int
+    height: int
+
+
+def admitted(image: bytes, max_pixels: int, crop_bottom: int = 0) -> Admitted:
+    """The picture in `image` as the tables keep it: the same bytes where they will do.
+
+    Turned as its EXIF orientation says, transparency on white, the lowest `crop_bottom` rows of pixels cut off, scaled
+    down to `max_pixels` where it has more; written anew, as JPEG of quality 95 or as PNG, only where one of these or
+    the format asks for it.
+
+    Raises:
+        PictureError: no whole picture, or too large a one.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes that MOST_PIXELS allows, and of odd metadata
+            return _admitted(image, max_pixels, crop_bottom)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's readers raise nearly anything over damaged bytes
+        raise PictureError(f"picture cannot be opened: {error or type(error).__name__}") from error
+
+
+def _admitted(image: bytes, max_pixels: int, crop_bottom: int) -> Admitted:
+    from PIL import Image, ImageOps
+
+    found = _opened(image)
+    found.load()  # the whole of it: a cut-off file is an error here
+    kind, upright = found.format, found.getexif().get(ORIENTATION, 1) in (0, 1)
+    width, height = found.size
+    fits = width * (height - crop_bottom) <= max_pixels
+    if kind in KEPT_FORMATS and found.mode == "RGB" and upright and fits and not crop_bottom:
+        return Admitted(image, width, height)
+    turned = ImageOps.exif_transpose(found)
+    if turned.has_transparency_data:
+        clear = turned.convert("RGBA")
+        turned = Image.new("RGBA", clear.size, "white")
+        turned.alpha_composite(clear)
+    turned = turned.convert("RGB")
+    if crop_bottom:
+        if turned.height <= crop_bottom:
+            raise ValueError(f"{turned.height} rows of pixels, of which the lowest {crop_bottom} are to be cut off")
+        turned = turned.crop((0, 0, turned.width, turned.height - crop_bottom))
+    if not fits:
+        scale = (max_pixels / (turned.width * turned.height)) ** 0.5
+        # A side never shrinks to nothing, so the other one may have to give more.
+        width = max(1, int(turned.width * scale))
+        height = max(1, min(int(turned.height * scale), max_pixels // width))
+        turned = turned.resize((min(width, max_pixels // height), height), Image.Resampling.LANCZOS)
+    written = io.BytesIO()
+    # Without the old file's metadata: its orientation would turn the picture again.
+    turned.info.clear()
+    if kind == "PNG":
+        turned.save(written, "PNG")
+    else:
+        turned.save(written, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return Admitted(written.getvalue(), turned.width, turned.height)
+
+
+def _opened(image: bytes) -> Any:
+    from PIL import Image
+
+    found = Image.open(io.BytesIO(image), formats=FORMATS)
+    if found.width * found.height > MOST_PIXELS:
+        raise ValueError(f"{found.width} × {found.height} pixels, more than {MOST_PIXELS:,}")
+    return found
