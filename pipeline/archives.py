@@ -23,9 +23,8 @@ LARGEST_MEMBER = 2**26  # bytes of one wanted file, which is held in memory
 MOST_MEMBERS = 10**6
 LONGEST_NAME = 1024  # bytes of a path
 LONGEST_PART = 255  # bytes between two slashes, what file systems allow
-LONGEST_HEADER = (
-    2**15
-)  # bytes before a member of a tar: tarfile holds them in memory, and may take time as their square
+# Bytes before a member of a tar: tarfile holds them in memory, and may take time as their square.
+LONGEST_HEADER = 2**15
 CHUNK = 2**16  # bytes
 
 KINDS = {tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a hard link", tarfile.FIFOTYPE: "a fifo"}
@@ -231,7 +230,8 @@ def _tar(source: Any, path: Path, budget: _Budget) -> Iterator[_Entry]:
                 raise _RefusedError(f"{name} is {KINDS.get(member.type, 'special')}, wanted files and folders only")
             if member.size < 0:
                 raise _RefusedError(f"{name} has a negative size")
-            tarfile.data_filter(member, str(path))  # its own checks as well; nothing is written there
+            if hasattr(tarfile, "data_filter"):  # Python 3.11.4 and newer
+                tarfile.data_filter(member, str(path))  # its own checks as well; nothing is written there
             file = tar.extractfile(member)
             budget.header = math.inf
             chunks = _chunks(file) if file else iter(())
