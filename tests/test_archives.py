@@ -173,7 +173,7 @@ def test_names_that_are_no_simple_path_are_refused(tmp_path, name, words):
     for content in (tarred([good, (name, b"evil")]), zip_of(name)):
         said = refused(written(tmp_path / "a.dat", content))
         if words == "up":  # of a tar, tarfile's own filter says it first where it leads out
-            first = not content.startswith(b"PK") and name != "a/.."
+            first = hasattr(tarfile, "data_filter") and not content.startswith(b"PK") and name != "a/.."
             assert ("outside the destination" if first else "leads upwards") in said
         else:
             assert words in said
