@@ -252,12 +252,8 @@ def race(
     """Ours against one image at a time and against the best of several batch sizes, in turns."""
     ours(engine, requests[:2], sampler)
     generate(engine, requests[:2], sampler, 2)
-    images = batches[0]
-    if len(batches) > 1:
-        tried = {
-            size: seconds(lambda size=size: generate(engine, requests, sampler, size), device)[0] for size in batches
-        }
-        images = min(tried, key=tried.get)
+    tried = {size: seconds(lambda size=size: generate(engine, requests, sampler, size), device)[0] for size in batches}
+    images = min(tried, key=tried.get)
     alone, batched, rates, shares = [], [], [], []
     for _ in range(rounds):
         with Counted(engine.model) as counted:
@@ -322,7 +318,7 @@ def engine_lines(device: str) -> list[str]:
 # The store
 
 
-def stage(folder: str, rows: int) -> None:
+def stage(folder: str) -> None:
     """The sample stage, in `folder`."""
     os.chdir(folder)
     os.environ["DVC_ROOT"] = folder
@@ -361,7 +357,7 @@ def kill_line(trials: int, rng: random.Random) -> str:
 
         def run(folder: Path, limit: float | None) -> bool:
             """Whether the stage came to its end before `limit` seconds."""
-            child = context.Process(target=stage, args=(str(folder), 120))
+            child = context.Process(target=stage, args=(str(folder),))
             child.start()
             child.join(limit)
             if child.is_alive():

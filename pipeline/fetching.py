@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from pipeline.files import write_text
 from pipeline.params import UserError
+from pipeline.urls import is_http
 
 BACKOFF = 1.0  # seconds before the first retry; it doubles with every further one
 LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
@@ -75,7 +76,10 @@ def fetch(archive: Archive, folder: Path, tell: Tell = _silent) -> Path:
     path, part = folder / archive.name, folder / f".{archive.name}.part"
     try:
         while not _there(path):
-            _check(archive.url)
+            if not is_http(archive.url):
+                raise UserError(
+                    f"{archive.url!r} is no http or https URL; mend it, or put the archive yourself at data.path"
+                )
             folder.mkdir(parents=True, exist_ok=True)
             with _alone(part) as file:
                 if file is None:
@@ -115,16 +119,6 @@ def with_bar(archive: Archive, folder: Path) -> Path:
 
 def _there(path: Path) -> bool:
     return path.exists() or path.is_symlink()
-
-
-def _check(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
-        raise UserError(f"{url!r} is no http or https URL; mend it, or put the archive yourself at data.path")
 
 
 def _md5(path: Path) -> str:

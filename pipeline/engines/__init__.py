@@ -46,6 +46,11 @@ class Completion:
     error: str | None = None
 
 
+def failed(request: Request, draw: int, reason: str, tokens: int = 0) -> Completion:
+    """A draw that has no text, and why."""
+    return Completion(request.image_id, draw, "", tokens, False, reason)
+
+
 class Engine(Protocol):
     def fingerprint(self) -> dict[str, str]:
         """What the draws depend on beside request and sampler: the model's content, the engine and its version."""

@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from pipeline.engines.wire import choices, parsed, usage
 from pipeline.params import UserError
+from pipeline.urls import is_http
 
 BACKOFF = 1.0  # seconds: the longest wait before the first retry; it doubles with every further one
 LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
@@ -93,10 +93,6 @@ class Endpoints:
             )
             for url in dict.fromkeys(self._base(url) for url in self.server.endpoints)
         ]
-        if not self.usable:
-            raise UserError(
-                "server.endpoints is empty, wanted a URL such as http://localhost:8000/v1; see docs/scale.md"
-            )
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._obstacle(endpoint)) for endpoint in self.usable]
         obstacles = [task.result() for task in tasks]
@@ -147,12 +143,7 @@ class Endpoints:
 
     def _base(self, url: str) -> str:
         """A base URL without its last slash. Raises UserError."""
-        try:
-            parts = urlsplit(url)
-            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            good = False
-        if not good:
+        if not is_http(url):
             raise UserError(
                 self.clean(f"server.endpoints has {url!r}, wanted URLs such as http://localhost:8000/v1; set it anew")
             )

@@ -17,10 +17,10 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from pipeline.engines import GREEDY, Completion, Request, Sampler
+from pipeline.engines import GREEDY, Completion, Request, Sampler, failed
 from pipeline.engines.endpoints import Endpoints, NoAnswerError, Spending, SpentError, key_of
 from pipeline.engines.endpoints import Server as Server
-from pipeline.engines.wire import body, choices, completions, failed, image_kind, refuse_what_cannot_be_said
+from pipeline.engines.wire import body, choices, completions, image_kind, refuse_what_cannot_be_said
 from pipeline.loading import content
 from pipeline.params import UserError
 
@@ -64,6 +64,11 @@ class OpenAIEngine:
         return found | {"content": content(self.model)} if Path(self.model).is_dir() else found
 
     def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
+        if not self.server.endpoints:
+            raise UserError(
+                "params.yaml: server.endpoints is empty, wanted at least one URL for engine.name = openai; "
+                "set it with `dvc exp run -S 'server.endpoints=[http://localhost:8000/v1]'` (docs/scale.md)"
+            )
         refuse_what_cannot_be_said(self.server.dialect, sampler)
         if not any(request.draws for request in requests):
             return

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pipeline import params
 from pipeline.engines import Engine
 from pipeline.engines.wire import DIALECTS
-from pipeline.params import UserError
 from pipeline.store import StoredEngine, draws_folder
 
 
@@ -39,11 +38,6 @@ class EngineParams:
     def _server(self, model: str) -> Engine:
         from pipeline.engines.openai import OpenAIEngine, Server
 
-        if not self.endpoints:
-            raise UserError(
-                "params.yaml: server.endpoints is empty, wanted at least one URL for engine.name = openai; "
-                "set it with `dvc exp run -S 'server.endpoints=[http://localhost:8000/v1]'` (docs/scale.md)"
-            )
         return OpenAIEngine(
             model,
             Server(

@@ -12,7 +12,7 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
-from pipeline.engines import Completion, Request, Sampler
+from pipeline.engines import Completion, Request, Sampler, failed
 from pipeline.engines.reading import Reader, Reading
 from pipeline.loading import content, load_model, load_processor
 from pipeline.params import UserError
@@ -64,14 +64,14 @@ class TransformersEngine:
         }
 
     def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
-        readable, failed = [], []
+        readable, unreadable = [], []
         for request in requests:
             try:
                 readable.append((self.reader.place_of(request), -self.reader.length(request), request))
             except ValueError as error:  # no picture, or one of a shape that the model does not take
-                failed += _failed(request, error)
-        if failed:
-            yield failed
+                unreadable += [failed(request, draw, str(error)) for draw in request.draws]
+        if unreadable:
+            yield unreadable
         # The longest first: what does not fit shows at once, and what is left after a stop is batched as before.
         todo = [request for *_, request in sorted(readable, key=lambda item: item[:2])]
         while todo:
@@ -135,7 +135,7 @@ class TransformersEngine:
                 pictures.append(picture(request.image))
                 readable.append(request)
             except PictureError as error:
-                done += _failed(request, error)
+                done += [failed(request, draw, str(error)) for draw in request.draws]
         if not readable:
             return done
         with torch.inference_mode():
@@ -221,10 +221,6 @@ class TransformersEngine:
     def _decoded(self, tokens: list[int]) -> str:
         tokenizer = self.processor.tokenizer
         return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-
-def _failed(request: Request, error: Exception) -> list[Completion]:
-    return [Completion(request.image_id, draw, "", 0, False, str(error)) for draw in request.draws]
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.engines import GREEDY, Completion, Request, Sampler
+from pipeline.engines import GREEDY, Completion, Request, Sampler, failed
 from pipeline.engines.noise import stream
 from pipeline.params import UserError
 from pipeline.prompts import chat
@@ -102,10 +102,6 @@ def completions(
         text, stopped = _until_stop(text if text.endswith(ended) else text + ended, stop)
         read.append(Completion(request.image_id, draw, text, tokens, finished=stopped or why != "length"))
     return read
-
-
-def failed(request: Request, draw: int, reason: str, tokens: int = 0) -> Completion:
-    return Completion(request.image_id, draw, "", tokens, False, reason)
 
 
 def parsed(content: bytes) -> Any:
