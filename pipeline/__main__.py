@@ -4,6 +4,7 @@ import typer
 
 from pipeline.cli import fail_in_a_sentence
 from pipeline.commands.draws import draws
+from pipeline.commands.names import names
 from pipeline.commands.summary import summary
 
 app = typer.Typer(
@@ -14,6 +15,7 @@ app = typer.Typer(
 )
 app.command()(summary)
 app.command()(draws)
+app.command()(names)
 
 
 @app.callback()

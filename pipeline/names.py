@@ -8,9 +8,12 @@ read, never off a class name: "balloon" is not "balloon flower", and "12" is not
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 _APOSTROPHES = dict.fromkeys(map(ord, "'’‘‛ʼʻ′`´＇"))
-_POSSESSIVE = re.compile(rf"[{''.join(map(chr, _APOSTROPHES))}]s\b", re.IGNORECASE)
+# Not \b, to which the underscore of "harris's_sparrow" is a letter.
+_POSSESSIVE = re.compile(rf"[{''.join(map(chr, _APOSTROPHES))}]s(?![^\W_])", re.IGNORECASE)
 _SIGNS = re.compile(r"[\W_]+")
 _YEAR = re.compile(r"(19|20)\d\d")
 # The next word must follow at once: the A of "A. Laysan Albatross" and of "A-10" is no article.
@@ -22,6 +25,8 @@ _GENERIC = re.compile(
 )
 _BRACKETS = re.compile(r"[(\[（]([^()\[\]（）]*)[)\]）][\s.,;:!*_\"]*$")
 
+# One for each table of names, from strict to loose.
+_OVERLOOKED = ("", "spaces and hyphens", "place of the year", "s of possessive or plural", "the name's own bracket")
 _AMBIGUOUS = -1
 _REMEMBERED = 65536
 # "cat breed species" and one more; a completion that repeats "bird" to its token limit would take seconds.
@@ -81,6 +86,37 @@ def _loosened(text: str) -> Iterator[str]:
         text = shorter
 
 
+def _name_keys(name: str) -> tuple[str, str, str, str, str]:
+    """The keys under which a name is found: those of any text, then the loosest without its closing bracket."""
+    return *_keys(name), _keys(_BRACKETS.sub("", name))[-1]
+
+
+class _Hit(NamedTuple):
+    """What was found: a class or _AMBIGUOUS, for which part of the text, in which table."""
+
+    which: int
+    said: str
+    table: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a text names its class, or none.
+
+    Attributes:
+        index: what `Matcher.match` gives.
+        found: the class names and aliases that it was found to say, with their indices; of two classes or more where
+            it could name either, empty where it names none.
+        read_as: the part of the text that says so; "" where it names none.
+        overlooked: what had to be overlooked besides case, accents and signs; "" where nothing had to be.
+    """
+
+    index: int | None
+    found: tuple[tuple[str, int], ...] = ()
+    read_as: str = ""
+    overlooked: str = ""
+
+
 class Matcher:
     """Finds the class that a text names.
 
@@ -98,6 +134,7 @@ class Matcher:
         self._tables: list[dict[str, int]] = [{} for _ in range(5)]
         # Completions repeat the same few names over and over. Not lru_cache: a matcher must go to worker processes.
         self._known: dict[str, int | None] = {}
+        self._spellings: list[tuple[str, int, tuple[str, ...]]] = []
         for i, name in enumerate(names):
             plain = normalised(name)
             if not plain:
@@ -115,8 +152,9 @@ class Matcher:
             self._add(alias, index[name])
 
     def _add(self, name: str, index: int) -> None:
-        short = _keys(_BRACKETS.sub("", name))[-1]
-        for key, table in zip((*_keys(name), short), self._tables, strict=True):
+        keys = _name_keys(name)
+        self._spellings.append((name, index, keys))
+        for key, table in zip(keys, self._tables, strict=True):
             table[key] = index if table.get(key, index) == index else _AMBIGUOUS
 
     def match(self, text: str | None) -> int | None:
@@ -129,21 +167,44 @@ class Matcher:
             self._known[text] = self._find(text)
         return self._known[text]
 
+    def explain(self, text: str) -> Explanation:
+        """What `match` finds in `text`, and why."""
+        found, remark = self._hits(text)
+        if found is None:
+            return Explanation(None)
+        hits = [found] if remark is None else [found, remark]
+        spellings = dict.fromkeys(spelling for hit in hits for spelling in self._spelled(hit))
+        return Explanation(_agreed(found, remark), tuple(spellings), found.said.strip(), _OVERLOOKED[found.table])
+
+    def _spelled(self, hit: _Hit) -> list[tuple[str, int]]:
+        """The names and aliases, with their indices, that share the key of `hit`."""
+        said = _keys(hit.said)
+        key = (*said, said[-1])[hit.table]
+        return [(name, index) for name, index, keys in self._spellings if keys[hit.table] == key]
+
     def _find(self, text: str) -> int | None:
+        return _agreed(*self._hits(text))
+
+    def _hits(self, text: str) -> tuple[_Hit | None, _Hit | None]:
+        """What `text` says, and what the bracket at its end says where it had to come off."""
         found = self._read(text, self._tables)
         brackets = _BRACKETS.search(text) if found is None else None
-        if brackets:
-            # Bracket off the text or off the name, not off both: "crane (machine)" is not "crane (bird)".
-            found = self._read(text[: brackets.start()], self._tables[:-1])
-            other = self._read(brackets[1], self._tables[:-1])
-            if other not in (None, found):
-                return None
-        return None if found == _AMBIGUOUS else found
+        if not brackets:
+            return found, None
+        # Bracket off the text or off the name, not off both: "crane (machine)" is not "crane (bird)".
+        return self._read(text[: brackets.start()], self._tables[:-1]), self._read(brackets[1], self._tables[:-1])
 
-    def _read(self, text: str, tables: Sequence[dict[str, int]]) -> int | None:
+    def _read(self, text: str, tables: Sequence[dict[str, int]]) -> _Hit | None:
         for said in _loosened(text):
             keys = _keys(said)
-            for key, table in zip((*keys, keys[-1]), tables, strict=False):
+            for number, (key, table) in enumerate(zip((*keys, keys[-1]), tables, strict=False)):
                 if key in table:
-                    return table[key]
+                    return _Hit(table[key], said, number)
         return None
+
+
+def _agreed(found: _Hit | None, remark: _Hit | None) -> int | None:
+    """The class that both name. A name inside brackets only is a remark, and names none."""
+    if found is None or found.which == _AMBIGUOUS or (remark is not None and remark.which != found.which):
+        return None
+    return found.which

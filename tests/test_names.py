@@ -69,6 +69,7 @@ SAME = [
     ("the An-12", "An-12", "only the first article goes"),
     ("A 380 plane", "A380", "the noun goes before what looks like an article"),
     ("Harris's Sparrow", "Harris Sparrow", "possessive of a name in s"),
+    ("harris's_sparrow", "Harris Sparrow", "possessive before an underscore"),
     ("Harris' Sparrow", "Harris Sparrow", "the other possessive"),
     ("Black & White Warbler", "Black and white Warbler", "ampersand"),
     ("balloon flower plant", "balloon flower", "one generic noun goes, the other is the name's"),

@@ -121,8 +121,11 @@ def checked(protocol: str, name: str, known: Sequence[str] = PROTOCOLS) -> None:
 
 
 def class_table(name: str) -> list[tuple[int, str, list[str]]]:
-    """Our own table of a data set's classes, names/<name>.csv: class_id from 0, name, aliases."""
-    with (Path(__file__).parent / "names" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+    """Our own table of a data set's classes, names/<name>.csv: class_id from 0, name, aliases. Raises UserError."""
+    tables = {table.stem: table for table in sorted((Path(__file__).parent / "names").glob("*.csv"))}
+    if name not in tables:
+        raise UserError(f"no names of a data set {name!r}, wanted one of {', '.join(tables)}; ask for another data set")
+    with tables[name].open(encoding="utf-8", newline="") as file:
         return [
             (int(row["class_id"]), row["name"], [alias for alias in row["aliases"].split("|") if alias])
             for row in csv.DictReader(file)

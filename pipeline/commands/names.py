@@ -1,0 +1,86 @@
+"""Show which class each line of a file names, and why."""
+
+import difflib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.names import Matcher, normalised
+from pipeline.params import UserError
+
+SIMILAR = 3
+# A completion that ran on to its token limit is neither printed nor compared whole.
+LONGEST = 120
+
+
+class Reader:
+    """Reads answers by a table of classes: class_id, name, aliases."""
+
+    def __init__(self, classes: Sequence[tuple[int, str, list[str]]]):
+        self._names = [name for _, name, _ in classes]
+        self._matcher = Matcher(self._names, {alias: name for _, name, aliases in classes for alias in aliases})
+        self._similar = {normalised(text): name for _, name, aliases in classes for text in (*aliases, name)}
+
+    def line(self, text: str) -> str:
+        """`text` with the class that it names, and why."""
+        return f"{_quoted(text)}: {self._said(text)}"
+
+    def _said(self, text: str) -> str:
+        why = self._matcher.explain(text)
+        if why.index is None and why.found:
+            shared = dict.fromkeys(self._spelled(spelling, index) for spelling, index in why.found)
+            return f"none: could be {' or '.join(shared)}"
+        if why.index is None:
+            similar = ", ".join(self._near(normalised(text[:LONGEST])))
+            return f"none: not matched{'; similar: ' if similar else ''}{similar}"
+        spelling, _ = why.found[0]
+        rule = "class name" if spelling == self._names[why.index] else f"alias {spelling!r}"
+        read_as = f", read as {_quoted(why.read_as)}" if why.read_as != text.strip() else ""
+        overlooked = f", overlooking {why.overlooked}" if why.overlooked else ""
+        return f"{self._names[why.index]}: {rule}{read_as}{overlooked}"
+
+    def _near(self, text: str) -> list[str]:
+        """Names that a person may have had in mind: those with all the words of `text`, then those spelled alike."""
+        words = set(text.split())
+        holding = [key for key in self._similar if words and words <= set(key.split())]
+        alike = difflib.get_close_matches(text, self._similar, SIMILAR)
+        return list(dict.fromkeys(self._similar[key] for key in (*holding, *alike)))[:SIMILAR]
+
+    def _spelled(self, spelling: str, index: int) -> str:
+        name = self._names[index]
+        return name if spelling == name else f"{name} (alias {spelling!r})"
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
+
+
+def _lines(file: Iterable[bytes], name: str) -> Iterator[str]:
+    for number, line in enumerate(file, start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{name}: line {number} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
+
+
+def names(
+    answers: Annotated[Path, typer.Argument(help="Text file with one answer a line; - for standard input.")],
+    dataset: Annotated[str, typer.Option(help="Data set whose class names count: cub, flowers, pets …")],
+) -> None:
+    """Show which class each line of a file names, and why."""
+    from pipeline.datasets import layout
+
+    reader = Reader(layout.class_table(dataset))
+    if str(answers) == "-":
+        for line in _lines(sys.stdin.buffer, "standard input"):
+            print(reader.line(line), flush=True)
+        return
+    try:
+        with answers.open("rb") as file:
+            for line in _lines(file, str(answers)):
+                print(reader.line(line))
+    except OSError as error:
+        raise UserError(f"{answers}: cannot be read ({error.strerror}); name a text file, one answer a line") from None
