@@ -13,7 +13,7 @@ from pipeline.answers import answer_text
 from pipeline.engines import Completion, Sampler
 from pipeline.names import Matcher
 from pipeline.params import UserError
-from pipeline.prompts import STYLES
+from pipeline.prompts import STYLES, open_question
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class AskParams:
     num_samples: int = params.key("num_samples", at_least=1)
     seed: int = params.key("seed", at_least=0, at_most=params.LARGEST_SEED)
     prompt: str = params.key("prompt", one_of=tuple(STYLES))
-    noun: str = params.key("noun")
+    class_list: str = params.key("class_list", one_of=("none", "split", "union"))
     temperature: float = params.key("sample.temperature", above=0)
     top_p: float = params.key("sample.top_p", above=0, at_most=1)
     top_k: int = params.key("sample.top_k", at_least=0)
@@ -63,6 +63,7 @@ class ClassLists:
         self._halves: dict[tuple[str, str], tuple[Matcher, list[int]]] = {}
         self._half_of: dict[tuple[str, int], str] = {}
         self._names: dict[str, dict[int, str]] = {}
+        self._nouns: dict[str, str] = dict(classes.select("dataset", "noun").iter_rows())
         for (dataset, half), rows in classes.group_by("dataset", "split", maintain_order=True):
             names, ids = rows["name"].to_list(), rows["class_id"].to_list()
             aliases = {alias: name for name, others in zip(names, rows["aliases"], strict=True) for alias in others}
@@ -76,6 +77,17 @@ class ClassLists:
 
     def half(self, dataset: str, class_id: int) -> str:
         return self._half_of[dataset, class_id]
+
+    def noun(self, dataset: str) -> str:
+        return self._nouns[dataset]
+
+    def question(self, dataset: str, half: str, asked: AskParams) -> str:
+        """Step 1 for an image of this half, with the class names that `asked.class_list` wants shown."""
+        shown = self._names[dataset]
+        if asked.class_list != "union":
+            shown = {class_id: shown[class_id] for class_id in self._halves[dataset, half][1]}
+        names = [] if asked.class_list == "none" else [shown[class_id] for class_id in sorted(shown)]
+        return open_question(asked.prompt, self._nouns[dataset], names)
 
     def read(self, completion: Completion, dataset: str, half: str) -> Reading:
         """What `completion` names among the classes of one half."""

@@ -1,22 +1,43 @@
 """Bring the data set into one table of classes and one table of images."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 import typer
 
-from pipeline import params, tables
+from pipeline import packing, params, tables
 from pipeline.cli import run
-from pipeline.datasets import DATASETS
+from pipeline.datasets import opened
+from pipeline.datasets.settings import DataParams
+from pipeline.params import UserError
+from pipeline.selection import halves, selected
 
 
 @dataclass(frozen=True)
-class DownloadParams:
-    dataset: str = params.key("dataset", one_of=tuple(DATASETS))
-    train_per_class: int = params.key("data.train_per_class", at_least=1)
-    val_per_class: int = params.key("data.val_per_class", at_least=1)
-    test_per_class: int = params.key("data.test_per_class", at_least=1)
+class DownloadParams(DataParams):
+    max_error_rate: float = params.key("max_error_rate", at_least=0, at_most=1)
+
+
+def require_few_errors(images: pl.DataFrame, limit: float) -> None:
+    """Raises UserError where more than `limit` of the pictures cannot be opened."""
+    failed = images.filter(status="error")
+    if failed.height > limit * images.height:
+        file, reason = failed.select("file", "reason").row(0)
+        raise UserError(
+            f"download: {failed.height} of {images.height} pictures cannot be used, the first {file!r} ({reason}), "
+            f"wanted at most the share max_error_rate = {limit:g}; mend or remove them, or raise max_error_rate"
+        )
+
+
+def counts(images: pl.DataFrame) -> str:
+    """How many images each part has, in words."""
+    found = dict(images["split"].value_counts().iter_rows())
+    said = ", ".join(f"{found[part]:,} {part}" for part in ("train", "val", "test", "out") if part in found)
+    failed = (images["status"] == "error").sum()
+    return f"{said} images" + (f", {failed} of them unreadable" if failed else "")
 
 
 def main(
@@ -25,15 +46,21 @@ def main(
 ) -> None:
     """Bring the data set into one table of classes and one table of images."""
     wanted = params.load(DownloadParams)
-    class_rows, image_rows = DATASETS[wanted.dataset](wanted)
+    with ExitStack() as stack:
+        sources = [stack.enter_context(opened(name, wanted)) for name in wanted.dataset]
+        spool = stack.enter_context(packing.Spool(images.parent))
+        parts = []
+        for source in sources:
+            print(source.licence)
+            rows = selected(source, wanted)
+            with packing.bar(source.name, rows.height) as tell:
+                parts.append(packing.taken_in(source, rows, wanted.max_pixels, spool, tell))
+            print(f"{source.name}: {len(source.names)} classes, {counts(parts[-1])}")
+        image_rows = packing.identified(pl.concat(parts))
+        require_few_errors(image_rows, wanted.max_error_rate)
+        packing.write(image_rows, spool, images)
+    class_rows = pl.concat(packing.classes(source, halves(source, wanted)) for source in sources)
     tables.write(tables.CLASSES, class_rows, classes)
-    tables.write(tables.IMAGES, image_rows, images)
-    counts = image_rows["split"].value_counts().rows()
-    print(
-        f"{wanted.dataset}: {class_rows.height} classes, "
-        + ", ".join(f"{count} {split}" for split, count in sorted(counts))
-        + " images"
-    )
 
 
 if __name__ == "__main__":

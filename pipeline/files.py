@@ -1,20 +1,32 @@
 """Whole or absent: a file or folder appears under its name only when it is finished."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
+
+
+def work_folder(name: str) -> Path:
+    """Where unfinished work and what is kept between runs lies: in the project, for every experiment alike.
+
+    DVC runs some experiments in a copy of the project, and names the project itself in DVC_ROOT.
+    """
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".work" / name
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a path beside `path` to write to, and moves it there if nothing went wrong."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _partial(path)
+    partial.touch()
     try:
-        yield partial
-        partial.replace(path)
+        with _locked(partial):
+            yield partial
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -22,12 +34,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Gives a folder beside `path` to fill, and puts it in its place if nothing went wrong."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    partial.mkdir()
     try:
-        yield partial
-        shutil.rmtree(path, ignore_errors=True)
-        partial.rename(path)
+        with _locked(partial):
+            yield partial
+            shutil.rmtree(path, ignore_errors=True)
+            partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -36,3 +50,30 @@ def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path`, whole or not at all."""
     with whole_file(path) as partial:
         partial.write_text(text)
+
+
+def _partial(path: Path) -> Path:
+    """A name for what becomes `path`. What killed processes have left under such names is removed."""
+    for left in path.parent.glob(f".{escape(path.name)}.*.partial"):
+        with suppress(OSError), _opened(left) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while another process writes it
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds the lock of a file or folder. It ends with the process, however that ends."""
+    with _opened(path) as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        yield file
+    finally:
+        os.close(file)

@@ -11,16 +11,22 @@ MOST_PIXELS = 200_000_000  # whatever the format says: a larger one is a mistake
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
 KEPT_FORMATS = ("JPEG", "PNG")
 JPEG_QUALITY = 95
+HASH_SIDE = 16  # of the square of lowest frequencies that the perceptual hash tells the signs of
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 
 @dataclass(frozen=True)
 class Admitted:
-    """A picture as the tables keep it; width and height in pixels."""
+    """A picture as the tables keep it; width and height in pixels.
+
+    `perceptual_hash` has 256 bits, in hexadecimal. It hardly changes with size, compression and brightness, and says
+    nothing of a picture that was cut or mirrored.
+    """
 
     image: bytes
     width: int
     height: int
+    perceptual_hash: str
 
 
 def admitted(image: bytes, max_pixels: int, crop_bottom: int = 0) -> Admitted:
@@ -52,7 +58,7 @@ def _admitted(image: bytes, max_pixels: int, crop_bottom: int) -> Admitted:
     width, height = found.size
     fits = width * (height - crop_bottom) <= max_pixels
     if kind in KEPT_FORMATS and found.mode == "RGB" and upright and fits and not crop_bottom:
-        return Admitted(image, width, height)
+        return Admitted(image, width, height, _perceptual_hash(found))
     turned = ImageOps.exif_transpose(found)
     if turned.has_transparency_data:
         clear = turned.convert("RGBA")
@@ -76,7 +82,13 @@ def _admitted(image: bytes, max_pixels: int, crop_bottom: int) -> Admitted:
         turned.save(written, "PNG")
     else:
         turned.save(written, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return Admitted(written.getvalue(), turned.width, turned.height)
+    return Admitted(written.getvalue(), turned.width, turned.height, _perceptual_hash(turned))
+
+
+def _perceptual_hash(picture: Any) -> str:
+    from imagehash import phash
+
+    return str(phash(picture, hash_size=HASH_SIDE))
 
 
 def _opened(image: bytes) -> Any:

@@ -24,9 +24,13 @@ def key(
     above: float | None = None,
     at_most: float | None = None,
     one_of: tuple[str, ...] | None = None,
+    or_empty: bool = False,
 ) -> Any:
-    """A dataclass field that is read from `dotted` in params.yaml, with the range it must lie in."""
-    limits = {"at_least": at_least, "above": above, "at_most": at_most, "one_of": one_of}
+    """A dataclass field that is read from `dotted` in params.yaml, with the range it must lie in.
+
+    A field of the type tuple[str, ...] takes a list of texts; with `one_of`, one of them alone as well.
+    """
+    limits = {"at_least": at_least, "above": above, "at_most": at_most, "one_of": one_of, "or_empty": or_empty}
     return dataclasses.field(metadata={"key": dotted, **limits})
 
 
@@ -78,9 +82,7 @@ def _value(tree: Any, dotted: str, file: Path) -> Any:
 def _checked(value: Any, wanted: Any, field: Any, file: Path) -> Any:
     dotted = field["key"]
     if wanted == tuple[str, ...]:
-        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-            raise UserError(_sentence(file, dotted, f"{value!r}", "a list of texts, such as [] or [one, two]"))
-        return tuple(value)
+        return _texts([value] if field["one_of"] and isinstance(value, str) else value, field, file)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
         value = float(value)
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
@@ -95,11 +97,20 @@ def _checked(value: Any, wanted: Any, field: Any, file: Path) -> Any:
             raise UserError(_sentence(file, dotted, repr(value), f"{words} {field[limit]:g}"))
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(_sentence(file, dotted, repr(value), "a finite number"))
-    if value == "":
+    if value == "" and not field["or_empty"]:
         raise UserError(_sentence(file, dotted, "empty", "a text"))
     if field["one_of"] is not None and value not in field["one_of"]:
         raise UserError(_sentence(file, dotted, repr(value), f"one of {', '.join(field['one_of'])}"))
     return value
+
+
+def _texts(value: Any, field: Any, file: Path) -> tuple[str, ...]:
+    dotted, known = field["key"], field["one_of"]
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise UserError(_sentence(file, dotted, f"{value!r}", "a list of texts, such as [] or [one, two]"))
+    if known and not (value and set(value) <= set(known) and len(set(value)) == len(value)):
+        raise UserError(_sentence(file, dotted, f"{value!r}", f"one of {', '.join(known)}, or a list of them"))
+    return tuple(value)
 
 
 def _sentence(file: Path, dotted: str, found: str, wanted: str) -> str:

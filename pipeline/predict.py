@@ -21,7 +21,7 @@ from pipeline.cli import run
 from pipeline.engines import GREEDY, Completion, Engine, Request
 from pipeline.engines.settings import EngineParams
 from pipeline.options import described, ranked, shuffled, top_options
-from pipeline.prompts import MAX_OPTIONS, choice_question, letters, open_question
+from pipeline.prompts import MAX_OPTIONS, choice_question, letters
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def two_steps(
     with progress("answers", images.height * (asked.num_samples + 2)) as tell:
         for block in images.iter_slices(BLOCK):
             first = step_one(engine, block, lists, asked, tell)
-            second = step_two(engine, first, asked)
+            second = step_two(engine, first, lists, asked)
             tell(chosen(one, second.get(one.image_id))[1] for one in first)
             found += first
             choices |= second
@@ -78,18 +78,22 @@ def step_one(
     engine: Engine, images: pl.DataFrame, lists: ClassLists, asked: StepParams, tell: Callable[[list[Reading]], None]
 ) -> list[StepOne]:
     """One greedy answer and K draws for every image."""
-    question, numbers = open_question(asked.prompt, asked.noun), [GREEDY, *range(asked.num_samples)]
+    numbers = [GREEDY, *range(asked.num_samples)]
     truths = {row["image_id"]: row for row in images.drop("image").iter_rows(named=True)}
     readings: dict[str, dict[int, Reading]] = {image_id: {} for image_id in truths}
+    halves = {image_id: lists.half(truth["dataset"], truth["class_id"]) for image_id, truth in truths.items()}
+    questions = {
+        place: lists.question(*place, asked)
+        for place in dict.fromkeys((truth["dataset"], halves[image_id]) for image_id, truth in truths.items())
+    }
     wanted = [
-        Request(image_id, image, question, numbers, followed=True)
-        for image_id, image in images["image_id", "image"].iter_rows()
+        Request(image_id, image, questions[dataset, halves[image_id]], numbers, followed=True)
+        for image_id, image, dataset in images["image_id", "image", "dataset"].iter_rows()
     ]
     for batch in engine.draw(wanted, asked.sampler()):
         for done in batch:
-            truth = truths[done.image_id]
-            half = lists.half(truth["dataset"], truth["class_id"])
-            readings[done.image_id][done.draw] = lists.read(done, truth["dataset"], half)
+            dataset = truths[done.image_id]["dataset"]
+            readings[done.image_id][done.draw] = lists.read(done, dataset, halves[done.image_id])
         tell([readings[done.image_id][done.draw] for done in batch])
     found = []
     for request in wanted:
@@ -98,15 +102,15 @@ def step_one(
         named = [reading.class_id for reading in draws]
         order = shuffled(top_options(named, None, asked.topk), asked.seed, request.image_id)
         options = described(order, named, lists.names_of(dataset))
-        half = lists.half(dataset, class_id)
+        half = halves[request.image_id]
         found.append(StepOne(request.image_id, request.image, dataset, class_id, half, greedy, draws, options))
     return found
 
 
-def step_two(engine: Engine, found: list[StepOne], asked: StepParams) -> dict[str, Completion]:
+def step_two(engine: Engine, found: list[StepOne], lists: ClassLists, asked: StepParams) -> dict[str, Completion]:
     """The greedy choice for every image with at least two options, by image."""
     questions = [
-        Request(one.image_id, one.image, choice_question(asked.prompt, asked.noun, one.names), [GREEDY])
+        Request(one.image_id, one.image, choice_question(asked.prompt, lists.noun(one.dataset), one.names), [GREEDY])
         for one in found
         if len(one.options) > 1
     ]
@@ -191,7 +195,7 @@ def main(
 ) -> None:
     """Answer every test image in two steps: K draws make the options, then the model chooses among them."""
     asked = params.load(PredictParams)
-    chosen_images = tables.read(tables.IMAGES, images).filter(pl.col("split") == split.value)
+    chosen_images = tables.read(tables.IMAGES, images, where=pl.col("split") == split.value)
     class_rows = tables.read(tables.CLASSES, classes)
     engine = asked.connect(model)
     found, choices = two_steps(engine, chosen_images, ClassLists(class_rows), asked)

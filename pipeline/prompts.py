@@ -12,16 +12,21 @@ MAX_OPTIONS = len(ascii_uppercase)
 
 @dataclass(frozen=True)
 class Style:
-    """A way of asking. Both texts may use {noun}; `choice` must use {options}."""
+    """A way of asking. Every text may use {noun}; `choice` must use {options}, `listed` {names}.
+
+    `listed` goes in front of the open question where class names are shown with it.
+    """
 
     open: str
     choice: str
+    listed: str
 
 
 STYLES = {
     "brief": Style(
         open="Which {noun} is this ?",
         choice="Which {noun} is this ?\n{options}",
+        listed="{names}\n",
     ),
     "paper": Style(
         open=(
@@ -35,6 +40,7 @@ STYLES = {
             "Compare the options with the image inside <think> </think> tags, then give the letter of your choice "
             "alone inside <answer> </answer> tags."
         ),
+        listed="These are the kinds of {noun} that it can be: {names}.\n",
     ),
 }
 
@@ -46,9 +52,10 @@ def letters(count: int) -> str:
     return ascii_uppercase[:count]
 
 
-def open_question(style: str, noun: str) -> str:
-    """Step 1: what is this?"""
-    return STYLES[style].open.format(noun=noun)
+def open_question(style: str, noun: str, names: Sequence[str] = ()) -> str:
+    """Step 1: what is this? With the class names that it can be, where any are shown."""
+    listed = STYLES[style].listed.format(noun=noun, names=", ".join(names)) if names else ""
+    return listed + STYLES[style].open.format(noun=noun)
 
 
 def choice_question(style: str, noun: str, names: Sequence[str]) -> str:

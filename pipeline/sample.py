@@ -17,7 +17,6 @@ from pipeline.asking import AskParams, ClassLists, progress, require_few_errors
 from pipeline.cli import run
 from pipeline.engines import Engine, Request
 from pipeline.engines.settings import EngineParams
-from pipeline.prompts import open_question
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,11 @@ def draw_samples(engine: Engine, images: pl.DataFrame, classes: pl.DataFrame, as
     """
     lists = ClassLists(classes)
     dataset_of = dict(images.select("image_id", "dataset").iter_rows())
-    question, numbers = open_question(asked.prompt, asked.noun), range(asked.num_samples)
+    questions = {dataset: lists.question(dataset, "base", asked) for dataset in dataset_of.values()}
+    numbers = range(asked.num_samples)
     wanted = [
-        Request(image_id, image, question, numbers) for image_id, image in images["image_id", "image"].iter_rows()
+        Request(image_id, image, questions[dataset], numbers)
+        for image_id, image, dataset in images["image_id", "image", "dataset"].iter_rows()
     ]
     keys, readings = [], []
     with progress("draws", len(wanted) * len(numbers)) as tell:
@@ -69,7 +70,7 @@ def main(
         print(f"{engine.shelf(asked.sampler()).forget():,} draws forgotten")
         return
     class_rows = tables.read(tables.CLASSES, classes)
-    image_rows = training_images(tables.read(tables.IMAGES, images), class_rows)
+    image_rows = training_images(tables.read(tables.IMAGES, images, where=pl.col("split") == "train"), class_rows)
     drawn = draw_samples(engine, image_rows, class_rows, asked)
     tables.write(tables.SAMPLES, drawn, samples)
     valid = (drawn["status"] == "ok").sum()

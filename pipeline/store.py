@@ -7,7 +7,6 @@ shard is the hash of its bytes, so that a damaged one is known and two runs at o
 import hashlib
 import io
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.engines import Completion, Engine, Request, Sampler
-from pipeline.files import whole_file, write_text
+from pipeline.files import whole_file, work_folder, write_text
 
 VERSION = 1  # of the shards' columns and of what a shelf is named after
 
@@ -36,8 +35,8 @@ SCHEMA = pl.Schema(
 
 
 def draws_folder() -> Path:
-    """Where draws are kept: in the project, for every experiment alike (DVC runs some of them in a copy of it)."""
-    return Path(os.environ.get("DVC_ROOT", ".")) / ".work" / "draws"
+    """Where draws are kept."""
+    return work_folder("draws")
 
 
 class Shelf:

@@ -4,7 +4,7 @@ A table is one Parquet file with its name and schema version in the footer. The 
 sorted by key, and nothing of the clock, the host or the revision is written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from pipeline.files import whole_file
 from pipeline.params import UserError
 
 FOOTER_KEY = "divek.schema"
+
+GROUP_BYTES = 2**25  # of a row group, where a table is written piece by piece
 
 STATUSES = ("ok", "no_answer", "off_list", "truncated", "error")
 
@@ -42,7 +44,7 @@ class Table:
 
 CLASSES = Table(
     "classes",
-    1,
+    2,
     ("dataset", "class_id"),
     {
         "dataset": (pl.String, "name of the data set"),
@@ -50,22 +52,28 @@ CLASSES = Table(
         "name": (pl.String, "class name as the model is asked"),
         "split": (pl.String, "base or novel"),
         "aliases": (pl.List(pl.String), "other names that count as this class"),
+        "noun": (pl.String, "what the pictures show, as the questions say it"),
     },
     "download",
 )
 
 IMAGES = Table(
     "images",
-    1,
+    2,
     ("image_id",),
     {
-        "image_id": (pl.String, "first 16 hexadecimal digits of the SHA-256 of the bytes"),
+        "image_id": (pl.String, "the content; of its second, third … occurrence a hash of the content and that number"),
         "dataset": (pl.String, "name of the data set"),
         "class_id": (pl.Int64, "the true class"),
-        "split": (pl.String, "train, val or test"),
-        "image": (pl.Binary, "JPEG or PNG"),
-        "width": (pl.Int64, "pixels"),
-        "height": (pl.Int64, "pixels"),
+        "split": (pl.String, "train, val, test, or out: to be used for nothing"),
+        "file": (pl.String, "path in the data set, with forward slashes"),
+        "status": (pl.String, "ok, or error: it cannot be opened, and every answer to it is wrong"),
+        "reason": (pl.String, "why it cannot be opened, or null"),
+        "content": (pl.String, "first 16 hexadecimal digits of the SHA-256 of the bytes (of an error: of its file)"),
+        "perceptual_hash": (pl.String, "256 bits, hexadecimal, that hardly change with size and compression, or null"),
+        "image": (pl.Binary, "JPEG or PNG, upright; empty where it cannot be opened"),
+        "width": (pl.Int64, "pixels, or null"),
+        "height": (pl.Int64, "pixels, or null"),
     },
     "download",
 )
@@ -133,8 +141,8 @@ PREDICTIONS = Table(
 TABLES = (CLASSES, IMAGES, SAMPLES, QUESTIONS, HARD, PREDICTIONS)
 
 
-def read(table: Table, path: Path, columns: list[str] | None = None) -> pl.DataFrame:
-    """The rows of `path`, checked to be `table` in its present version. Raises UserError."""
+def read(table: Table, path: Path, columns: list[str] | None = None, where: pl.Expr | None = None) -> pl.DataFrame:
+    """The rows of `path` (those that `where` holds of), checked to be `table` in its present version. Raises UserError."""
     again = f"`dvc repro {table.stage}` writes it anew"
     if not path.is_file():
         raise UserError(f"{path}: no such file, wanted table {table.mark}; `dvc repro {table.stage}` writes it")
@@ -142,7 +150,9 @@ def read(table: Table, path: Path, columns: list[str] | None = None) -> pl.DataF
         found = pl.read_parquet_metadata(path).get(FOOTER_KEY)
         if found != table.mark:
             raise UserError(f"{path}: found table {found or 'without a mark'}, wanted {table.mark}; {again}")
-        frame = pl.read_parquet(path, columns=columns, use_statistics=False)
+        rows = pl.scan_parquet(path, use_statistics=False, glob=False)
+        rows = rows if where is None else rows.filter(where)
+        frame = (rows if columns is None else rows.select(columns)).collect()
     # A flipped byte can make polars' Rust side panic, which is no Exception.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = (str(error).strip().splitlines() or ["unreadable"])[0]
@@ -157,6 +167,41 @@ def read(table: Table, path: Path, columns: list[str] | None = None) -> pl.DataF
 
 def write(table: Table, frame: pl.DataFrame, path: Path) -> None:
     """Writes `frame` as `table`, whole or not at all. ValueError where it does not fit the schema."""
+    _require(table, frame)
+    with whole_file(path) as partial:
+        frame.sort(table.key).write_parquet(partial, compression="zstd", metadata={FOOTER_KEY: table.mark})
+
+
+def write_by_rows(
+    table: Table, frame: pl.DataFrame, column: str, sizes: pl.Series, value: Callable[[int], bytes], path: Path
+) -> None:
+    """`write` for a table whose `column` does not fit into memory.
+
+    Args:
+        frame: the rows without this column.
+        sizes: bytes of its values, in the order of the rows.
+        value: gives the value of a row by its number in `frame`.
+    """
+    import pyarrow.parquet as pq
+
+    def filled(rows: pl.DataFrame, values: list[bytes]) -> pl.DataFrame:
+        return rows.with_columns(pl.Series(column, values, pl.Binary)).select(table.schema.names())
+
+    _require(table, filled(frame, [b""] * frame.height))
+    ordered = frame.with_columns(_row=pl.int_range(pl.len()), _size=sizes).sort(table.key)
+    ordered = ordered.with_columns(_group=pl.col("_size").cum_sum() // GROUP_BYTES)
+    oldest = pl.CompatLevel.oldest()
+    empty = table.schema.to_frame().to_arrow(compat_level=oldest)
+    schema = empty.schema.with_metadata({FOOTER_KEY: table.mark})
+    codecs = {name: "zstd" for name in table.schema} | {column: "none"}  # pictures are compressed already
+    with whole_file(path) as partial, pq.ParquetWriter(partial, schema, compression=codecs) as writer:
+        for group in ordered.partition_by("_group", maintain_order=True):
+            rows = filled(group.drop("_row", "_size", "_group"), [value(row) for row in group["_row"]])
+            writer.write_table(rows.to_arrow(compat_level=oldest).cast(schema))
+
+
+def _require(table: Table, frame: pl.DataFrame) -> None:
+    """ValueError where `frame` does not fit `table`."""
     if dict(frame.schema) != dict(table.schema):
         raise ValueError(f"{table.mark}: columns differ: {_differences(frame.schema, table.schema)}")
     if twice := _doubled(table, frame):
@@ -166,8 +211,6 @@ def write(table: Table, frame: pl.DataFrame, path: Path) -> None:
             raise ValueError(f"{table.mark}: {column} {strange.pop()!r} is none of {', '.join(STATUSES)}")
     if frame.select(pl.any_horizontal(pl.col(table.key).is_null().any())).item():
         raise ValueError(f"{table.mark}: a key is null")
-    with whole_file(path) as partial:
-        frame.sort(table.key).write_parquet(partial, compression="zstd", metadata={FOOTER_KEY: table.mark})
 
 
 def _doubled(table: Table, frame: pl.DataFrame) -> str | None:

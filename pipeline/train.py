@@ -40,7 +40,6 @@ class TrainParams:
     model: str = params.key("model")
     seed: int = params.key("seed", at_least=0, at_most=params.LARGEST_SEED)
     prompt: str = params.key("prompt", one_of=tuple(STYLES))
-    noun: str = params.key("noun")
     attention: str = params.key("engine.attention", one_of=("eager", "sdpa", "flash_attention_2"))
     threads: int = params.key("engine.threads", at_least=0)
     steps: int = params.key("train.steps", at_least=1)
@@ -103,7 +102,9 @@ def dataset(rows: pl.DataFrame, wanted: TrainParams) -> Any:
     from pipeline.pictures import picture
 
     names = [[option["name"] for option in options] for options in rows["options"]]
-    questions = [choice_question(wanted.prompt, wanted.noun, offered) for offered in names]
+    questions = [
+        choice_question(wanted.prompt, noun, offered) for noun, offered in zip(rows["noun"], names, strict=True)
+    ]
     return datasets.Dataset.from_dict(
         {
             # TRL places the image itself, in front of the text, where the content is plain text.

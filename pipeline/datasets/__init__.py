@@ -1,37 +1,46 @@
-"""Data sets: one file each, found by name. Each gives a table of classes and a table of images."""
+"""Data sets: one file each, found by name. Each gives an index of its images and the way to their bytes."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import polars as pl
 
-from pipeline.datasets import aircraft, cars, cub, fieldguide, flowers, pets
+from pipeline.datasets import aircraft, cars, cub, fieldguide, flowers, folder, hub, official, pets
+from pipeline.datasets.official import Official
+from pipeline.datasets.settings import DataParams
+from pipeline.datasets.source import Source
 from pipeline.params import UserError
 
-OFFICIAL: dict[str, Callable[[Path, str, int], pl.DataFrame]] = {
-    "flowers": flowers.index,
-    "pets": pets.index,
-    "cars": cars.index,
-    "aircraft": aircraft.index,
-    "cub": cub.index,
-}
+OFFICIAL: dict[str, Official] = {module.NAME: module for module in (flowers, pets, cars, aircraft, cub)}
 
 
-class Counts(Protocol):
-    """How many images of each class a data set is to have, where it can choose."""
+@contextmanager
+def opened(name: str, wanted: DataParams) -> Iterator[Source]:
+    """The data set `name` of settings.NAMES, found and indexed. Raises UserError."""
+    place = _place(name, wanted)
+    if name == fieldguide.NAME:
+        found = fieldguide.opened(wanted)
+    elif wanted.hub:
+        found = hub.opened(wanted, OFFICIAL.get(name))
+    elif name == folder.NAME:
+        found = folder.opened(place, wanted)
+    else:
+        with official.opened(OFFICIAL[name], place, wanted.protocol, wanted.seed) as source:
+            yield _asked(source, wanted)
+        return
+    yield _asked(found, wanted)
 
-    @property
-    def train_per_class(self) -> int: ...
 
-    @property
-    def val_per_class(self) -> int: ...
-
-    @property
-    def test_per_class(self) -> int: ...
+def _asked(source: Source, wanted: DataParams) -> Source:
+    return replace(source, noun=wanted.noun) if wanted.noun else source
 
 
-DATASETS: dict[str, Callable[[Counts], tuple[pl.DataFrame, pl.DataFrame]]] = {"fieldguide": fieldguide.load}
+def _place(name: str, wanted: DataParams) -> Path:
+    """data.path, or the folder in it that has the name of the data set."""
+    inner = Path(wanted.path) / name
+    return inner if inner.is_dir() else Path(wanted.path)
 
 
 def index(name: str, root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
@@ -53,4 +62,4 @@ def index(name: str, root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
     """
     if name not in OFFICIAL:
         raise UserError(f"no data set {name!r}, wanted one of {', '.join(OFFICIAL)}; ask for another data set")
-    return OFFICIAL[name](Path(root), protocol, seed)
+    return OFFICIAL[name].index(Path(root), protocol, seed)

@@ -12,13 +12,24 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.datasets import layout
-from pipeline.datasets.layout import Metadata
+from pipeline.datasets.layout import Metadata, Published
+from pipeline.fetching import Archive
 
 NAME = "aircraft"
 NOUN = "aircraft"
 LICENCE = "FGVC-Aircraft is for non-commercial research only."
 
 ORIGIN = "unpack fgvc-aircraft-2013b.tar.gz of www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/ anew"
+CROP_BOTTOM = 20
+
+URL = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/"
+FILES = (
+    Published(
+        Archive(f"{URL}fgvc-aircraft-2013b.tar.gz", "fgvc-aircraft-2013b.tar.gz", "d4acdd33327262359767eeaa97a4f732"),
+        ("fgvc-aircraft-2013b", "data/variants.txt", "variants.txt"),
+    ),
+)
+METADATA = ("variants.txt", *(f"images_variant_{part}.txt" for part in ("train", "val", "trainval", "test")))
 
 
 def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:

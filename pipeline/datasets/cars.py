@@ -17,7 +17,8 @@ from typing import Any
 import polars as pl
 
 from pipeline.datasets import layout
-from pipeline.datasets.layout import Metadata
+from pipeline.datasets.layout import Metadata, Published
+from pipeline.fetching import Archive
 
 NAME = "cars"
 NOUN = "car"
@@ -26,6 +27,16 @@ LICENCE = "Stanford Cars states no licence."
 ORIGIN = "its original host is gone: take car_devkit.tgz from a mirror"
 LABELLED = "cars_test_annos_withlabels.mat"
 LABELLED_ORIGIN = "the devkit's test file has no classes: take this one from a mirror, or use the protocol coop"
+
+CROP_BOTTOM = 0
+
+FILES = (
+    Published(Archive("", "car_devkit.tgz", "c3b158d763b6e2245038c8ad08e45376"), ("devkit",)),
+    Published(Archive("", "cars_train.tgz", "065e5b463ae28d29e77c1b4b166cfe61"), ("cars_train",)),
+    Published(Archive("", "cars_test.tgz", "4ce7ebf6a94d07f1952d94dd34c4d501"), ("cars_test",)),
+    Published(Archive("", LABELLED, "b0a2b23655a3edd16d84508592a98d10"), (LABELLED,), optional=True),
+)
+METADATA = ("cars_meta.mat", "cars_train_annos.mat", "cars_test_annos.mat", "cars_test_annos_withlabels.mat")
 
 
 def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:

@@ -14,7 +14,8 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.datasets import layout
-from pipeline.datasets.layout import Metadata
+from pipeline.datasets.layout import Metadata, Published
+from pipeline.fetching import Archive
 
 NAME = "cub"
 NOUN = "bird"
@@ -22,6 +23,16 @@ LICENCE = "CUB-200-2011 is for non-commercial research only."
 
 ORIGIN = "unpack CUB_200_2011.tgz of data.caltech.edu/records/65de6-vp158 anew"
 PARTS = {"1": "train", "0": "test"}
+CROP_BOTTOM = 0
+
+URL = "https://data.caltech.edu/records/65de6-vp158/files/"
+FILES = (
+    Published(
+        Archive(f"{URL}CUB_200_2011.tgz", "CUB_200_2011.tgz", "97eceeb196236b17998738112f37df78"),
+        ("CUB_200_2011", "images.txt"),
+    ),
+)
+METADATA = ("images.txt", "classes.txt", "image_class_labels.txt", "train_test_split.txt")
 
 
 def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:

@@ -14,7 +14,8 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.datasets import layout
-from pipeline.datasets.layout import Metadata
+from pipeline.datasets.layout import Metadata, Published
+from pipeline.fetching import Archive
 
 NAME = "flowers"
 NOUN = "flower"
@@ -22,6 +23,17 @@ LICENCE = "Oxford Flowers-102 states no licence."
 
 ORIGIN = "take it anew from www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 NAMES_ORIGIN = "take CoOp's copy, or delete the file: divek knows the 102 names"
+CROP_BOTTOM = 0
+
+URL = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
+FILES = (
+    Published(Archive(f"{URL}102flowers.tgz", "102flowers.tgz", "52808999861908f626f3c1f4e79d11fa"), ("jpg",)),
+    Published(
+        Archive(f"{URL}imagelabels.mat", "imagelabels.mat", "e0620be6f572b9609742df49c70aed4d"), ("imagelabels.mat",)
+    ),
+    Published(Archive(f"{URL}setid.mat", "setid.mat", "a5357ecc9cb78c4bef273ce3793fc85c"), ("setid.mat",)),
+)
+METADATA = ()
 
 
 def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from pipeline.fetching import Archive
 from pipeline.params import UserError
 
 PROTOCOLS = ("official", "coop", "paper")
@@ -19,7 +20,28 @@ SCHEMA = pl.Schema(
     {"path": pl.String, "class_id": pl.Int64, "class_name": pl.String, "split": pl.String, "part": pl.String}
 )
 
-COOP = "CoOp's DATASETS.md (github.com/KaiyangZhou/CoOp) links to it: put it there under this name"
+COOP = (
+    "CoOp's DATASETS.md (github.com/KaiyangZhou/CoOp) links to it: put it, under this name, into the folder data.path"
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file that a data set's authors publish; without a URL where they no longer do.
+
+    Attributes:
+        unpacked: any of these paths is there where the file was unpacked; a file that is no archive shows itself.
+        optional: a protocol can do without it.
+    """
+
+    archive: Archive
+    unpacked: tuple[str, ...]
+    optional: bool = False
+
+    @property
+    def packed(self) -> bool:
+        return self.archive.name not in self.unpacked
+
 
 Row = tuple[str, int, str]
 """An image: its path in the data set's own folder, its 0-based class, its part (train, val or test)."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.datasets import layout
-from pipeline.datasets.layout import Metadata
+from pipeline.datasets.layout import Metadata, Published
+from pipeline.fetching import Archive
 
 NAME = "pets"
 NOUN = "pet"
@@ -20,6 +21,16 @@ LICENCE = "Oxford-IIIT Pets is licensed CC BY-SA 4.0."
 
 ORIGIN = "unpack annotations.tar.gz of www.robots.ox.ac.uk/~vgg/data/pets/ anew"
 FORM = "stem class species breed"
+CROP_BOTTOM = 0
+
+URL = "https://www.robots.ox.ac.uk/~vgg/data/pets/data/"
+FILES = (
+    Published(Archive(f"{URL}images.tar.gz", "images.tar.gz", "5c4f3ee8e5d25df40f4fd59a7f44e54c"), ("images",)),
+    Published(
+        Archive(f"{URL}annotations.tar.gz", "annotations.tar.gz", "95a8c909bbe2e81eed6a22bccdf3f68f"), ("annotations",)
+    ),
+)
+METADATA = ("list.txt", "trainval.txt", "test.txt")
 
 
 def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:

@@ -4,9 +4,9 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import metrics
+from pipeline import metrics, packing
 from pipeline.asking import ClassLists
-from pipeline.datasets.fieldguide import load
+from pipeline.datasets import fieldguide
 from pipeline.engines.transformers import TransformersEngine
 from pipeline.fieldguide.demonstrations import NOUN, STYLE, random_options, verdicts
 from pipeline.fieldguide.drawing import draw, random_bird
@@ -28,7 +28,7 @@ def examine(model: str, threads: int) -> dict[str, Any]:
         num_samples=20,
         seed=0,
         prompt=STYLE,
-        noun=NOUN,
+        class_list="none",
         temperature=1.0,
         top_p=0.95,
         top_k=50,
@@ -41,7 +41,8 @@ def examine(model: str, threads: int) -> dict[str, Any]:
         choice_max_new_tokens=56,
         choice_repetition_penalty=1.0,
     )
-    classes, images = load(TestImages())
+    source = fieldguide.opened(TestImages())
+    images, classes = packing.in_memory(source), packing.classes(source, [species.split for species in SPECIES])
     engine = TransformersEngine(model, "float32", "eager", max_rows=1200, max_tokens=100_000, threads=threads)
     table = predictions(*two_steps(engine, images, ClassLists(classes), asked), "base", asked.max_error_rate)
     return {

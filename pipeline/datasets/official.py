@@ -1,0 +1,126 @@
+"""Finds the files of an official data set: unpacked or packed in a folder of the user's, or at their publisher's."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+import polars as pl
+
+from pipeline import archives, fetching
+from pipeline.datasets import layout
+from pipeline.datasets.layout import Published
+from pipeline.datasets.source import Source
+from pipeline.files import work_folder
+from pipeline.params import UserError
+
+MOST_BYTES = 2**35  # that may come out of one archive
+
+
+class Official(Protocol):
+    """A module of this package that describes an official data set."""
+
+    NAME: str
+    NOUN: str
+    LICENCE: str
+    CROP_BOTTOM: int
+    FILES: tuple[Published, ...]
+    METADATA: tuple[str, ...]
+
+    def index(self, root: Path, protocol: str, seed: int = 0) -> pl.DataFrame: ...
+
+
+def kept(name: str) -> Path:
+    """Where the archives of a data set are kept once they have been fetched."""
+    return work_folder("download") / name
+
+
+@contextmanager
+def opened(dataset: Official, place: Path | None, protocol: str, seed: int) -> Iterator[Source]:
+    """The data set as it is in `place`; what is not there is fetched. Raises UserError."""
+    with TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        packed = lay_out(dataset, place, root)
+        try:
+            rows = dataset.index(root, protocol, seed)
+        except UserError as error:  # the layout that it names ends with us
+            raise UserError(str(error).replace(f"{root}/", f"{dataset.NAME}: ")) from None
+        names, aliases = names_of(dataset.NAME, rows)
+        yield Source(
+            name=dataset.NAME,
+            names=names,
+            rows=rows,
+            noun=dataset.NOUN,
+            licence=dataset.LICENCE,
+            pictures=lambda wanted: pictures(dataset.NAME, root, packed, wanted),
+            aliases=aliases,
+            crop_bottom=dataset.CROP_BOTTOM,
+            complete=protocol == "paper",
+        )
+
+
+def names_of(dataset: str, rows: pl.DataFrame) -> tuple[list[str], dict[str, list[str]]]:
+    """Class names by class_id, as the metadata has them, and the other names of each, from our own table."""
+    told = dict(rows.select("class_id", "class_name").iter_rows())
+    names, aliases = [], {}
+    for class_id, name, others in layout.class_table(dataset):
+        names.append(told.get(class_id, name))
+        aliases[names[-1]] = others if names[-1] == name else [name, *others]
+    return names, aliases
+
+
+def lay_out(dataset: Official, place: Path | None, root: Path) -> list[Path]:
+    """Links what there is into `root`, takes the metadata out of the archives, and gives the archives."""
+    folders = [folder for folder in (place, kept(dataset.NAME)) if folder is not None and folder.is_dir()]
+    for folder in folders:
+        for entry in folder.iterdir():
+            target = root / entry.name
+            if not (entry.name.startswith(".") or target.is_symlink()):
+                target.symlink_to(entry.resolve())
+    packed = []
+    for file in dataset.FILES:
+        if file.packed and any((root / sign).exists() for sign in file.unpacked):
+            continue
+        here = next((folder for folder in folders if (folder / file.archive.name).exists()), None)
+        if here is None and not file.archive.url:
+            if file.optional:
+                continue
+            raise UserError(
+                f"{dataset.NAME}: {file.archive.name} is published nowhere any more, and neither it nor "
+                f"{file.unpacked[0]} is in {place or 'data.path'}; set data.path to a folder that has one of them, "
+                "or data.hub to a mirror"
+            )
+        archive = fetching.with_bar(file.archive, here or kept(dataset.NAME))
+        if not file.packed:
+            link = root / file.archive.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(archive.resolve())
+            continue
+        packed.append(archive)
+        for name, content in archives.members(archive, lambda name: _is_metadata(dataset, name), MOST_BYTES):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(content)
+    return packed
+
+
+def _is_metadata(dataset: Official, name: str) -> bool:
+    return name.rpartition("/")[2] in dataset.METADATA
+
+
+def pictures(name: str, root: Path, packed: list[Path], wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """Path and content of each wanted image, from the folder or from the archives. Raises UserError."""
+    missing = set(wanted)
+    for path in sorted(wanted):
+        if (root / path).is_file():
+            yield path, (root / path).read_bytes()
+            missing.discard(path)
+    for archive in packed:
+        for path, content in archives.members(archive, missing.__contains__, MOST_BYTES) if missing else ():
+            yield path, content
+            missing.discard(path)
+    if missing:
+        raise UserError(
+            f"{name}: {len(missing)} of {len(wanted)} images are not there, first {min(missing)!r}; "
+            "complete the folder that data.path names, or take it away to have the archives fetched"
+        )

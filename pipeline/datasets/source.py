@@ -1,0 +1,36 @@
+"""What every data set gives: an index of its images, and the way to their bytes."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+Pictures = Callable[[Collection[str]], Iterator[tuple[str, bytes]]]
+"""Paths of the index → (path, content of the file), each once, in any order. UserError where one is not there."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that was found, its pictures not yet read.
+
+    Attributes:
+        names: all class names, by class_id.
+        rows: one an image, of layout.SCHEMA.
+        noun: what the pictures show, as a question says it.
+        licence: a sentence.
+        aliases: other names by class name.
+        halves: base or novel by class_id, where the user's own table says so.
+        crop_bottom: rows of pixels at the lower edge that are no part of the picture.
+        complete: the parts are those of a published run: nothing is held out of them.
+    """
+
+    name: str
+    names: Sequence[str]
+    rows: pl.DataFrame
+    noun: str
+    licence: str
+    pictures: Pictures
+    aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    halves: Sequence[str] = ()
+    crop_bottom: int = 0
+    complete: bool = False
