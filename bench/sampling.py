@@ -336,14 +336,13 @@ def kill_line(trials: int, rng: random.Random) -> str:
     import multiprocessing
 
     from pipeline import tables
-    from pipeline.datasets.fieldguide import load
-    from pipeline.download import DownloadParams
+    from pipeline.fieldguide.drawn import drawn
 
     # A server that has the packages imported, so that a child starts at once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "transformers", "polars", "pipeline.sample", "pipeline.engines.tokens"])
     with tempfile.TemporaryDirectory() as scratch:
-        classes, images = load(DownloadParams("fieldguide", 4, 1, 1))
+        classes, images = drawn(4, 1, 1)
         settings = (ROOT / "params.yaml").read_text().replace("max_rows: 1200", "max_rows: 120")
         settings = settings.replace("model: models/fieldguide", f"model: {FIELD_GUIDE}")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from pipeline import packing, params, tables
+from pipeline import gate, packing, params, tables
 from pipeline.cli import run
 from pipeline.datasets import opened
 from pipeline.datasets.settings import DataParams
@@ -19,6 +19,8 @@ from pipeline.selection import halves, selected
 @dataclass(frozen=True)
 class DownloadParams(DataParams):
     max_error_rate: float = params.key("max_error_rate", at_least=0, at_most=1)
+    drop_leaks: bool = params.key("data.drop_leaks")
+    hash_distance: int = params.key("gate.hash_distance", at_least=-1, at_most=gate.HASH_BITS)
 
 
 def require_few_errors(images: pl.DataFrame, limit: float) -> None:
@@ -58,6 +60,9 @@ def main(
             print(f"{source.name}: {len(source.names)} classes, {counts(parts[-1])}")
         image_rows = packing.identified(pl.concat(parts))
         require_few_errors(image_rows, wanted.max_error_rate)
+        if wanted.drop_leaks:
+            image_rows = gate.without_leaks(image_rows, wanted.hash_distance)
+            print(f"left out since a test image shows the same: {image_rows.filter(split='out').height} images")
         packing.write(image_rows, spool, images)
     class_rows = pl.concat(packing.classes(source, halves(source, wanted)) for source in sources)
     tables.write(tables.CLASSES, class_rows, classes)

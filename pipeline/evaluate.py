@@ -1,13 +1,14 @@
 """Score every way to answer, base model and trained model side by side."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
 import typer
 
-from pipeline import metrics, tables
+from pipeline import gate, metrics, params, tables
 from pipeline.answers import answer_text
 from pipeline.cli import run
 from pipeline.files import write_text
@@ -34,6 +35,7 @@ def evaluate(predictions: pl.DataFrame) -> dict[str, Any]:
     models = {
         str(model): {
             **metrics.by_half(rows),
+            **({"datasets": sets} if (sets := metrics.by_dataset(rows)) else {}),
             "K": metrics.draws_per_image(rows),
             "letter_choice": metrics.letter_choice(rows),
             "status": metrics.status_counts(rows),
@@ -42,20 +44,23 @@ def evaluate(predictions: pl.DataFrame) -> dict[str, Any]:
     }
     if {"base", "trained"} <= set(models):
         before, after = models["base"]["two_step"], models["trained"]["two_step"]
-        models["gain"] = {"two_step": {part: round(after[part] - before[part], 4) for part in ("base", "novel", "hm")}}
+        parts = [part for part in ("base", "novel", "hm") if before[part] is not None]
+        models["gain"] = {"two_step": {part: round(after[part] - before[part], 4) for part in parts}}
     return models
 
 
 def tidy(models: dict[str, Any]) -> pl.DataFrame:
-    """One row per model, metric and half, for spreadsheets."""
+    """One row per model, data set ("all": their mean), metric and half, for spreadsheets."""
     return pl.DataFrame(
         [
-            {"model": model, "metric": metric, "half": half, "accuracy": models[model][metric][half]}
+            {"model": model, "dataset": name, "metric": metric, "half": half, "accuracy": found[metric][half]}
             for model in models
             if model != "gain"
+            for name, found in {"all": models[model], **models[model].get("datasets", {})}.items()
             for metric in ("pass@1", "pass@K", *metrics.ARMS)
             for half in ("base", "novel", "hm")
-        ]
+        ],
+        schema_overrides={"accuracy": pl.Float64},
     )
 
 
@@ -75,9 +80,17 @@ def unmatched(samples: pl.DataFrame, predictions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@dataclass(frozen=True)
+class EvaluateParams:
+    hash_distance: int = params.key("gate.hash_distance", at_least=-1, at_most=gate.HASH_BITS)
+
+
 def main(
     predictions: Annotated[list[Path], typer.Option(help="Table of predictions, once per model.")] = PREDICTIONS,
     samples: Annotated[Path, typer.Option(help="Table of samples.")] = Path("data/samples.parquet"),
+    hard: Annotated[Path, typer.Option(help="Table of hard questions.")] = Path("data/hard.parquet"),
+    images: Annotated[Path, typer.Option(help="Table of images.")] = Path("data/images.parquet"),
+    classes: Annotated[Path, typer.Option(help="Table of classes.")] = Path("data/classes.parquet"),
     out: Annotated[Path, typer.Option(help="JSON file of metrics to write.")] = Path("reports/metrics.json"),
     arms: Annotated[Path, typer.Option(help="CSV of the same numbers to write.")] = Path("reports/arms.csv"),
     lost: Annotated[Path, typer.Option(help="CSV of unmatched answers to write.")] = Path("reports/unmatched.csv"),
@@ -85,12 +98,19 @@ def main(
     """Score every way to answer, base model and trained model side by side."""
     rows = pl.concat([tables.read(tables.PREDICTIONS, path) for path in predictions])
     require_same_images(rows)
+    index = tables.read(tables.IMAGES, images, gate.COLUMNS)
+    questions = tables.read(tables.HARD, hard)
+    gate.require_apart(index, params.load(EvaluateParams).hash_distance)
+    gate.require_base_only(questions, tables.read(tables.CLASSES, classes))
+    gate.require_training_images(questions, index)
+    gate.require_test_images(rows, index)
     models = evaluate(rows)
     write_text(out, json.dumps(models, indent=2, sort_keys=True) + "\n")
     write_text(arms, tidy(models).write_csv())
     write_text(lost, unmatched(tables.read(tables.SAMPLES, samples), rows).write_csv())
-    gain = models.get("gain", {}).get("two_step", {}).get("hm")
-    said = f"; training gains {100 * gain:+.1f} points of two-step HM" if gain is not None else ""
+    gain = models.get("gain", {}).get("two_step", {})
+    part = "hm" if "hm" in gain else "base"
+    said = f"; training gains {100 * gain[part]:+.1f} points of two-step {part}" if gain else ""
     print(f"{rows.height} predictions scored{said}")
 
 

@@ -1,5 +1,6 @@
 """Accuracy of every way to answer, on the base half, the novel half and as their harmonic mean."""
 
+from collections.abc import Sequence
 from math import comb
 from typing import Any
 
@@ -42,20 +43,49 @@ def scores(predictions: pl.DataFrame) -> dict[str, pl.Series]:
 
 
 def by_half(predictions: pl.DataFrame) -> dict[str, Any]:
-    """For each metric its mean on both halves, their harmonic mean, and the number of images behind each."""
-    halves = {half: predictions.filter(pl.col("half") == half) for half in HALVES}
-    scored = {half: scores(rows) for half, rows in halves.items()}
+    """For each metric the accuracy on both halves, their harmonic mean, and the number of images behind each.
+
+    Several data sets count alike, whatever their size: an accuracy is the mean over the data sets that have such
+    images, `hm` the harmonic mean of these means, and `mean_hm` the mean of the data sets' own harmonic means. A half
+    without images, as with few shots, is null.
+    """
+    counts = {half: predictions.filter(half=half).height for half in HALVES}
+    sets = [_accuracies(rows) for _, rows in predictions.group_by("dataset", maintain_order=True)]
     found = {}
-    for metric in scored["base"]:
-        base, novel = (_mean(scored[half][metric]) for half in HALVES)
-        found[metric] = {
-            "base": round(base, 4),
-            "novel": round(novel, 4),
-            "hm": round(harmonic_mean(base, novel), 4),
-            "n_base": halves["base"].height,
-            "n_novel": halves["novel"].height,
-        }
+    for metric in ("pass@1", "pass@K", *ARMS):
+        base, novel = (_mean_of([accuracies[metric][half] for accuracies in sets]) for half in HALVES)
+        found[metric] = {"base": base, "novel": novel, "hm": _hm(base, novel)}
+        if len(sets) > 1:
+            own = [_hm(accuracies[metric]["base"], accuracies[metric]["novel"]) for accuracies in sets]
+            found[metric]["mean_hm"] = _mean_of(own)
+        found[metric] = {key: value if value is None else round(value, 4) for key, value in found[metric].items()}
+        found[metric] |= {f"n_{half}": counts[half] for half in HALVES}
     return found
+
+
+def by_dataset(predictions: pl.DataFrame) -> dict[str, Any]:
+    """`by_half` of each data set by itself, where there are several; else nothing."""
+    rows = {str(name): rows for (name,), rows in predictions.group_by("dataset", maintain_order=True)}
+    return {name: by_half(rows[name]) for name in sorted(rows)} if len(rows) > 1 else {}
+
+
+def _accuracies(predictions: pl.DataFrame) -> dict[str, dict[str, float | None]]:
+    """Accuracy by metric and half; None where a half has no images."""
+    halves = {half: scores(predictions.filter(half=half)) for half in HALVES}
+    metrics = halves["base"].keys()
+    return {
+        metric: {half: _mean(found[metric]) if found[metric].len() else None for half, found in halves.items()}
+        for metric in metrics
+    }
+
+
+def _mean_of(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _hm(base: float | None, novel: float | None) -> float | None:
+    return None if base is None or novel is None else harmonic_mean(base, novel)
 
 
 def _mean(values: pl.Series) -> float:

@@ -29,7 +29,7 @@ class Spool:
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.TemporaryFile(dir=folder)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 – closed by __exit__
         self._places: list[tuple[int, int]] = []
 
     def __enter__(self) -> "Spool":
@@ -75,7 +75,7 @@ def taken_in(source: Source, rows: pl.DataFrame, max_pixels: int, spool: Spool, 
 
     def prepared(path: str, file: bytes) -> tuple[str, str, Admitted | PictureError]:
         try:
-            picture: Admitted | PictureError = admitted(file, max_pixels, source.crop_bottom)
+            picture = admitted(file, max_pixels, source.crop_bottom)
         except PictureError as error:
             return path, _hash(file), error
         return path, _hash(picture.image), picture

@@ -28,7 +28,7 @@ def key(
 ) -> Any:
     """A dataclass field that is read from `dotted` in params.yaml, with the range it must lie in.
 
-    A field of the type tuple[str, ...] takes a list of texts; with `one_of`, one of them alone as well.
+    A field of the type tuple[str, ...] takes a list of texts, or one text alone.
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "one_of": one_of, "or_empty": or_empty}
     return dataclasses.field(metadata={"key": dotted, **limits})
@@ -82,7 +82,7 @@ def _value(tree: Any, dotted: str, file: Path) -> Any:
 def _checked(value: Any, wanted: Any, field: Any, file: Path) -> Any:
     dotted = field["key"]
     if wanted == tuple[str, ...]:
-        return _texts([value] if field["one_of"] and isinstance(value, str) else value, field, file)
+        return _texts([value] if isinstance(value, str) else value, field, file)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
         value = float(value)
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):

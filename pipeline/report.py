@@ -23,6 +23,7 @@ from pipeline.params import UserError
 PREDICTIONS = [Path("data/predictions/base.parquet"), Path("data/predictions/trained.parquet")]
 MODELS = ("base", "trained")
 METRICS = ("pass@1", "pass@K", *ARMS, "letter_choice", "status")
+PARTS = {"base": "Base classes", "novel": "Novel classes", "hm": "Harmonic mean"}
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 EXAMPLES = 12
 LARGEST_SIDE = 480  # pixels; larger pictures are embedded smaller, so that the page can be committed
@@ -33,7 +34,7 @@ Answers = Sequence[dict[str, Any]]
 
 @dataclass(frozen=True)
 class ReportParams:
-    dataset: str = params.key("dataset")
+    dataset: tuple[str, ...] = params.key("dataset")
     model: str = params.key("model")
     num_samples: int = params.key("num_samples", at_least=1)
     topk: int = params.key("topk", at_least=2)
@@ -102,9 +103,14 @@ def examples(answers: Sequence[Answers]) -> list[tuple[Rule, Answers]]:
 
 
 def data_uri(image: bytes) -> str:
-    """The picture inside an address: as it is, or as a smaller JPEG where it is too large."""
+    """The picture inside an address: as it is, or as a smaller JPEG where it is too large.
+
+    An image that could not be read is empty, and its address too.
+    """
     from PIL import Image, ImageOps
 
+    if not image:
+        return "data:,"
     picture = Image.open(io.BytesIO(image))
     kind = str(picture.format).lower()
     if max(picture.size) > LARGEST_SIDE:
@@ -138,6 +144,7 @@ def page(
     return environment.get_template(TEMPLATE.name).render(
         asked=asked,
         scores=scores,
+        parts={part: title for part, title in PARTS.items() if scores["base"]["two_step"][part] is not None},
         models=models,
         charts=[line_chart(*CURVES[name], points) for name, points in log.items()],
         names=dict(zip(classes.select("dataset", "class_id").iter_rows(), classes["name"], strict=True)),
@@ -174,7 +181,14 @@ def main(
     """Show the numbers, the training curves and twelve examples on one page that needs no network."""
     asked, scores, log = params.load(ReportParams), read_scores(metrics), read_log(training)
     rows = pl.concat([tables.read(tables.PREDICTIONS, path) for path in predictions])
-    html = page(asked, scores, log, rows, tables.read(tables.CLASSES, classes), tables.read(tables.IMAGES, images))
+    html = page(
+        asked,
+        scores,
+        log,
+        rows,
+        tables.read(tables.CLASSES, classes),
+        tables.read(tables.IMAGES, images, where=pl.col("split") == "test"),
+    )
     write_text(out, html)
     write_text(curves, training.read_text())
     print(f"{out}: {len(html.encode()):,} bytes; open it in any browser")

@@ -61,8 +61,9 @@ def first_of_class(rows: pl.DataFrame, count: int, purpose: str) -> pl.Series:
 
 def _ranks(rows: pl.DataFrame, purpose: str) -> pl.Series:
     """The rank, from 0, of each image among those of its class and part."""
-    order = pl.Series([_rank(purpose, path) for path in rows["path"]], dtype=pl.Binary)
-    return rows.select(order.rank("ordinal").over("class_id", "part") - 1).to_series().cast(pl.Int64)
+    order = pl.Series("_order", [_rank(purpose, path).hex() for path in rows["path"]], pl.String)
+    ranks = pl.col("_order").rank("ordinal").over("class_id", "part").cast(pl.Int64) - 1
+    return rows.with_columns(order).select(ranks).to_series()
 
 
 def _rank(purpose: str, name: str) -> bytes:

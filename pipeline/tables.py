@@ -142,7 +142,7 @@ TABLES = (CLASSES, IMAGES, SAMPLES, QUESTIONS, HARD, PREDICTIONS)
 
 
 def read(table: Table, path: Path, columns: list[str] | None = None, where: pl.Expr | None = None) -> pl.DataFrame:
-    """The rows of `path` (those that `where` holds of), checked to be `table` in its present version. Raises UserError."""
+    """The rows of `path` that `where` holds of, checked to be `table` in its present version. Raises UserError."""
     again = f"`dvc repro {table.stage}` writes it anew"
     if not path.is_file():
         raise UserError(f"{path}: no such file, wanted table {table.mark}; `dvc repro {table.stage}` writes it")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
-from pipeline import params, tables
+from pipeline import gate, params, tables
 from pipeline.cli import run
 from pipeline.files import whole_folder, write_text
 from pipeline.params import UserError
@@ -66,33 +66,14 @@ class TrainParams:
     format_weight: float = params.key("train.format_weight", at_least=0)
     precision: str = params.key("train.precision", one_of=("float32", "bfloat16"))
     gradient_checkpointing: bool = params.key("train.gradient_checkpointing")
+    hash_distance: int = params.key("gate.hash_distance", at_least=-1, at_most=gate.HASH_BITS)
 
 
-def require_base_only(hard: pl.DataFrame, classes: pl.DataFrame) -> None:
-    """Raises UserError where a novel class stands in a training question, as truth or as option."""
-    novel = classes.filter(pl.col("split") == "novel").select("dataset", "class_id", "name")
-    shown = hard.explode("options").select("image_id", "dataset", pl.col("options").struct.field("class_id"))
-    truths = hard.select("image_id", "dataset", "class_id")
-    found = pl.concat([shown, truths]).join(novel, on=["dataset", "class_id"])
-    if found.height:
-        image_id, _, _, name = found.row(0)
-        raise UserError(
-            f"data/hard.parquet: novel class {name!r} in the training question of image {image_id} "
-            f"({found.height} such places), wanted base classes only; `dvc repro options` makes the questions anew"
-        )
-
-
-def require_training_images(hard: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
-    """The questions with their pictures. Raises UserError where one is about anything but a training image."""
-    rows = hard.join(
-        images.filter(pl.col("split") == "train").select("image_id", "image"), on="image_id", maintain_order="left"
-    )
-    if rows.height < hard.height:
-        raise UserError(
-            f"data/hard.parquet: {hard.height - rows.height} of {hard.height} questions are not about training images "
-            "of data/images.parquet, wanted all; `dvc repro sample` starts from the images that are there"
-        )
-    return rows
+def pictured(hard: pl.DataFrame, images: pl.DataFrame, classes: pl.DataFrame) -> pl.DataFrame:
+    """The questions with their pictures and nouns."""
+    nouns = classes.select("dataset", "noun").unique(maintain_order=True)
+    pictures = images.select("image_id", "image")
+    return hard.join(pictures, on="image_id", maintain_order="left").join(nouns, on="dataset", maintain_order="left")
 
 
 def dataset(rows: pl.DataFrame, wanted: TrainParams) -> Any:
@@ -240,8 +221,13 @@ def main(
     """Train the model with GRPO to choose the right option of its own hard questions."""
     wanted = params.load(TrainParams)
     questions = tables.read(tables.HARD, hard)
-    require_base_only(questions, tables.read(tables.CLASSES, classes))
-    rows = require_training_images(questions, tables.read(tables.IMAGES, images))
+    class_rows = tables.read(tables.CLASSES, classes)
+    index = tables.read(tables.IMAGES, images, gate.COLUMNS)
+    gate.require_apart(index, wanted.hash_distance)
+    gate.require_base_only(questions, class_rows)
+    gate.require_training_images(questions, index)
+    asked = pl.col("image_id").is_in(questions["image_id"].implode())
+    rows = pictured(questions, tables.read(tables.IMAGES, images, ["image_id", "image"], asked), class_rows)
     model, processor, history = train(rows, wanted)
     write_text(log, curves(history))
     with whole_folder(policy) as folder:

@@ -333,7 +333,7 @@ def test_bad_input_is_one_sentence(tmp_path):
         ("gone.txt", "cub", "gone.txt: cannot be read (No such file or directory)"),
         (".", "cub", "cannot be read (Is a directory)"),
         ("latin.txt", "cub", "latin.txt: line 2 is not UTF-8 text"),
-        ("latin.txt", "birds", "no names of a data set 'birds', wanted one of aircraft, cars, cub, flowers, pets"),
+        ("latin.txt", "birds", "of a data set 'birds', wanted one of flowers, pets, cars, aircraft, cub"),
     ]:
         result = CliRunner().invoke(app, ["names", str(tmp_path / answers), "--dataset", dataset])
         assert isinstance(result.exception, UserError) and said in str(result.exception)

@@ -325,10 +325,9 @@ def test_memory_that_really_runs_out(base_model):
 import resource, sys
 sys.path.insert(0, {str(ROOT)!r}); sys.path.insert(0, {str(ROOT / "tests")!r})
 from test_engine import SAMPLER, engine_of
-from pipeline.datasets.fieldguide import load
-from pipeline.download import DownloadParams
+from pipeline.fieldguide.drawn import drawn
 from pipeline.engines import Request
-images = load(DownloadParams("fieldguide", 1, 1, 1))[1].filter(split="test")["image_id", "image"].rows()
+images = drawn(1, 1, 1)[1].filter(split="test")["image_id", "image"].rows()
 engine = engine_of({base_model!r}, max_rows=24_000, max_tokens=10**9)
 requests = [Request(i, image, "Which bird is this ?", range(500)) for i, image in images]
 next(engine.draw([Request(*images[0], "Which bird is this ?", range(2))], SAMPLER))

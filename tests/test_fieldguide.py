@@ -10,10 +10,9 @@ from collections import Counter
 import pytest
 from imports import ROOT
 
-from pipeline.datasets.fieldguide import load
-from pipeline.download import DownloadParams
 from pipeline.fieldguide.demonstrations import caption, choice, random_options, verdicts, words
 from pipeline.fieldguide.drawing import draw, random_bird
+from pipeline.fieldguide.drawn import drawn
 from pipeline.fieldguide.species import GENERA, LONG_TAIL, SPECIES
 from pipeline.names import Matcher
 from pipeline.prompts import choice_question, letters, open_question
@@ -52,12 +51,9 @@ def test_no_picture_stands_in_two_parts():
 
 
 def test_another_process_draws_the_same_bytes():
-    code = (
-        "from pipeline.datasets.fieldguide import load; from pipeline.download import DownloadParams;"
-        "print(*load(DownloadParams('fieldguide', 1, 1, 1))[1]['image_id'])"
-    )
+    code = "from pipeline.fieldguide.drawn import drawn; print(*drawn(1, 1, 1)[1]['image_id'])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    _, images = load(DownloadParams("fieldguide", 1, 1, 1))
+    _, images = drawn(1, 1, 1)
     assert done.stdout.split() == images["image_id"].to_list()
     assert images["image_id"].is_unique().all()
 

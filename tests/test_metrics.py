@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from pipeline import metrics, tables
+from pipeline.commands.summary import lines
 from pipeline.evaluate import evaluate, require_same_images, tidy, unmatched
 from pipeline.params import UserError
 
@@ -99,10 +100,48 @@ def test_evaluate_says_what_training_gained():
     assert table.filter(model="trained", metric="two_step", half="hm")["accuracy"].item() == 1.0
 
 
-def test_a_half_without_images_scores_nothing():
+def test_a_half_without_images_has_no_accuracy():
     found = metrics.by_half(frame(*ROWS[:2]))
-    assert found["two_step"]["novel"] == 0.0
+    assert found["two_step"]["base"] == 0.5
+    assert found["two_step"]["novel"] is None and found["two_step"]["hm"] is None
     assert found["two_step"]["n_novel"] == 0
+    after = [row | {"model": "trained", "two_step": row["class_id"]} for row in ROWS[:2]]
+    both = evaluate(frame(*ROWS[:2], *after))
+    assert both["gain"]["two_step"] == {"base": 0.5}
+    assert tidy(both).filter(half="novel")["accuracy"].null_count() == 10
+    assert "–" in lines(both)[1] and lines(both)[-1].endswith("base +50.0")
+
+
+def answered(dataset, half, right, wrong):
+    row = ROWS[0] | {"dataset": dataset, "half": half}
+    return [
+        row | {"image_id": f"{dataset} {half} {n}", "two_step": row["class_id"] if n < right else None}
+        for n in range(right + wrong)
+    ]
+
+
+def test_data_sets_count_alike_whatever_their_size():
+    large = [*answered("large", "base", 90, 10), *answered("large", "novel", 60, 40)]
+    small = [*answered("small", "base", 1, 3), *answered("small", "novel", 1, 1)]
+    found = evaluate(frame(*large, *small))["base"]
+    two_step = found["two_step"]
+    assert (two_step["base"], two_step["novel"]) == (0.575, 0.55)  # (.9 + .25) / 2 and (.6 + .5) / 2
+    assert two_step["hm"] == round(2 * 0.575 * 0.55 / 1.125, 4)
+    assert two_step["mean_hm"] == round((2 * 0.9 * 0.6 / 1.5 + 2 * 0.25 * 0.5 / 0.75) / 2, 4)
+    assert (two_step["n_base"], two_step["n_novel"]) == (104, 102)
+    assert found["datasets"]["small"]["two_step"]["base"] == 0.25
+    assert found["datasets"]["large"] == metrics.by_half(frame(*large))
+    table = tidy(evaluate(frame(*large, *small)))
+    assert table.filter(dataset="small", metric="two_step", half="novel")["accuracy"].to_list() == [0.5]
+    assert table["dataset"].unique(maintain_order=True).to_list() == ["all", "large", "small"]
+
+
+def test_a_data_set_without_novel_images_counts_for_the_base_half_alone():
+    found = metrics.by_half(
+        frame(*answered("a", "base", 1, 1), *answered("a", "novel", 1, 0), *answered("b", "base", 1, 0))
+    )
+    assert found["two_step"]["base"] == 0.75 and found["two_step"]["novel"] == 1.0
+    assert found["two_step"]["mean_hm"] == round(2 * 0.5 / 1.5, 4)
 
 
 def models(base, trained):

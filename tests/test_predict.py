@@ -14,10 +14,17 @@ from pipeline.sample import SampleParams, draw_samples, training_images
 
 CLASSES = pl.DataFrame(
     [
-        {"dataset": "d", "class_id": 0, "name": "red wren", "split": "base", "aliases": ["Troglodytes ruber"]},
-        {"dataset": "d", "class_id": 1, "name": "blue wren", "split": "base", "aliases": []},
-        {"dataset": "d", "class_id": 2, "name": "grey owl", "split": "novel", "aliases": []},
-        {"dataset": "d", "class_id": 3, "name": "snow owl", "split": "novel", "aliases": []},
+        {
+            "dataset": "d",
+            "class_id": 0,
+            "name": "red wren",
+            "split": "base",
+            "aliases": ["Troglodytes ruber"],
+            "noun": "bird",
+        },
+        {"dataset": "d", "class_id": 1, "name": "blue wren", "split": "base", "aliases": [], "noun": "bird"},
+        {"dataset": "d", "class_id": 2, "name": "grey owl", "split": "novel", "aliases": [], "noun": "bird"},
+        {"dataset": "d", "class_id": 3, "name": "snow owl", "split": "novel", "aliases": [], "noun": "bird"},
     ],
     schema=tables.CLASSES.schema,
 )
@@ -48,6 +55,20 @@ class Scripted:
             yield batch
 
 
+@pytest.mark.parametrize(
+    ("class_list", "base", "novel"),
+    [
+        ("none", "", ""),
+        ("split", "red wren, blue wren\n", "grey owl, snow owl\n"),
+        ("union", *["red wren, blue wren, grey owl, snow owl\n"] * 2),
+    ],
+)
+def test_the_open_question_shows_the_class_names_that_are_wanted(class_list, base, novel):
+    lists, wanted = ClassLists(CLASSES), asked(PredictParams, class_list=class_list, prompt="brief")
+    for half, shown in (("base", base), ("novel", novel)):
+        assert lists.question("d", half, wanted) == f"{shown}Which bird is this ?"
+
+
 def asked(kind, **values):
     """The settings of params.yaml, four draws."""
     return replace(params.load(kind), num_samples=4, seed=0, **values)
@@ -56,7 +77,7 @@ def asked(kind, **values):
 def images(**truths):
     return pl.DataFrame(
         [
-            {"image_id": i, "dataset": "d", "class_id": c, "split": s, "image": b"", "width": 1, "height": 1}
+            {"image_id": i, "dataset": "d", "class_id": c, "split": s, "file": i, "status": "ok", "image": b""}
             for i, (c, s) in truths.items()
         ],
         schema=tables.IMAGES.schema,

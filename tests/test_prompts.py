@@ -9,7 +9,7 @@ from pipeline.engines import Request
 from pipeline.engines.transformers import TransformersEngine
 from pipeline.pictures import picture
 from pipeline.prompts import STYLES, choice_question, letters, open_question
-from pipeline.train import TrainParams, dataset, require_training_images
+from pipeline.train import TrainParams, dataset, pictured
 
 
 def test_questions_as_they_are_asked():
@@ -23,6 +23,13 @@ def test_questions_as_they_are_asked():
 def test_as_many_options_as_letters(count):
     with pytest.raises(ValueError, match="letters"):
         letters(count)
+
+
+def test_class_names_are_shown_in_front_where_they_are_wanted():
+    assert open_question("brief", "bird", ["a b", "c d"]) == "a b, c d\nWhich bird is this ?"
+    assert open_question("paper", "car", ["x", "y"]).startswith(
+        "These are the kinds of car that it can be: x, y.\nThis"
+    )
 
 
 def test_a_name_with_braces_stays_as_it_is():
@@ -49,13 +56,13 @@ def test_training_and_prediction_read_the_same_tokens_and_pixels(birds, base_mod
         "distinct": 3,
     }
     wanted = params.load(TrainParams)
-    row = dataset(require_training_images(pl.DataFrame([question], schema=tables.HARD.schema), image), wanted)[0]
+    row = dataset(pictured(pl.DataFrame([question], schema=tables.HARD.schema), image, classes), wanted)[0]
     engine = TransformersEngine(base_model, "float32", "eager", max_rows=4, max_tokens=1000, threads=2)
     messages = prepare_multimodal_messages(row["prompt"], images=[row["image"]])
     trained_on = engine.processor.apply_chat_template(
         [messages], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", padding=True
     )
-    request = Request("x", image["image"].item(), choice_question(wanted.prompt, wanted.noun, names), [0])
+    request = Request("x", image["image"].item(), choice_question(wanted.prompt, "bird", names), [0])
     asked = engine.reader.inputs([request], [picture(request.image)])
     assert torch.equal(trained_on["input_ids"], asked["input_ids"])
     assert torch.equal(trained_on["pixel_values"], asked["pixel_values"])

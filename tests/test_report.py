@@ -22,6 +22,7 @@ from pipeline.report import by_image, data_uri, examples
 
 ATTACK = '<script>alert(1)</script><img src="https://example.com/x.png" onerror="alert(2)">'
 NAMES = ["red <b>finch</b>", "blue finch", 'the "green" finch', "grey finch"]
+OTHERS = {"aliases": [], "noun": "bird"}
 HEADER = (
     "step,letter_reward,format_reward,share_of_groups_without_variance,entropy,kl,completion_length,"
     "gradient_norm,learning_rate\n"
@@ -76,12 +77,12 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     base[38] = row("base", 38, False, letter=None, status="truncated", two_step=None)
     save(base, trained)
     classes = [
-        {"dataset": "tiny", "class_id": c, "name": n, "split": "base" if c < 2 else "novel", "aliases": []}
+        {"dataset": "tiny", "class_id": c, "name": n, "split": "base" if c < 2 else "novel"} | OTHERS
         for c, n in enumerate(NAMES)
     ]
     images = [
         {"image_id": f"{n:016x}", "dataset": "tiny", "class_id": n % 4, "split": "test", "image": png(n)}
-        | {"width": 8, "height": 6}
+        | {"width": 8, "height": 6, "file": f"{n}.png", "status": "ok"}
         for n in range(40)
     ]
     tables.write(tables.CLASSES, pl.DataFrame(classes, schema=tables.CLASSES.schema), Path("data/classes.parquet"))

@@ -8,11 +8,11 @@ import pytest
 from pipeline import params, tables
 from pipeline.params import UserError
 from pipeline.rewards import REWARDS
-from pipeline.train import CURVES, TrainParams, config, curves, require_base_only, require_training_images, train
+from pipeline.train import CURVES, TrainParams, config, curves, pictured, train
 
 DEFAULTS = params.load(TrainParams)
-# Not TRL's to know: what is loaded, how it is asked, how many threads.
-OTHERS = {"model", "prompt", "noun", "attention", "threads"}
+# Not TRL's to know: what is loaded, how it is asked, how many threads, what the gate lets through.
+OTHERS = {"model", "prompt", "attention", "threads", "hash_distance"}
 
 
 NAMES = {
@@ -112,37 +112,12 @@ def question(truth, *options):
     }
 
 
-CLASSES = pl.DataFrame(
-    [
-        {"dataset": "d", "class_id": c, "name": f"class {c}", "split": "base" if c < 2 else "novel", "aliases": []}
-        for c in range(4)
-    ],
-    schema=tables.CLASSES.schema,
-)
-
-
-@pytest.mark.parametrize(("truth", "options"), [(0, (0, 2)), (3, (0, 1))])
-def test_a_novel_class_in_a_training_question_stops_it(truth, options):
-    hard = pl.DataFrame([question(truth, *options)], schema=tables.HARD.schema)
-    with pytest.raises(UserError, match=r"novel class 'class [23]'.* of image x"):
-        require_base_only(hard, CLASSES)
-
-
-def test_base_questions_pass():
-    require_base_only(pl.DataFrame([question(0, 0, 1)], schema=tables.HARD.schema), CLASSES)
-
-
-def images(split):
-    row = {"image_id": "x", "dataset": "d", "class_id": 0, "split": split, "image": b"", "width": 1, "height": 1}
-    return pl.DataFrame([row], schema=tables.IMAGES.schema)
-
-
-def test_a_question_about_a_test_image_stops_it():
-    hard = pl.DataFrame([question(0, 0, 1)], schema=tables.HARD.schema)
-    assert require_training_images(hard, images("train")).height == 1
-    for split in ("val", "test"):
-        with pytest.raises(UserError, match="1 of 1 questions are not about training images"):
-            require_training_images(hard, images(split))
+def test_questions_come_with_their_pictures_and_the_noun_of_their_data_set():
+    hard = pl.DataFrame([question(0, 0, 1), question(0, 0, 1) | {"image_id": "y", "dataset": "e"}], tables.HARD.schema)
+    images = pl.DataFrame({"image_id": ["y", "z", "x"], "image": [b"Y", b"Z", b"X"]})
+    classes = pl.DataFrame({"dataset": ["d", "d", "e"], "noun": ["bird", "bird", "car"]})
+    rows = pictured(hard, images, classes)
+    assert rows.select("image_id", "image", "noun").rows() == [("x", b"X", "bird"), ("y", b"Y", "car")]
 
 
 def test_fewer_questions_than_a_step_needs_are_refused_before_anything_is_loaded():

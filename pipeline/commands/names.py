@@ -3,17 +3,45 @@
 import difflib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 import typer
 
+from pipeline import tables
 from pipeline.names import Matcher, normalised
 from pipeline.params import UserError
 
 SIMILAR = 3
 # A completion that ran on to its token limit is neither printed nor compared whole.
 LONGEST = 120
+
+
+class Half(StrEnum):
+    """Half of the classes."""
+
+    base = "base"
+    novel = "novel"
+
+
+def known_classes(dataset: str, classes: Path) -> list[tuple[int, str, list[str], str]]:
+    """class_id, name, aliases and half of every class, from our own tables or the run's. Raises UserError."""
+    from pipeline.datasets import OFFICIAL, layout
+
+    if dataset in OFFICIAL:
+        known = layout.class_table(dataset)
+        base = layout.base_classes(len(known))
+        return [(*row, "base" if row[0] < base else "novel") for row in known]
+    rows = tables.read(tables.CLASSES, classes) if classes.is_file() else tables.CLASSES.schema.to_frame()
+    found = rows.filter(pl.col("dataset") == dataset).select("class_id", "name", "aliases", "split").rows()
+    if not found:
+        raise UserError(
+            f"no class names of a data set {dataset!r}, wanted one of {', '.join(OFFICIAL)}, or one that "
+            f"`dvc repro download` has put into {classes}; ask for another data set"
+        )
+    return found
 
 
 class Reader:
@@ -69,11 +97,13 @@ def _lines(file: Iterable[bytes], name: str) -> Iterator[str]:
 def names(
     answers: Annotated[Path, typer.Argument(help="Text file with one answer a line; - for standard input.")],
     dataset: Annotated[str, typer.Option(help="Data set whose class names count: cub, flowers, pets …")],
+    half: Annotated[Half | None, typer.Option(help="Read against this half alone, as the stages do.")] = None,
+    classes: Annotated[Path, typer.Option(help="Table of classes, for data sets of your own.")] = Path(
+        "data/classes.parquet"
+    ),
 ) -> None:
     """Show which class each line of a file names, and why."""
-    from pipeline.datasets import layout
-
-    reader = Reader(layout.class_table(dataset))
+    reader = Reader([known[:3] for known in known_classes(dataset, classes) if half in (None, known[3])])
     if str(answers) == "-":
         for line in _lines(sys.stdin.buffer, "standard input"):
             print(reader.line(line), flush=True)

@@ -18,14 +18,19 @@ def lines(metrics: dict[str, Any]) -> list[str]:
     for model, title in MODELS.items():
         for arm, label in ARMS.items():
             found = metrics[model][arm]
-            shares = "".join(f"{100 * found[half]:7.1f}" for half in ("base", "novel", "hm"))
-            out.append(
-                f"{title:15}{label.format(k=metrics[model]['K']):10}{shares}   {found['n_base']} + {found['n_novel']}"
-            )
+            out.append(_line(title, label.format(k=metrics[model]["K"]), found))
             title = ""
+        for name, found in metrics[model].get("datasets", {}).items():
+            out.append(_line("", "two-step", found["two_step"]) + f"   {name}")
     gain = metrics["gain"]["two_step"]
     out.append("two-step, trained minus base model: " + ", ".join(f"{half} {100 * gain[half]:+.1f}" for half in gain))
     return out
+
+
+def _line(title: str, label: str, found: dict[str, Any]) -> str:
+    shares = (found[half] for half in ("base", "novel", "hm"))
+    said = "".join(f"{'–':>7}" if share is None else f"{100 * share:7.1f}" for share in shares)
+    return f"{title:15}{label:10}{said}   {found['n_base']} + {found['n_novel']}"
 
 
 def summary(

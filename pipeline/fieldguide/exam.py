@@ -1,25 +1,17 @@
 """What the base model can do: the scores of its card, by the same code as the pipeline's own."""
 
 import random
-from dataclasses import dataclass
 from typing import Any
 
-from pipeline import metrics, packing
+from pipeline import metrics
 from pipeline.asking import ClassLists
-from pipeline.datasets import fieldguide
 from pipeline.engines.transformers import TransformersEngine
 from pipeline.fieldguide.demonstrations import NOUN, STYLE, random_options, verdicts
 from pipeline.fieldguide.drawing import draw, random_bird
+from pipeline.fieldguide.drawn import drawn
 from pipeline.fieldguide.species import SPECIES
 from pipeline.predict import StepParams, predictions, two_steps
 from pipeline.prompts import chat, choice_question, letters
-
-
-@dataclass(frozen=True)
-class TestImages:
-    train_per_class: int = 0
-    val_per_class: int = 0
-    test_per_class: int = 12
 
 
 def examine(model: str, threads: int) -> dict[str, Any]:
@@ -41,8 +33,7 @@ def examine(model: str, threads: int) -> dict[str, Any]:
         choice_max_new_tokens=56,
         choice_repetition_penalty=1.0,
     )
-    source = fieldguide.opened(TestImages())
-    images, classes = packing.in_memory(source), packing.classes(source, [species.split for species in SPECIES])
+    classes, images = drawn(train=0, val=0, test=12)
     engine = TransformersEngine(model, "float32", "eager", max_rows=1200, max_tokens=100_000, threads=threads)
     table = predictions(*two_steps(engine, images, ClassLists(classes), asked), "base", asked.max_error_rate)
     return {

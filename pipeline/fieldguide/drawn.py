@@ -1,0 +1,22 @@
+"""The field guide's tables in memory, for its examination, benches and tests."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from pipeline import packing
+from pipeline.datasets import fieldguide
+from pipeline.fieldguide.species import SPECIES
+
+
+@dataclass(frozen=True)
+class Counts:
+    train_per_class: int
+    val_per_class: int
+    test_per_class: int
+
+
+def drawn(train: int, val: int, test: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The tables of classes and images, with so many images a class in each part."""
+    source = fieldguide.opened(Counts(train, val, test))
+    return packing.classes(source, [species.split for species in SPECIES]), packing.in_memory(source)
