@@ -97,11 +97,15 @@ class ClassLists:
         if answer is None:
             status = "no_answer" if completion.finished else "truncated"
             return Reading(completion.text, None, None, status, completion.tokens)
+        class_id = self.named(answer, dataset, half)
+        status = "off_list" if class_id is None else "ok"
+        return Reading(completion.text, answer, class_id, status, completion.tokens)
+
+    def named(self, answer: str | None, dataset: str, half: str) -> int | None:
+        """The class of one half that `answer` names."""
         matcher, ids = self._halves[dataset, half]
         index = matcher.match(answer)
-        if index is None:
-            return Reading(completion.text, answer, None, "off_list", completion.tokens)
-        return Reading(completion.text, answer, ids[index], "ok", completion.tokens)
+        return None if index is None else ids[index]
 
 
 UNREADABLE = ("no_answer", "truncated", "error")

@@ -14,11 +14,12 @@ from pipeline.params import UserError
 Points = Sequence[tuple[float, float]]  # (step, value)
 
 CURVES = {
-    "letter_reward": ("Letter reward", "share of completions with the right letter"),
+    "answer_reward": ("Answer reward", "share of completions with the right answer"),
     "share_of_groups_without_variance": ("Groups without variance", "share of groups"),
     "entropy": ("Entropy", "nats per token"),
     "completion_length": ("Completion length", "tokens"),
     "kl": ("KL from the base model", "nats per token"),
+    "validation_two_step": ("Validation", "share right in two steps, base classes"),
 }
 """Columns of the log, with the title and the unit on the page."""
 

@@ -14,12 +14,14 @@ MAX_OPTIONS = len(ascii_uppercase)
 class Style:
     """A way of asking. Every text may use {noun}; `choice` must use {options}, `listed` {names}.
 
-    `listed` goes in front of the open question where class names are shown with it.
+    `listed` goes in front of the open question where class names are shown with it. `named` is the answer to the open
+    question as supervised training teaches it.
     """
 
     open: str
     choice: str
     listed: str
+    named: str = "<answer>{name}</answer>"
 
 
 STYLES = {
@@ -27,6 +29,7 @@ STYLES = {
         open="Which {noun} is this ?",
         choice="Which {noun} is this ?\n{options}",
         listed="{names}\n",
+        named="<answer> {name} </answer>",
     ),
     "paper": Style(
         open=(
@@ -56,6 +59,11 @@ def open_question(style: str, noun: str, names: Sequence[str] = ()) -> str:
     """Step 1: what is this? With the class names that it can be, where any are shown."""
     listed = STYLES[style].listed.format(noun=noun, names=", ".join(names)) if names else ""
     return listed + STYLES[style].open.format(noun=noun)
+
+
+def named_answer(style: str, name: str) -> str:
+    """The answer to step 1, without a thought: what supervised training teaches."""
+    return STYLES[style].named.format(name=name)
 
 
 def choice_question(style: str, noun: str, names: Sequence[str]) -> str:

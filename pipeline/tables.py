@@ -138,7 +138,24 @@ PREDICTIONS = Table(
     "predict",
 )
 
-TABLES = (CLASSES, IMAGES, SAMPLES, QUESTIONS, HARD, PREDICTIONS)
+ROLLOUTS = Table(
+    "rollouts",
+    1,
+    ("step", "image_id", "rollout"),
+    {
+        "step": (pl.Int64, "optimiser step for which it was drawn, from 1"),
+        "image_id": (pl.String, "the image"),
+        "rollout": (pl.Int64, "number in its group, from 0"),
+        "text": (pl.String, "the completion"),
+        "letter": (pl.String, "letter chosen, or null; null for open questions"),
+        "answer_reward": (pl.Float64, "for the right letter or name, 0 or 1"),
+        "format_reward": (pl.Float64, "for the form, 0 or 1"),
+        "advantage": (pl.Float64, "of the completion in its group"),
+    },
+    "train",
+)
+
+TABLES = (CLASSES, IMAGES, SAMPLES, QUESTIONS, HARD, PREDICTIONS, ROLLOUTS)
 
 
 def read(table: Table, path: Path, columns: list[str] | None = None, where: pl.Expr | None = None) -> pl.DataFrame:

@@ -1,14 +1,17 @@
-"""Train the model with GRPO to choose the right option of its own hard questions.
+"""Train the model to choose the right option of its own hard questions, or by one of the baselines.
 
 Departures from the paper:
 1. The letter is read by the strict parser of pipeline/answers.py, in training as in evaluation.
 2. No setting that matters is left to a library default: params.yaml writes them out.
+3. The weights kept are those that do best on validation images of base classes, not the last ones.
 """
 
 import csv
 import io
-import tempfile
-from dataclasses import dataclass
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,163 +22,55 @@ from pipeline import gate, params, tables
 from pipeline.cli import run
 from pipeline.files import whole_folder, write_text
 from pipeline.params import UserError
-from pipeline.prompts import STYLES, choice_question
+from pipeline.sample import training_images
+from pipeline.training.checkpoints import Work
+from pipeline.training.settings import TrainParams
 
 CURVES = {
     "step": "step",
-    "rewards/letter_reward/mean": "letter_reward",
+    "rewards/answer": "answer_reward",
     "rewards/format_reward/mean": "format_reward",
     "frac_reward_zero_std": "share_of_groups_without_variance",
     "entropy": "entropy",
     "kl": "kl",
     "completions/mean_length": "completion_length",
+    "loss": "loss",
     "grad_norm": "gradient_norm",
     "learning_rate": "learning_rate",
+    "validation": "validation_two_step",
 }
-"""TRL's names of what it logs, and ours."""
+"""TRL's names of what it logs (and two of our own), and what the table of curves calls it."""
+LAUNCHED = "DIVEK_LAUNCHED"  # set in the processes that accelerate starts
+ANSWER_REWARDS = ("letter_reward", "name_reward", "string_reward")
 
 
-@dataclass(frozen=True)
-class TrainParams:
-    model: str = params.key("model")
-    seed: int = params.key("seed", at_least=0, at_most=params.LARGEST_SEED)
-    prompt: str = params.key("prompt", one_of=tuple(STYLES))
-    attention: str = params.key("engine.attention", one_of=("eager", "sdpa", "flash_attention_2"))
-    threads: int = params.key("engine.threads", at_least=0)
-    steps: int = params.key("train.steps", at_least=1)
-    prompts_per_step: int = params.key("train.prompts_per_step", at_least=1)
-    generations: int = params.key("train.generations", at_least=2)
-    prompts_per_device: int = params.key("train.prompts_per_device", at_least=1)
-    learning_rate: float = params.key("train.learning_rate", above=0)
-    schedule: str = params.key("train.schedule", one_of=("constant", "linear", "cosine"))
-    warmup_steps: int = params.key("train.warmup_steps", at_least=0)
-    weight_decay: float = params.key("train.weight_decay", at_least=0)
-    max_grad_norm: float = params.key("train.max_grad_norm", above=0)
-    beta: float = params.key("train.beta", at_least=0)
-    unbiased_kl: bool = params.key("train.unbiased_kl")
-    loss_type: str = params.key("train.loss_type", one_of=("grpo", "bnpo", "dr_grpo", "dapo"))
-    scale_rewards: str = params.key("train.scale_rewards", one_of=("group", "batch", "none"))
-    updates_per_batch: int = params.key("train.updates_per_batch", at_least=1)
-    clip: float = params.key("train.clip", above=0)
-    temperature: float = params.key("train.temperature", above=0)
-    top_p: float = params.key("train.top_p", above=0, at_most=1)
-    top_k: int = params.key("train.top_k", at_least=0)
-    repetition_penalty: float = params.key("train.repetition_penalty", above=0)
-    max_completion_length: int = params.key("train.max_completion_length", at_least=1)
-    letter_weight: float = params.key("train.letter_weight", at_least=0)
-    format_weight: float = params.key("train.format_weight", at_least=0)
-    precision: str = params.key("train.precision", one_of=("float32", "bfloat16"))
-    gradient_checkpointing: bool = params.key("train.gradient_checkpointing")
-    hash_distance: int = params.key("gate.hash_distance", at_least=-1, at_most=gate.HASH_BITS)
+def pictured(hard: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
+    """The questions with their pictures."""
+    return hard.join(images.select("image_id", "image"), on="image_id", maintain_order="left")
 
 
-def pictured(hard: pl.DataFrame, images: pl.DataFrame, classes: pl.DataFrame) -> pl.DataFrame:
-    """The questions with their pictures and nouns."""
-    nouns = classes.select("dataset", "noun").unique(maintain_order=True)
-    pictures = images.select("image_id", "image")
-    return hard.join(pictures, on="image_id", maintain_order="left").join(nouns, on="dataset", maintain_order="left")
+def validation_images(images: pl.DataFrame, classes: pl.DataFrame, count: int) -> pl.DataFrame:
+    """At most `count` validation images of base classes, spread over the classes: what training is judged by."""
+    base = classes.filter(split="base").select("dataset", "class_id")
+    found = images.filter(split="val").join(base, on=["dataset", "class_id"]).sort("image_id")
+    turn = pl.int_range(pl.len()).over("dataset", "class_id")
+    return found.with_columns(_turn=turn).sort("_turn", "image_id").head(count).drop("_turn").sort("image_id")
 
 
-def dataset(rows: pl.DataFrame, wanted: TrainParams) -> Any:
-    """The questions, with their pictures, as TRL reads them: prompt, image, and what the rewards need."""
-    import datasets
-
-    from pipeline.pictures import picture
-
-    names = [[option["name"] for option in options] for options in rows["options"]]
-    questions = [
-        choice_question(wanted.prompt, noun, offered) for noun, offered in zip(rows["noun"], names, strict=True)
-    ]
-    return datasets.Dataset.from_dict(
-        {
-            # TRL places the image itself, in front of the text, where the content is plain text.
-            "prompt": [[{"role": "user", "content": question}] for question in questions],
-            "image": [picture(image) for image in rows["image"]],
-            "answer": rows["answer"].to_list(),
-            "options": names,
-            "image_id": rows["image_id"].to_list(),
-        }
-    )
-
-
-def config(wanted: TrainParams, folder: str) -> Any:
-    """TRL's settings. TRL counts completions where params.yaml counts prompts."""
-    import torch
-    from trl import GRPOConfig
-
-    on_cpu = not torch.cuda.is_available()
-    per_device = min(wanted.prompts_per_device, wanted.prompts_per_step)
-    if wanted.prompts_per_step % per_device:
-        raise UserError(
-            f"params.yaml: train.prompts_per_step is {wanted.prompts_per_step}, wanted a multiple of "
-            f"train.prompts_per_device = {per_device}; set it with `dvc exp run -S train.prompts_per_step=…`"
-        )
-    return GRPOConfig(
-        output_dir=folder,
-        use_cpu=on_cpu,
-        bf16=wanted.precision == "bfloat16",
-        # Both names: TRL has a default of its own for the old one.
-        gradient_checkpointing=wanted.gradient_checkpointing,
-        activation_checkpointing=wanted.gradient_checkpointing,
-        max_steps=wanted.steps,
-        per_device_train_batch_size=per_device * wanted.generations,
-        gradient_accumulation_steps=wanted.prompts_per_step // per_device,
-        num_generations=wanted.generations,
-        num_iterations=wanted.updates_per_batch,
-        learning_rate=wanted.learning_rate,
-        lr_scheduler_type=wanted.schedule,
-        warmup_steps=wanted.warmup_steps,
-        weight_decay=wanted.weight_decay,
-        adam_beta1=0.9,
-        adam_beta2=0.999,
-        adam_epsilon=1e-8,
-        optim="adamw_torch",
-        max_grad_norm=wanted.max_grad_norm,
-        beta=wanted.beta,
-        use_bias_correction_kl=wanted.unbiased_kl,
-        sync_ref_model=False,
-        entropy_coef=0.0,
-        use_adaptive_entropy=False,
-        top_entropy_quantile=1.0,
-        loss_type=wanted.loss_type,
-        scale_rewards=wanted.scale_rewards,
-        multi_objective_aggregation="sum_then_normalize",
-        importance_sampling_level="token",
-        epsilon=wanted.clip,
-        epsilon_high=wanted.clip,
-        delta=None,
-        off_policy_mask_threshold=None,
-        reward_weights=[wanted.letter_weight, wanted.format_weight],
-        max_completion_length=wanted.max_completion_length,
-        mask_truncated_completions=False,
-        temperature=wanted.temperature,
-        top_p=wanted.top_p,
-        top_k=wanted.top_k,
-        min_p=None,
-        repetition_penalty=wanted.repetition_penalty,
-        use_vllm=False,
-        disable_dropout=True,
-        shuffle_dataset=True,
-        remove_unused_columns=False,
-        pad_to_multiple_of=None,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=False,
-        seed=wanted.seed,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        log_completions=False,
-    )
-
-
-def curves(history: list[dict[str, Any]]) -> str:
-    """What TRL logged, one CSV line per optimiser step."""
+def curves(history: list[dict[str, Any]], checks: dict[int, float]) -> str:
+    """What TRL logged, one CSV line per optimiser step, with the checks on validation images."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CURVES.values())
     for entry in history:
-        if "rewards/letter_reward/mean" in entry:
-            writer.writerow([_rounded(entry.get(name)) for name in CURVES])
+        if "learning_rate" in entry:
+            found = entry | {
+                "rewards/answer": next(
+                    (entry[key] for name in ANSWER_REWARDS if (key := f"rewards/{name}/mean") in entry), None
+                ),
+                "validation": checks.get(entry["step"]),
+            }
+            writer.writerow([_rounded(found.get(name)) for name in CURVES])
     return out.getvalue()
 
 
@@ -183,32 +78,22 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def train(rows: pl.DataFrame, wanted: TrainParams) -> tuple[Any, Any, list[dict[str, Any]]]:
-    """Trained model, its processor, and the log history. Raises UserError where there are too few questions."""
+def require_enough(rows: pl.DataFrame, wanted: TrainParams) -> None:
+    """Raises UserError where the questions do not fill a step."""
     if rows.height < wanted.prompts_per_step:
         raise UserError(
             f"data/hard.parquet: {rows.height} questions, wanted at least train.prompts_per_step = "
             f"{wanted.prompts_per_step}; lower it with `dvc exp run -S train.prompts_per_step={rows.height}`"
         )
-    import torch
-    from trl import GRPOTrainer
 
-    from pipeline.loading import load_model, load_processor
-    from pipeline.rewards import REWARDS
 
-    if wanted.threads:
-        torch.set_num_threads(wanted.threads)
-    processor = load_processor(wanted.model)
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = GRPOTrainer(
-            model=load_model(wanted.model, "float32", wanted.attention),
-            reward_funcs=list(REWARDS),
-            args=config(wanted, scratch),
-            train_dataset=dataset(rows, wanted),
-            processing_class=processor,
-        )
-        trainer.train()
-    return trainer.model, processor, trainer.state.log_history
+def launched(wanted: TrainParams, arguments: list[str]) -> None:
+    """Runs this stage in several processes, with accelerate. Raises UserError where it fails."""
+    settings = ["--config_file", wanted.launch_config] if wanted.launch_config else []
+    command = [sys.executable, "-m", "accelerate.commands.launch", *settings, "-m", "pipeline.train", *arguments]
+    code = subprocess.run(command, env=os.environ | {LAUNCHED: "1"}).returncode
+    if code:
+        raise UserError(f"train: {' '.join(command[1:])} ended with code {code}; its own message is above")
 
 
 def main(
@@ -217,27 +102,55 @@ def main(
     classes: Annotated[Path, typer.Option(help="Table of classes.")] = Path("data/classes.parquet"),
     policy: Annotated[Path, typer.Option(help="Model folder to write.")] = Path("models/policy"),
     log: Annotated[Path, typer.Option(help="CSV of the training curves to write.")] = Path("data/training.csv"),
+    rollouts: Annotated[Path, typer.Option(help="Table of completions to write.")] = Path("data/rollouts.parquet"),
+    rounds: Annotated[Path, typer.Option(help="CSV of the rounds to write.")] = Path("data/rounds.csv"),
 ) -> None:
-    """Train the model with GRPO to choose the right option of its own hard questions."""
+    """Train the model to choose the right option of its own hard questions, or by one of the baselines."""
     wanted = params.load(TrainParams)
-    questions = tables.read(tables.HARD, hard)
-    class_rows = tables.read(tables.CLASSES, classes)
+    questions, class_rows = tables.read(tables.HARD, hard), tables.read(tables.CLASSES, classes)
     index = tables.read(tables.IMAGES, images, gate.COLUMNS)
     gate.require_apart(index, wanted.hash_distance)
     gate.require_base_only(questions, class_rows)
     gate.require_training_images(questions, index)
-    asked = pl.col("image_id").is_in(questions["image_id"].implode())
-    rows = pictured(questions, tables.read(tables.IMAGES, images, ["image_id", "image"], asked), class_rows)
-    model, processor, history = train(rows, wanted)
-    write_text(log, curves(history))
+    require_enough(questions, wanted)
+    if wanted.launcher == "accelerate" and LAUNCHED not in os.environ:
+        launched(wanted, sys.argv[1:])
+        return
+    from pipeline.training.rounds import Material, Trained, described, rounds_table, train
+    from pipeline.training.run import Outcome
+
+    def pictures(ids: pl.Series) -> pl.DataFrame:
+        return tables.read(tables.IMAGES, images, where=pl.col("image_id").is_in(ids.implode()))
+
+    rows = pictured(questions, pictures(questions["image_id"]))
+    checked = pictures(validation_images(index, class_rows, wanted.check_images)["image_id"])
+    work = Work.of(wanted, rows, checked)
+    if wanted.method == "none":
+        trained = Trained(Path(wanted.model), Outcome([], [], {}), [{"round": 1, **described(rows, None)}])
+    else:
+        every = training_images(index, class_rows)["image_id"]
+        trained = train(Material(rows, lambda: pictures(every), checked, class_rows), wanted, work)
+    if int(os.environ.get("RANK", "0")):
+        return
+    found = trained.outcome
+    write_text(log, curves(found.history, found.checks))
+    write_text(rounds, rounds_table(trained.rounds))
+    tables.write(tables.ROLLOUTS, pl.DataFrame(found.rollouts, schema=tables.ROLLOUTS.schema), rollouts)
     with whole_folder(policy) as folder:
-        model.save_pretrained(folder)
-        processor.save_pretrained(folder)
-    rewards = [entry["rewards/letter_reward/mean"] for entry in history if "rewards/letter_reward/mean" in entry]
-    print(
-        f"{wanted.steps} steps of {wanted.prompts_per_step} prompts × {wanted.generations} completions; "
-        f"letter reward {rewards[0]:.2f} at the first step, {rewards[-1]:.2f} at the last"
-    )
+        shutil.copytree(trained.best, folder, dirs_exist_ok=True)
+    work.clear()
+    print(summary(wanted, found.history, found.checks))
+
+
+def summary(wanted: TrainParams, history: list[dict[str, Any]], checks: dict[int, float]) -> str:
+    """The run in one line."""
+    if wanted.method == "none":
+        return f"not trained: the policy is {wanted.model}"
+    steps = f"{wanted.steps} steps of {wanted.prompts_per_step} prompts"
+    said = f" × {wanted.generations} completions" if wanted.method != "sft" else ""
+    best = max(checks, key=lambda step: (checks[step], step), default=None)
+    kept = f"; kept the weights of step {best}, {checks[best]:.1%} of the validation images right" if best else ""
+    return f"{wanted.method}: {steps}{said}{kept}"
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ class Completion:
     tokens: int
     finished: bool
     error: str | None = None
+    # Token ids, the end mark included, where the engine knows them.
+    ids: tuple[int, ...] = ()
 
 
 def failed(request: Request, draw: int, reason: str, tokens: int = 0) -> Completion:

@@ -39,6 +39,17 @@ class TransformersEngine:
         self.source, self.dtype, self.attention = source, dtype, attention
         self.max_rows, self.max_tokens, self.threads = max_rows, max_tokens, threads
 
+    @classmethod
+    def around(cls, model: Any, processor: Any, max_rows: int, max_tokens: int) -> "TransformersEngine":
+        """An engine that draws from a model that is loaded already, and may change between two calls of `draw`."""
+        engine = cls("", str(model.dtype).removeprefix("torch."), "", max_rows, max_tokens, threads=0)
+        engine.model, engine.processor = model, processor
+        return engine
+
+    def forget(self) -> None:
+        """Lets go of what was read of pictures, since the weights have changed."""
+        self.reader.kept = []
+
     @cached_property
     def processor(self) -> Any:
         return load_processor(self.source)
@@ -194,7 +205,8 @@ class TransformersEngine:
         tokens = tokens[:length] if finished else tokens
         text = self._decoded(tokens[:-1] if tokens[-1] in self._end_tokens else tokens)
         cuts = [text.index(mark) + len(mark) for mark in stop if mark in text]
-        return Completion(image_id, draw, text[: min(cuts, default=len(text))], len(tokens), finished)
+        text = text[: min(cuts, default=len(text))]
+        return Completion(image_id, draw, text, len(tokens), finished, ids=tuple(tokens))
 
     @property
     def _end_tokens(self) -> list[int]:

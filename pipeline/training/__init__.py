@@ -1,0 +1,1 @@
+"""Training: one file for each of its concerns. The stage is pipeline/train.py."""

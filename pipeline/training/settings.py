@@ -1,0 +1,66 @@
+"""The settings of training."""
+
+from dataclasses import dataclass
+
+from pipeline import gate, params
+from pipeline.predict import StepParams
+
+METHODS = ("divek", "virft", "sft", "none")
+ROLLOUTS = ("engine", "generate", "vllm_server", "vllm_colocate")
+TOWERS = ("vision", "text")
+
+
+@dataclass(frozen=True)
+class TrainParams(StepParams):
+    """Those of the two steps are for the check on validation images and for further rounds."""
+
+    model: str = params.key("model")
+    attention: str = params.key("engine.attention", one_of=("eager", "sdpa", "flash_attention_2"))
+    max_rows: int = params.key("engine.max_rows", at_least=1)
+    max_tokens: int = params.key("engine.max_tokens", at_least=1)
+    threads: int = params.key("engine.threads", at_least=0)
+    hash_distance: int = params.key("gate.hash_distance", at_least=-1, at_most=gate.HASH_BITS)
+    method: str = params.key("train.method", one_of=METHODS)
+    virft_reward: str = params.key("train.virft_reward", one_of=("matcher", "string"))
+    steps: int = params.key("train.steps", at_least=1)
+    rounds: int = params.key("train.rounds", at_least=1)
+    prompts_per_step: int = params.key("train.prompts_per_step", at_least=1)
+    generations: int = params.key("train.generations", at_least=2)
+    prompts_per_device: int = params.key("train.prompts_per_device", at_least=1)
+    learning_rate: float = params.key("train.learning_rate", above=0)
+    schedule: str = params.key("train.schedule", one_of=("constant", "linear", "cosine"))
+    warmup_steps: int = params.key("train.warmup_steps", at_least=0)
+    weight_decay: float = params.key("train.weight_decay", at_least=0)
+    max_grad_norm: float = params.key("train.max_grad_norm", above=0)
+    beta: float = params.key("train.beta", at_least=0)
+    unbiased_kl: bool = params.key("train.unbiased_kl")
+    loss_type: str = params.key("train.loss_type", one_of=("grpo", "bnpo", "dr_grpo", "dapo"))
+    scale_rewards: str = params.key("train.scale_rewards", one_of=("group", "batch", "none"))
+    updates_per_batch: int = params.key("train.updates_per_batch", at_least=1)
+    clip: float = params.key("train.clip", above=0)
+    clip_high: float = params.key("train.clip_high", at_least=0)
+    drop_flat_groups: bool = params.key("train.drop_flat_groups")
+    drop_truncated: bool = params.key("train.drop_truncated")
+    rollouts: str = params.key("train.rollouts", one_of=ROLLOUTS)
+    vllm_url: str = params.key("train.vllm_url")
+    rollout_temperature: float = params.key("train.temperature", above=0)
+    rollout_top_p: float = params.key("train.top_p", above=0, at_most=1)
+    rollout_top_k: int = params.key("train.top_k", at_least=0)
+    rollout_repetition_penalty: float = params.key("train.repetition_penalty", above=0)
+    max_completion_length: int = params.key("train.max_completion_length", at_least=1)
+    letter_weight: float = params.key("train.letter_weight", at_least=0)
+    format_weight: float = params.key("train.format_weight", at_least=0)
+    tuning: str = params.key("train.tuning", one_of=("full", "lora"))
+    lora_rank: int = params.key("train.lora_rank", at_least=1)
+    lora_alpha: int = params.key("train.lora_alpha", at_least=1)
+    lora_dropout: float = params.key("train.lora_dropout", at_least=0, at_most=1)
+    freeze: tuple[str, ...] = params.key("train.freeze")
+    weights: str = params.key("train.weights", one_of=("float32", "bfloat16"))
+    precision: str = params.key("train.precision", one_of=("float32", "bfloat16"))
+    gradient_checkpointing: bool = params.key("train.gradient_checkpointing")
+    check_every: int = params.key("train.check_every", at_least=1)
+    check_images: int = params.key("train.check_images", at_least=0)
+    check_samples: int = params.key("train.check_samples", at_least=1)
+    max_kl: float = params.key("train.max_kl", above=0)
+    launcher: str = params.key("train.launcher", one_of=("none", "accelerate"))
+    launch_config: str = params.key("train.launch_config", or_empty=True)

@@ -1,0 +1,61 @@
+"""Which weights are trained: all of them, low-rank additions (LoRA), or one tower alone."""
+
+from typing import Any
+
+from pipeline.params import UserError
+from pipeline.training.settings import TOWERS, TrainParams
+
+# What transformers' vision-language models call the part that reads pictures, and what leads from it to the text.
+VISION = ("visual", "vision_tower", "vision_model")
+BRIDGE = ("merger", "multi_modal_projector", "connector", "embed_vision")
+
+
+def tower_of(parameter: str) -> str:
+    """vision, bridge or text, by the name of a parameter."""
+    parts = parameter.split(".")
+    if any(part in BRIDGE for part in parts):
+        return "bridge"
+    return "vision" if any(part in VISION for part in parts) else "text"
+
+
+def freeze(model: Any, towers: tuple[str, ...]) -> None:
+    """Freezes the towers named. What leads from one to the other stays free. Raises UserError."""
+    if strange := set(towers) - set(TOWERS):
+        raise UserError(
+            f"params.yaml: train.freeze names {strange.pop()!r}, wanted some of {', '.join(TOWERS)}; "
+            "set it with `dvc exp run -S 'train.freeze=[vision]'`"
+        )
+    for name, weights in model.named_parameters():
+        if tower_of(name) in towers:
+            weights.requires_grad_(False)
+
+
+def adapter(model: Any, wanted: TrainParams) -> Any:
+    """LoRA's settings for the linear layers of all towers that are not frozen; None where all weights are trained."""
+    if wanted.tuning == "full":
+        return None
+    import torch
+    from peft import LoraConfig
+
+    # By full name, so that a tower can be left out. The output layer keeps its weights.
+    head = model.get_output_embeddings()
+    targets = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and module is not head
+        and tower_of(f"{name}.weight") not in wanted.freeze
+    ]
+    return LoraConfig(
+        r=wanted.lora_rank,
+        lora_alpha=wanted.lora_alpha,
+        lora_dropout=wanted.lora_dropout,
+        target_modules=targets,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def merged(model: Any) -> Any:
+    """The model with its low-rank additions added in; any other as it is."""
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
