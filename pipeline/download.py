@@ -9,6 +9,7 @@ import polars as pl
 import typer
 
 from pipeline import gate, packing, params, tables
+from pipeline.check import report, require_usable
 from pipeline.cli import run
 from pipeline.datasets import opened
 from pipeline.datasets.settings import DataParams
@@ -45,6 +46,9 @@ def counts(images: pl.DataFrame) -> str:
 def main(
     classes: Annotated[Path, typer.Option(help="Table of classes to write.")] = Path("data/classes.parquet"),
     images: Annotated[Path, typer.Option(help="Table of images to write.")] = Path("data/images.parquet"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; say what is there and what will give trouble.")
+    ] = False,
 ) -> None:
     """Bring the data set into one table of classes and one table of images."""
     wanted = params.load(DownloadParams)
@@ -59,10 +63,19 @@ def main(
                 parts.append(packing.taken_in(source, rows, wanted.max_pixels, spool, tell))
             print(f"{source.name}: {len(source.names)} classes, {counts(parts[-1])}")
         image_rows = packing.identified(pl.concat(parts))
+        for source in sources:
+            own = image_rows.filter(dataset=source.name)
+            if check:
+                print("\n".join(report(source, halves(source, wanted), own, wanted.hash_distance)))
+            require_usable(source, halves(source, wanted), own)
         require_few_errors(image_rows, wanted.max_error_rate)
         if wanted.drop_leaks:
             image_rows = gate.without_leaks(image_rows, wanted.hash_distance)
             print(f"left out since a test image shows the same: {image_rows.filter(split='out').height} images")
+        if check:
+            gate.require_apart(image_rows, wanted.hash_distance)
+            print("nothing here stops a run; `dvc repro` starts one")
+            return
         packing.write(image_rows, spool, images)
     class_rows = pl.concat(packing.classes(source, halves(source, wanted)) for source in sources)
     tables.write(tables.CLASSES, class_rows, classes)

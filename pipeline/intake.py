@@ -1,7 +1,6 @@
 """Takes pictures in, as the tables keep them: upright, RGB, JPEG or PNG, of limited size."""
 
 import io
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,13 +39,11 @@ def admitted(image: bytes, max_pixels: int, crop_bottom: int = 0) -> Admitted:
         PictureError: no whole picture, or too large a one.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sizes that MOST_PIXELS allows, and of odd metadata
-            return _admitted(image, max_pixels, crop_bottom)
+        return _admitted(image, max_pixels, crop_bottom)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise nearly anything over damaged bytes
-        raise PictureError(f"picture cannot be opened: {error or type(error).__name__}") from error
+        raise PictureError.of(error) from error
 
 
 def _admitted(image: bytes, max_pixels: int, crop_bottom: int) -> Admitted:
@@ -94,6 +91,7 @@ def _perceptual_hash(picture: Any) -> str:
 def _opened(image: bytes) -> Any:
     from PIL import Image
 
+    Image.init()  # all formats are known from the start, or the first odd file is a KeyError
     found = Image.open(io.BytesIO(image), formats=FORMATS)
     if found.width * found.height > MOST_PIXELS:
         raise ValueError(f"{found.width} × {found.height} pixels, more than {MOST_PIXELS:,}")

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -82,7 +83,8 @@ def taken_in(source: Source, rows: pl.DataFrame, max_pixels: int, spool: Spool, 
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     waiting: deque[Future[tuple[str, str, Admitted | PictureError]]] = deque()
-    with ThreadPoolExecutor(cores) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(cores) as pool:
+        warnings.simplefilter("ignore")  # of sizes that the intake allows, and of odd metadata
         try:
             for path, file in source.pictures(about.keys()):
                 waiting.append(pool.submit(prepared, path, file))

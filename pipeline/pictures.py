@@ -7,6 +7,15 @@ from typing import Any
 class PictureError(ValueError):
     """There is no picture in these bytes, or one too large to be opened safely."""
 
+    @classmethod
+    def of(cls, error: Exception) -> "PictureError":
+        """The error of a library, in words that are the same in every run."""
+        from PIL import UnidentifiedImageError
+
+        if isinstance(error, UnidentifiedImageError):  # its text has the address of an object
+            return cls("picture cannot be opened: of no known format")
+        return cls(f"picture cannot be opened: {error or type(error).__name__}")
+
 
 def picture(image: bytes) -> Any:
     """The RGB picture in `image`, a JPEG or PNG file. Raises PictureError."""
@@ -31,4 +40,4 @@ def _tried(call: Any) -> Any:
     try:
         return call()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise PictureError(f"picture cannot be opened: {error}") from error
+        raise PictureError.of(error) from error

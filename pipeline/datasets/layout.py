@@ -176,6 +176,21 @@ def cut(rows: Iterable[Row], seed: int) -> list[Row]:
     return parted
 
 
+def held_out(rows: Iterable[Row], share: float, seed: int) -> list[Row]:
+    """`rows` with a share of each class's training images as test: at least one and at most all but one of them."""
+    parted = list(rows)
+    by_class: dict[int, list[str]] = {}
+    for path, class_id, part in parted:
+        if part == "train":
+            by_class.setdefault(class_id, []).append(path)
+    test: set[str] = set()
+    for paths in by_class.values():
+        paths.sort(key=lambda path: hashlib.blake2b(f"test {seed}/{path}".encode()).digest())
+        count = min(len(paths) - 1, max(1, round(len(paths) * share)))
+        test.update(paths[:count])
+    return [(path, class_id, "test" if path in test else part) for path, class_id, part in parted]
+
+
 def paper(rows: Iterable[Row], classes: int, *, base_test: str, novel_test: str) -> list[Row]:
     """What the reference used: train images of base classes, and the parts that it tested on, named test."""
     base = base_classes(classes)
