@@ -8,7 +8,7 @@ Departures from the paper:
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +18,7 @@ import typer
 
 from pipeline import params, tables
 from pipeline.cli import run
+from pipeline.distractors import encoder, nearest_classes, random_classes
 from pipeline.params import UserError
 from pipeline.prompts import MAX_OPTIONS, letters
 
@@ -26,6 +27,9 @@ from pipeline.prompts import MAX_OPTIONS, letters
 class OptionsParams:
     topk: int = params.key("topk", at_least=2, at_most=MAX_OPTIONS)
     seed: int = params.key("seed", at_least=0, at_most=params.LARGEST_SEED)
+    strategy: str = params.key("options.strategy", one_of=("topk", "random", "text_embedding"))
+    encoder: str = params.key("options.encoder", or_empty=True)
+    model: str = params.key("model")
 
 
 def ranked(class_ids: Sequence[int | None]) -> list[int]:
@@ -55,8 +59,10 @@ def shuffled(options: Sequence[int], seed: int, image_id: str) -> list[int]:
     return order
 
 
-def described(order: Sequence[int], class_ids: Sequence[int | None], names: Mapping[int, str]) -> list[dict[str, Any]]:
-    """The options as the tables keep them, in the order shown."""
+def described(
+    order: Sequence[int], class_ids: Sequence[int | None], names: Mapping[int, str], sources: Mapping[int, str] = {}
+) -> list[dict[str, Any]]:
+    """The options as the tables keep them, in the order shown. `sources` says of classes where they are from."""
     votes = Counter(class_ids)
     rank = {class_id: place for place, class_id in enumerate(ranked(class_ids), start=1)}
     return [
@@ -65,7 +71,7 @@ def described(order: Sequence[int], class_ids: Sequence[int | None], names: Mapp
             "name": names[class_id],
             "votes": votes[class_id],
             "rank": rank.get(class_id),
-            "source": "draws" if class_id in rank else "truth",
+            "source": sources.get(class_id, "draws" if class_id in rank else "truth"),
         }
         for class_id in order
     ]
@@ -79,21 +85,45 @@ def question(
     names: Mapping[int, str],
     k: int,
     seed: int,
+    offered: Sequence[int] | None = None,
+    source: str = "",
 ) -> dict[str, Any]:
-    """One row of the table of questions."""
-    order = shuffled(top_options(class_ids, truth, k), seed, image_id)
+    """One row of the table of questions; `offered` are wrong options from elsewhere, from `source`."""
+    options = top_options(class_ids, truth, k) if offered is None else [*offered[: k - 1], truth]
+    sources = {} if offered is None else dict.fromkeys(offered, source) | {truth: "truth"}
+    order = shuffled(options, seed, image_id)
     all_ranked = ranked(class_ids)
     return {
         "image_id": image_id,
         "dataset": dataset,
         "class_id": truth,
-        "options": described(order, class_ids, names),
+        "options": described(order, class_ids, names, sources),
         "answer": letters(len(order))[order.index(truth)],
         "truth_rank": all_ranked.index(truth) + 1 if truth in all_ranked else None,
         "truth_votes": class_ids.count(truth),
         "valid_draws": sum(class_id is not None for class_id in class_ids),
         "distinct": len(all_ranked),
     }
+
+
+def elsewhere(classes: pl.DataFrame, wanted: OptionsParams) -> Callable[[str, str, int], list[int] | None]:
+    """Wrong options of an image (image_id, dataset, truth) that are not its own answers: base classes; None for topk."""
+    base = {
+        str(dataset): rows.select("class_id", "name").rows()
+        for (dataset,), rows in classes.filter(split="base").group_by("dataset", maintain_order=True)
+    }
+    if wanted.strategy == "topk":
+        return lambda image_id, dataset, truth: None
+    if wanted.strategy == "random":
+        ids = {dataset: [class_id for class_id, _ in rows] for dataset, rows in base.items()}
+        count, seed = wanted.topk - 1, wanted.seed
+        return lambda image_id, dataset, truth: random_classes(truth, ids[dataset], count, seed, image_id)
+    embed = encoder(wanted.encoder, wanted.model)
+    near: dict[tuple[str, int], list[int]] = {}
+    for dataset, rows in base.items():
+        places = nearest_classes([name for _, name in rows], wanted.topk - 1, embed)
+        near |= {(dataset, rows[i][0]): [rows[j][0] for j in others] for i, others in enumerate(places)}
+    return lambda image_id, dataset, truth: near[dataset, truth]
 
 
 def questions(
@@ -105,8 +135,13 @@ def questions(
         names.setdefault(dataset, {})[class_id] = name
     drawn = samples.sort("image_id", "draw").group_by("image_id", maintain_order=True).agg("class_id")
     truths = images.select("image_id", "dataset", truth="class_id")
+    offered = elsewhere(classes, wanted)
     rows = [
-        question(image_id, dataset, truth, class_ids, names[dataset], wanted.topk, wanted.seed)
+        question(
+            *(image_id, dataset, truth, class_ids, names[dataset], wanted.topk, wanted.seed),
+            offered=offered(image_id, dataset, truth),
+            source=wanted.strategy,
+        )
         for image_id, class_ids, dataset, truth in drawn.join(truths, on="image_id", maintain_order="left").iter_rows()
     ]
     if len(rows) < drawn.height:

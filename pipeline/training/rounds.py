@@ -108,7 +108,9 @@ def redrawn(material: Material, source: str, wanted: TrainParams) -> pl.DataFram
     )
     images = material.images()
     samples = draw_samples(StoredEngine(engine, draws_folder()), images, material.classes, wanted)
-    asked = questions(samples, images, material.classes, OptionsParams(wanted.topk, wanted.seed))
+    asked = questions(
+        samples, images, material.classes, OptionsParams(wanted.topk, wanted.seed, "topk", "", wanted.model)
+    )
     hard = asked.filter(filtering.verdicts(asked) == filtering.KEPT)
     return hard.join(images.select("image_id", "image"), on="image_id", maintain_order="left")
 
