@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.pictures import PictureError
 
 MOST_PIXELS = 200_000_000  # whatever the format says: a larger one is a mistake, or meant to exhaust memory
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # JPEG's reader opens MPO as well
 KEPT_FORMATS = ("JPEG", "PNG")
 JPEG_QUALITY = 95
 HASH_SIDE = 16  # of the square of lowest frequencies that the perceptual hash tells the signs of
@@ -85,13 +85,14 @@ def _admitted(image: bytes, max_pixels: int, crop_bottom: int) -> Admitted:
 def _perceptual_hash(picture: Any) -> str:
     from imagehash import phash
 
-    return str(phash(picture, hash_size=HASH_SIDE))
+    # Whole pixels first: twice as fast, and the hash looks at 64 × 64 of them anyway.
+    grey = picture.convert("L")
+    return str(phash(grey.reduce(max(1, min(grey.size) // 128)), hash_size=HASH_SIDE))
 
 
 def _opened(image: bytes) -> Any:
     from PIL import Image
 
-    Image.init()  # all formats are known from the start, or the first odd file is a KeyError
     found = Image.open(io.BytesIO(image), formats=FORMATS)
     if found.width * found.height > MOST_PIXELS:
         raise ValueError(f"{found.width} × {found.height} pixels, more than {MOST_PIXELS:,}")

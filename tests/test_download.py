@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -46,11 +47,9 @@ class Quiet(SimpleHTTPRequestHandler):
         outputfile.write(content + type(self).tail)
 
 
-@pytest.fixture
-def serve(monkeypatch):
-    """Gives a function that serves a folder, and its URL and handler."""
-    monkeypatch.setattr(fetching, "BACKOFF", 0.001)
-    monkeypatch.setenv("no_proxy", "*")
+@contextmanager
+def serving():
+    """A function that serves a folder, and gives its URL and handler."""
     servers = []
 
     def served(folder: Path):
@@ -64,6 +63,14 @@ def serve(monkeypatch):
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    monkeypatch.setattr(fetching, "BACKOFF", 0.001)
+    monkeypatch.setenv("no_proxy", "*")
+    with serving() as served:
+        yield served
 
 
 def write_settings(dataset, **changes) -> None:

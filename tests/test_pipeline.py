@@ -14,6 +14,8 @@ import pytest
 from imports import ROOT
 
 from pipeline import tables
+from pipeline.fieldguide.drawing import draw, random_bird
+from pipeline.fieldguide.species import SPECIES
 
 TINY = {
     "num_samples": 6,
@@ -291,3 +293,65 @@ def test_another_k_runs_options_and_what_follows_and_not_sample(clone):
         assert f"Running stage '{stage}'" not in said
     assert predictions(clone)["options"].list.len().max() <= 3
     assert "two_step" in call(clone, "dvc", "metrics", "diff")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of one's own: new pictures of eight species that the base model knows, one folder each, and aliases."""
+    folder = tmp_path_factory.mktemp("photos")
+    for species in SPECIES[::6]:
+        for number in range(5):
+            place = folder / species.name.replace(" ", "_") / f"{number}.png"
+            place.parent.mkdir(exist_ok=True)
+            draw(random_bird(species, "own", number)).save(place)
+    (folder / "aliases.csv").write_text(f"name,alias\n{SPECIES[0].name},gorge bird\n")
+    return folder
+
+
+def test_two_data_sets_are_trained_on_and_scored_as_one(clone, photos):
+    settings = ("-S", "dataset=[fieldguide,folder]", "-S", f"data.path={photos}", "-S", "data.aliases=aliases.csv")
+    said = call(clone, "dvc", "exp", "run", *settings, "-S", "noun=bird", "-S", "data.test_share=0.4")
+    assert "fieldguide: 48 classes" in said and "folder: 8 classes" in said
+    classes = tables.read(tables.CLASSES, clone / "data" / "classes.parquet")
+    assert dict(classes["dataset"].value_counts().rows()) == {"fieldguide": 48, "folder": 8}
+    images = tables.read(tables.IMAGES, clone / "data" / "images.parquet")
+    found = predictions(clone)
+    assert set(found["image_id"]) == set(images.filter(split="test")["image_id"])
+    assert set(tables.read(tables.HARD, clone / "data" / "hard.parquet")["dataset"]) == {"fieldguide", "folder"}
+    metrics = json.loads((clone / "reports" / "metrics.json").read_text())["trained"]
+    own = metrics["datasets"]
+    assert metrics["two_step"]["base"] == pytest.approx(
+        (own["folder"]["two_step"]["base"] + own["fieldguide"]["two_step"]["base"]) / 2, abs=1e-4
+    )
+    assert "folder" in call(clone, sys.executable, "-m", "pipeline", "summary")
+    call(clone, "git", "checkout", "-q", ".")
+    call(clone, "dvc", "checkout", "-q")
+
+
+def test_few_shots_train_on_all_classes_and_have_no_novel_half(clone):
+    call(clone, "dvc", "exp", "run", "-S", "data.shots=2")
+    images = tables.read(tables.IMAGES, clone / "data" / "images.parquet")
+    assert images.filter(split="train").group_by("class_id").len()["len"].to_list() == [2] * 48
+    samples = tables.read(tables.SAMPLES, clone / "data" / "samples.parquet")
+    assert samples["image_id"].n_unique() == 96
+    metrics = json.loads((clone / "reports" / "metrics.json").read_text())
+    assert metrics["trained"]["two_step"]["novel"] is None and metrics["trained"]["two_step"]["n_base"] == 48
+    assert "classes that were all trained on" in (clone / "reports" / "index.html").read_text()
+    assert "–" in call(clone, sys.executable, "-m", "pipeline", "summary")
+    call(clone, "git", "checkout", "-q", ".")
+    call(clone, "dvc", "checkout", "-q")
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_a_test_image_among_the_training_images_stops_training_and_evaluation(clone, tmp_path, stage):
+    images = tables.read(tables.IMAGES, clone / "data" / "images.parquet")
+    test = images.filter(split="test").row(0, named=True)
+    train = images.filter(split="train")["image_id"][0]
+    same = pl.col("image_id") == train
+    columns = ("content", "perceptual_hash", "image")
+    images = images.with_columns(pl.when(same).then(pl.lit(test[c])).otherwise(c).alias(c) for c in columns)
+    tables.write(tables.IMAGES, images, tmp_path / "images.parquet")
+    command = (sys.executable, "-m", f"pipeline.{stage}", "--images", str(tmp_path / "images.parquet"))
+    said = call(clone, *command, fails=True)
+    assert "1 pairs of the same picture on both sides" in said and train in said and test["image_id"] in said
+    assert said.count("\n") == 1, said

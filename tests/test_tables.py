@@ -1,5 +1,7 @@
 """Tables: checked when read, whole or absent when written, the same bytes for the same rows."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
@@ -37,7 +39,7 @@ def older(file):
 
 
 def another_table(file):
-    ROWS.write_parquet(file, metadata={tables.FOOTER_KEY: "images/1"})
+    ROWS.write_parquet(file, metadata={tables.FOOTER_KEY: "images/2"})
 
 
 def unmarked(file):
@@ -74,7 +76,7 @@ def gone(file):
     ("damage", "found"),
     [
         (older, "found table classes/0"),
-        (another_table, "found table images/1"),
+        (another_table, "found table images/2"),
         (unmarked, "without a mark"),
         (truncated, "damaged"),
         (cut_short, "damaged"),
@@ -91,7 +93,7 @@ def test_a_wrong_file_is_one_sentence_with_the_way_out(file, damage, found):
     sentence = str(caught.value)
     assert sentence.startswith(str(file)), "which file"
     assert found in sentence, "what was found"
-    assert "classes/1" in sentence, "what was wanted"
+    assert "classes/2" in sentence, "what was wanted"
     assert "`dvc repro download`" in sentence, "what to do"
     assert "\n" not in sentence
 
@@ -116,3 +118,49 @@ def test_every_table_has_its_own_name_and_a_key_of_its_columns():
     assert len({t.name for t in tables.TABLES}) == len(tables.TABLES)
     for table in tables.TABLES:
         assert set(table.key) <= set(table.columns), table.name
+
+
+def pictures(count: int) -> pl.DataFrame:
+    """Rows of images, sorted by nothing."""
+    return pl.DataFrame(
+        [
+            {"image_id": f"{n * 7919 % 1000:04}", "dataset": "d", "class_id": n % 3, "split": "train", "file": str(n)}
+            | {"status": "ok", "content": str(n), "image": bytes([n % 256]) * (n * 100)}
+            for n in range(count)
+        ],
+        schema=tables.IMAGES.schema,
+    )
+
+
+def by_rows(frame: pl.DataFrame, path: Path) -> None:
+    images = frame["image"].to_list()
+    sizes = pl.Series([len(image) for image in images], dtype=pl.Int64)
+    tables.write_by_rows(tables.IMAGES, frame.drop("image"), "image", sizes, images.__getitem__, path)
+
+
+def test_a_table_written_row_by_row_has_the_same_rows(tmp_path, monkeypatch):
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(tables, "GROUP_BYTES", 50_000)
+    frame = pictures(100)
+    by_rows(frame, tmp_path / "rows.parquet")
+    tables.write(tables.IMAGES, frame, tmp_path / "whole.parquet")
+    found = [tables.read(tables.IMAGES, tmp_path / name) for name in ("rows.parquet", "whole.parquet")]
+    assert found[0].equals(found[1]) and found[0]["image_id"].is_sorted()
+    assert 5 < pq.ParquetFile(tmp_path / "rows.parquet").num_row_groups < 30
+    by_rows(frame.sample(fraction=1, shuffle=True, seed=1), tmp_path / "again.parquet")
+    assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "rows.parquet").read_bytes()
+    where = pl.col("class_id") == 1
+    assert tables.read(tables.IMAGES, tmp_path / "rows.parquet", ["image_id"], where).height == 33
+
+
+def test_a_table_written_row_by_row_is_checked_as_any_other(tmp_path):
+    frame = pictures(3)
+    for bad, said in (
+        (frame.with_columns(image_id=pl.lit("a")), "in 3 rows"),
+        (frame.with_columns(status=pl.lit("fine")), "'fine' is none of"),
+        (frame.drop("file"), "columns differ|file"),
+    ):
+        with pytest.raises((ValueError, pl.exceptions.ColumnNotFoundError), match=said):
+            by_rows(bad, tmp_path / "bad.parquet")
+    assert list(tmp_path.iterdir()) == []

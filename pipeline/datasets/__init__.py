@@ -19,11 +19,16 @@ OFFICIAL: dict[str, Official] = {module.NAME: module for module in (flowers, pet
 @contextmanager
 def opened(name: str, wanted: DataParams) -> Iterator[Source]:
     """The data set `name` of settings.NAMES, found and indexed. Raises UserError."""
+    if wanted.hub and len(wanted.dataset) > 1:
+        raise UserError(
+            f"data.hub is {wanted.hub}, and dataset names {len(wanted.dataset)}, wanted a mirror of one alone; put the "
+            "archives of several into data.path, or set dataset to one"
+        )
     place = _place(name, wanted)
     if name == fieldguide.NAME:
         found = fieldguide.opened(wanted)
     elif wanted.hub:
-        found = hub.opened(wanted, OFFICIAL.get(name))
+        found = hub.opened(wanted, OFFICIAL.get(name), name)
     elif name == folder.NAME:
         found = folder.opened(place, wanted)
     else:

@@ -4,13 +4,14 @@ A mirror has no file names to find CoOp's split by, so its own parts are used, a
 official ones. Classes are told by their names, in whatever order the mirror has them.
 """
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.datasets import layout
-from pipeline.datasets.folder import NAME as FOLDER
-from pipeline.datasets.folder import PARTS, class_names, shown
+from pipeline.datasets.folder import NOUN, PARTS, class_names, shown
 from pipeline.datasets.official import Official
 from pipeline.datasets.settings import DataParams
 from pipeline.datasets.source import Source
@@ -26,55 +27,15 @@ COUNTS = {
     "cub": {"train": 5994, "test": 5794},
 }
 LABELS = ("label", "labels", "class", "fine_label", "variant")
+ANOTHER = "name another one with `dvc exp run -S data.hub=owner/name@revision`, or set data.path"
+# What `datasets` says where it cannot load a data set → what to do about it.
+REMEDIES = {
+    "gated": "ask for access on the page of {name}, then `hf auth login` and `dvc repro`",
+    "scripts": "try the hub's own copy with `dvc exp run -S data.hub={name}@refs/convert/parquet`, or set data.path",
+    "Couldn't reach": "go online and `dvc repro`, or set data.path",
+}
 
-
-def opened(wanted: DataParams, dataset: Official | None) -> Source:
-    """The data set that data.hub names; `dataset` is the official one that it mirrors, if it does. Raises UserError."""
-    fault = _Fault(wanted.hub)
-    if dataset is not None and wanted.protocol != "official":
-        raise fault(f"data.protocol is {wanted.protocol}", "official, the only one that a mirror knows")
-    splits = {name: _with_bytes(split) for name, split in _loaded(wanted.hub, fault).items()}
-    features = next(iter(splits.values())).features
-    image_column, label_column = _columns(features, fault)
-    told = {name: _labels(split, label_column) for name, split in splits.items()}
-    labels = {label for found in told.values() for label in found}
-    if dataset is None:
-        names = class_names(Path(wanted.hub), labels)
-        aliases: dict[str, list[str]] = {}
-        class_ids = {label: names.index(shown(label)) for label in labels}
-    else:
-        table = layout.class_table(dataset.NAME)
-        names, aliases = [name for _, name, _ in table], {name: others for _, name, others in table}
-        class_ids = _matched(labels, names, aliases, fault)
-    places: dict[str, tuple[str, int]] = {}
-    rows: list[layout.Row] = []
-    for name, found in told.items():
-        if name.lower() not in PARTS:
-            raise fault(f"a split {name!r}", "train, validation and test")
-        for row, label in enumerate(found):
-            path = f"{name}/{row:06}"
-            places[path] = name, row
-            rows.append((path, class_ids[label], PARTS[name.lower()]))
-    if dataset is not None:
-        _require_counts(rows, COUNTS[dataset.NAME], fault)
-    elif not any(part == "test" for *_, part in rows):
-        rows = layout.held_out(rows, wanted.test_share, wanted.seed)
-
-    def pictures(paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        for path in sorted(paths, key=places.__getitem__):
-            split, row = places[path]
-            yield path, _content(splits[split][row][image_column], path, fault)
-
-    return Source(
-        name=FOLDER if dataset is None else dataset.NAME,
-        names=names,
-        rows=layout.table(rows, names),
-        noun="object" if dataset is None else dataset.NOUN,
-        licence=f"{wanted.hub}: the licence stands in its card on the hub." if dataset is None else dataset.LICENCE,
-        pictures=pictures,
-        aliases=aliases,
-        crop_bottom=0 if dataset is None else dataset.CROP_BOTTOM,
-    )
+Label = str | int
 
 
 class _Fault:
@@ -83,33 +44,119 @@ class _Fault:
     def __init__(self, hub: str):
         self.hub = hub
 
-    def __call__(self, found: str, wanted: str) -> UserError:
-        return UserError(f"data.hub {self.hub}: found {found}, wanted {wanted}; name another one, or set data.path")
+    def __call__(self, found: str, wanted: str, then: str = ANOTHER) -> UserError:
+        return UserError(f"data.hub {self.hub}: found {found}, wanted {wanted}; {then}")
 
 
-def _loaded(hub: str, fault: _Fault) -> Any:
-    """All splits of owner/name@revision; the files stay in the hub's cache."""
-    from datasets import load_dataset
+def opened(wanted: DataParams, dataset: Official | None, name: str) -> Source:
+    """The data set that data.hub names, as `name`; `dataset` is the official one that it mirrors. Raises UserError."""
+    fault = _Fault(wanted.hub)
+    if dataset is not None and wanted.protocol != "official":
+        raise fault(f"data.protocol {wanted.protocol}", "official", "set it with `dvc exp run -S data.protocol=…`")
+    splits, parts, licence = _loaded(wanted.hub, dataset is not None, fault)
+    image, label = _columns(next(iter(splits.values())).features, fault)
+    told = {split: _labels(split, rows, label, fault) for split, rows in splits.items()}
+    labels = {said for found in told.values() for said in found}
+    if dataset is None:
+        words = [said for said in labels if isinstance(said, str)]
+        if len(words) < len(labels):
+            raise fault(f"numbers without names in the column {label}", "names of the classes")
+        names, aliases = class_names(Path(wanted.hub), words), {}
+        class_ids: Mapping[Label, int] = {said: names.index(shown(said)) for said in words}
+    else:
+        table = layout.class_table(name)
+        names, aliases = [own for _, own, _ in table], {own: others for _, own, others in table}
+        class_ids = _matched(labels, names, aliases, fault)
+    rows = [
+        (f"{split}/{row:06}", class_ids[said], parts[split])
+        for split, found in told.items()
+        for row, said in enumerate(found)
+    ]
+    if dataset is not None:
+        _require_counts(rows, COUNTS[name], fault)
+    elif not any(part == "test" for *_, part in rows):
+        rows = layout.held_out(rows, wanted.test_share, wanted.seed)
+    stored = {split: _as_stored(rows, image) for split, rows in splits.items()}
+
+    def pictures(paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        for path in sorted(paths):  # in the order of the files, which are mapped and not held in memory
+            split, _, row = path.rpartition("/")
+            yield path, _content(stored[split][int(row)][image], path, fault)
+
+    return Source(
+        name=name,
+        names=names,
+        rows=layout.table(rows, names),
+        noun=NOUN if dataset is None else dataset.NOUN,
+        licence=licence if dataset is None else dataset.LICENCE,
+        pictures=pictures,
+        aliases=aliases,
+        crop_bottom=0 if dataset is None else dataset.CROP_BOTTOM,
+    )
+
+
+def _loaded(hub: str, official: bool, fault: _Fault) -> tuple[Mapping[str, Any], dict[str, str], str]:
+    """Rows by split, the part of each split, and the licence. The files stay in the hub's cache."""
+    from datasets import load_dataset_builder
 
     name, _, revision = hub.partition("@")
+    with _in_a_sentence(name, fault):
+        builder = load_dataset_builder(name, revision=revision or None)
+        files = {str(split): found for split, found in (builder.config.data_files or builder.info.splits or {}).items()}
+    commit = builder.hash if builder.repo_id else None
+    # Offline the library takes what was cached last, whatever the revision asked for.
+    if commit and re.fullmatch("[0-9a-f]{40}", revision) and commit != revision:
+        raise fault(f"only the commit {commit} in the cache", "this one", "go online and `dvc repro`")
+    if commit:
+        print(f"{name}: commit {commit}")
+    parts = _parts(list(files), official, fault)
+    with _in_a_sentence(name, fault):
+        if others := [split for split in files if split not in parts]:
+            print(f"{name}: left out the splits {', '.join(others)}")
+            kept = {split: list(files[split]) for split in parts}  # the others are gigabytes that nobody needs
+            builder = load_dataset_builder(name, revision=commit or revision or None, data_files=kept)
+        # The card counts the splits that were left out too.
+        builder.download_and_prepare(verification_mode="no_checks" if others else "basic_checks")
+        return builder.as_dataset(), parts, _licence(name, builder)
+
+
+@contextmanager
+def _in_a_sentence(name: str, fault: _Fault) -> Iterator[None]:
+    """What goes wrong on the way to the hub has many types: no network, no such id, gated, a script, damaged files."""
     try:
-        return load_dataset(name, revision=revision or None)
-    # What goes wrong on the way to the hub has many names: no network, no such id, gated, a script, damaged files.
+        yield
     except Exception as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise fault(
-            f"{type(error).__name__}: {said}", "a data set that can be loaded, as owner/name@revision"
-        ) from error
+        from datasets.exceptions import DatasetGenerationError
+
+        cause = (error.__cause__ or error) if isinstance(error, DatasetGenerationError) else error
+        said = (str(cause).strip().splitlines() or [""])[0].rstrip(".")
+        then = next((remedy.format(name=name) for sign, remedy in REMEDIES.items() if sign in said), ANOTHER)
+        raise fault(f"{type(cause).__name__} ({said})", "a data set that can be loaded", then) from error
 
 
-def _with_bytes(split: Any) -> Any:
-    """`split` with its images as they are in the files, not opened."""
-    from datasets import Image
+def _parts(splits: Sequence[str], official: bool, fault: _Fault) -> dict[str, str]:
+    """Part by split. Splits that are no part, such as test images with noise, are not among them."""
+    parts = {split: PARTS[split.lower()] for split in splits if split.lower() in PARTS}
+    if len(splits) == 1 and not official:
+        return {splits[0]: "train"}
+    if "train" not in parts.values() or (official and "trainval" in splits):
+        raise fault(f"the splits {', '.join(splits)}", "train, validation and test, each by itself")
+    return parts
 
-    for name, feature in split.features.items():
-        if isinstance(feature, Image):
-            split = split.cast_column(name, Image(decode=False))
-    return split
+
+def _licence(name: str, builder: Any) -> str:
+    from huggingface_hub import DatasetCard, hf_hub_download
+
+    stated = builder.info.license
+    if not stated and builder.repo_id:
+        try:
+            card = hf_hub_download(name, "README.md", repo_type="dataset", revision=builder.hash)
+            stated = DatasetCard.load(card).data.get("license")
+        except (OSError, ValueError):  # no card, or one without a head
+            stated = None
+    if isinstance(stated, list):
+        stated = ", ".join(stated)
+    return f"{name} states the licence {stated}." if stated else f"{name} states no licence."
 
 
 def _columns(features: Any, fault: _Fault) -> tuple[str, str]:
@@ -119,26 +166,34 @@ def _columns(features: Any, fault: _Fault) -> tuple[str, str]:
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
     labels = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
     if len(labels) != 1:
-        among = labels or [name for name, feature in features.items() if getattr(feature, "dtype", "") == "string"]
-        labels = [name for name in LABELS if name in among][:1]
+        kinds = ("string", "large_string", "int", "uint")
+        plain = [name for name, feature in features.items() if str(getattr(feature, "dtype", "")).startswith(kinds)]
+        labels = [name for name in LABELS if name in (labels or plain)]
     if len(images) != 1 or len(labels) != 1:
-        raise fault(f"the columns {', '.join(features)}", "one column of images, and one of labels with names")
+        raise fault(f"the columns {', '.join(features)}", "one column of images, and one of labels")
     return images[0], labels[0]
 
 
-def _labels(split: Any, column: str) -> list[str]:
-    """The label of every row, in words."""
-    feature = split.features[column]
-    values = split[column]
-    return [str(feature.int2str(value)) if hasattr(feature, "int2str") else str(value) for value in values]
+def _labels(split: str, rows: Any, column: str, fault: _Fault) -> list[Label]:
+    """The label of every row, in words where it has any."""
+    names = getattr(rows.features[column], "names", None)
+    values: list[Label | None] = rows[column][:]
+    for row, value in enumerate(values):
+        if value is None or value in ("", -1):  # -1 stands for a label that is kept back
+            raise fault(f"no label in {split}/{row:06}", "one in every row")
+    return [names[value] for value in values] if names else values  # type: ignore[return-value]
 
 
-def _matched(labels: Collection[str], names: list[str], aliases: dict[str, list[str]], fault: _Fault) -> dict[str, int]:
-    """The official class of each label: all of them, each by one label."""
+def _matched(
+    labels: Collection[Label], names: list[str], aliases: Mapping[str, Sequence[str]], fault: _Fault
+) -> dict[Label, int]:
+    """The official class of each label: all of them, each by one label. Numbers must be the official ones."""
+    if set(labels) == set(range(len(names))):
+        return {label: int(label) for label in labels}
     matcher = Matcher(names, {alias: name for name, others in aliases.items() for alias in others})
-    found: dict[str, int] = {}
-    for label in sorted(labels):
-        class_id = matcher.match(shown(label))
+    found: dict[Label, int] = {}
+    for label in sorted(labels, key=str):
+        class_id = matcher.match(shown(label)) if isinstance(label, str) else None
         if class_id is None or class_id in found.values():
             raise fault(f"the class {label!r}", "each of the official classes once")
         found[label] = class_id
@@ -147,7 +202,7 @@ def _matched(labels: Collection[str], names: list[str], aliases: dict[str, list[
     return found
 
 
-def _require_counts(rows: list[layout.Row], wanted: dict[str, int], fault: _Fault) -> None:
+def _require_counts(rows: Sequence[layout.Row], wanted: Mapping[str, int], fault: _Fault) -> None:
     found = {part: sum(row[2] == part for row in rows) for part in ("train", "val", "test")}
     found = {part: count for part, count in found.items() if count}
     if found != wanted:
@@ -155,9 +210,15 @@ def _require_counts(rows: list[layout.Row], wanted: dict[str, int], fault: _Faul
         raise fault(f"{said[0]} images", f"the official {said[1]}")
 
 
+def _as_stored(rows: Any, column: str) -> Any:
+    """The images alone, as bytes and not opened."""
+    from datasets import Image
+
+    return rows.select_columns([column]).cast_column(column, Image(decode=False))
+
+
 def _content(value: Any, path: str, fault: _Fault) -> bytes:
-    if value and value.get("bytes"):
-        return bytes(value["bytes"])
-    if value and value.get("path"):
-        return Path(value["path"]).read_bytes()
-    raise fault(f"no image in {path}", "one in every row")
+    try:
+        return bytes(value["bytes"] or Path(value["path"]).read_bytes())
+    except (TypeError, OSError):
+        raise fault(f"no image in {path}", "one in every row") from None
