@@ -5,6 +5,8 @@ import typer
 from pipeline.cli import fail_in_a_sentence
 from pipeline.commands.draws import draws
 from pipeline.commands.names import names
+from pipeline.commands.preset import preset
+from pipeline.commands.suite import suite
 from pipeline.commands.summary import summary
 
 app = typer.Typer(
@@ -16,6 +18,8 @@ app = typer.Typer(
 app.command()(summary)
 app.command()(draws)
 app.command()(names)
+app.command()(preset)
+app.command()(suite)
 
 
 @app.callback()

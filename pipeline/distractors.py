@@ -30,7 +30,7 @@ def nearest_classes(names: Sequence[str], count: int, embed: Embed) -> list[list
 
 
 def encoder(source: str, model: str) -> Embed:
-    """Embeds names with the sentence-transformers model of `source`, or where it is "" with the word vectors of `model`.
+    """Embeds names with the sentence-transformers model `source`, or where it is "" with the word vectors of `model`.
 
     Raises UserError where it cannot be opened.
     """

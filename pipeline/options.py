@@ -107,7 +107,7 @@ def question(
 
 
 def elsewhere(classes: pl.DataFrame, wanted: OptionsParams) -> Callable[[str, str, int], list[int] | None]:
-    """Wrong options of an image (image_id, dataset, truth) that are not its own answers: base classes; None for topk."""
+    """Wrong options of an image (image_id, dataset, truth) that are not its own answers; None for topk."""
     base = {
         str(dataset): rows.select("class_id", "name").rows()
         for (dataset,), rows in classes.filter(split="base").group_by("dataset", maintain_order=True)
