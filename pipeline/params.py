@@ -82,7 +82,7 @@ def _value(tree: Any, dotted: str, file: Path) -> Any:
 def _checked(value: Any, wanted: Any, field: Any, file: Path) -> Any:
     dotted = field["key"]
     if wanted == tuple[str, ...]:
-        return _texts([value] if isinstance(value, str) else value, field, file)
+        return _texts(value, field, file)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
         value = float(value)
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
@@ -106,11 +106,12 @@ def _checked(value: Any, wanted: Any, field: Any, file: Path) -> Any:
 
 def _texts(value: Any, field: Any, file: Path) -> tuple[str, ...]:
     dotted, known = field["key"], field["one_of"]
-    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(item, str) and item for item in texts):
         raise UserError(_sentence(file, dotted, f"{value!r}", "a list of texts, such as [] or [one, two]"))
-    if known and not (value and set(value) <= set(known) and len(set(value)) == len(value)):
+    if known and not (texts and set(texts) <= set(known) and len(set(texts)) == len(texts)):
         raise UserError(_sentence(file, dotted, f"{value!r}", f"one of {', '.join(known)}, or a list of them"))
-    return tuple(value)
+    return tuple(texts)
 
 
 def _sentence(file: Path, dotted: str, found: str, wanted: str) -> str:

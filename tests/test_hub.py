@@ -324,7 +324,7 @@ def test_what_the_hub_does_not_give_is_one_sentence_with_the_next_command(tmp_pa
     wanted = {
         "some/nothing": ("doesn't exist on the Hub", "`dvc exp run -S data.hub=owner/name@revision`"),
         "some/owls@v9": ("Revision 'v9' doesn't exist", "`dvc exp run -S data.hub=owner/name@revision`"),
-        "some/gated": ("is a gated dataset", "huggingface.co/datasets/some/gated, then `hf auth login`"),
+        "some/gated": ("is a gated dataset", "on the page of some/gated, then `hf auth login`"),
         "some/torn": ("ArrowInvalid", "`dvc exp run -S data.hub=owner/name@revision`"),
         "some/script": ("scripts are no longer", "`dvc exp run -S data.hub=some/script@refs/convert/parquet`"),
     }

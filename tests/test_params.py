@@ -69,6 +69,45 @@ def test_a_mistake_is_one_sentence(tmp_path, old, new, sentence):
     assert "\n" not in str(caught.value)
 
 
+@dataclass(frozen=True)
+class Lists:
+    dataset: tuple[str, ...] = params.key("dataset", one_of=("a", "b", "c"))
+    stop: tuple[str, ...] = params.key("stop")
+    hub: str = params.key("hub", or_empty=True)
+
+
+LISTS = "dataset: [a, c]\nstop: []\nhub: ''\n"
+
+
+def test_lists_of_texts(tmp_path):
+    file = tmp_path / "params.yaml"
+    for text, wanted in (
+        (LISTS, Lists(("a", "c"), (), "")),
+        (LISTS.replace("[a, c]", "b").replace("[]", "END"), Lists(("b",), ("END",), "")),
+    ):
+        file.write_text(text)
+        assert params.load(Lists, file) == wanted
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("[a, c]", "d", "dataset is 'd', wanted one of a, b, c, or a list of them"),
+        ("[a, c]", "[a, d]", "dataset is ['a', 'd'], wanted one of"),
+        ("[a, c]", "[a, a]", "dataset is ['a', 'a'], wanted one of"),
+        ("[a, c]", "[]", "dataset is [], wanted one of"),
+        ("[]", "[1]", "stop is [1], wanted a list of texts"),
+        ("[]", "['']", "stop is [''], wanted a list of texts"),
+        ("[]", "{}", "stop is {}, wanted a list of texts"),
+    ],
+)
+def test_a_mistake_in_a_list_is_one_sentence(tmp_path, old, new, sentence):
+    file = tmp_path / "params.yaml"
+    file.write_text(LISTS.replace(old, new))
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        params.load(Lists, file)
+
+
 def test_no_file(tmp_path):
     with pytest.raises(UserError, match="not found"):
         params.load(Sample, tmp_path / "params.yaml")

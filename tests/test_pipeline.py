@@ -297,20 +297,25 @@ def test_another_k_runs_options_and_what_follows_and_not_sample(clone):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder of one's own: new pictures of eight species that the base model knows, one folder each, and aliases."""
+    """Photos of one's own: new pictures of eight species that the base model mixes up, their table, and aliases.
+
+    A species is base or novel in both data sets: the gate would not have it otherwise.
+    """
     folder = tmp_path_factory.mktemp("photos")
-    for species in SPECIES[::6]:
+    rows = ["path,label,half"]
+    for species in (*SPECIES[:4], *SPECIES[24:28]):
         for number in range(5):
-            place = folder / species.name.replace(" ", "_") / f"{number}.png"
-            place.parent.mkdir(exist_ok=True)
-            draw(random_bird(species, "own", number)).save(place)
+            rows.append(f"{species.class_id}-{number}.png,{species.name},{species.split}")
+            draw(random_bird(species, "own", number)).save(folder / f"{species.class_id}-{number}.png")
+    (folder / "birds.csv").write_text("\n".join(rows))
     (folder / "aliases.csv").write_text(f"name,alias\n{SPECIES[0].name},gorge bird\n")
     return folder
 
 
 def test_two_data_sets_are_trained_on_and_scored_as_one(clone, photos):
-    settings = ("-S", "dataset=[fieldguide,folder]", "-S", f"data.path={photos}", "-S", "data.aliases=aliases.csv")
-    said = call(clone, "dvc", "exp", "run", *settings, "-S", "noun=bird", "-S", "data.test_share=0.4")
+    values = ("dataset=[fieldguide,folder]", "noun=bird", "data.test_share=0.4")
+    values += (f"data.path={photos}", "data.labels=birds.csv", "data.aliases=aliases.csv")
+    said = call(clone, "dvc", "exp", "run", *(part for value in values for part in ("-S", value)))
     assert "fieldguide: 48 classes" in said and "folder: 8 classes" in said
     classes = tables.read(tables.CLASSES, clone / "data" / "classes.parquet")
     assert dict(classes["dataset"].value_counts().rows()) == {"fieldguide": 48, "folder": 8}
