@@ -100,8 +100,8 @@ _QUESTION_COLUMNS: dict[str, tuple[Any, str]] = {
     "class_id": (pl.Int64, "the true class"),
     "options": (
         pl.List(OPTION),
-        "in the order shown; votes among the draws, rank by votes from 1 (null: not drawn), source draws, truth, random "
-        "or text_embedding",
+        "in the order shown; votes among the draws, rank by votes from 1 (null: not drawn), source (draws, truth, "
+        "random or text_embedding)",
     ),
     "answer": (pl.String, "letter of the true class"),
     "truth_rank": (pl.Int64, "rank of the true class among all drawn classes, from 1; null where it was never drawn"),

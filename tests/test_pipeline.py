@@ -117,7 +117,7 @@ def test_training_moved_the_weights_and_logged_every_step(clone):
     curves = pl.read_csv(clone / "reports" / "training.csv")
     assert curves["step"].to_list() == [1, 2]
     assert (
-        curves.select("letter_reward", "entropy", "share_of_groups_without_variance")
+        curves.select("answer_reward", "entropy", "share_of_groups_without_variance")
         .null_count()
         .sum_horizontal()
         .item()

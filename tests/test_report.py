@@ -24,7 +24,7 @@ ATTACK = '<script>alert(1)</script><img src="https://example.com/x.png" onerror=
 NAMES = ["red <b>finch</b>", "blue finch", 'the "green" finch', "grey finch"]
 OTHERS = {"aliases": [], "noun": "bird"}
 HEADER = (
-    "step,letter_reward,format_reward,share_of_groups_without_variance,entropy,kl,completion_length,"
+    "step,answer_reward,format_reward,share_of_groups_without_variance,entropy,kl,completion_length,"
     "gradient_norm,learning_rate\n"
 )
 LOG = HEADER + "1,0.4,1,0.25,0.9,,30,1,1e-5\n2,0.6,1,0.5,0.8,0.01,31,1,1e-5\n"
@@ -240,16 +240,16 @@ def test_nothing_half_written_is_left(run_folder):
         ("reports/metrics.json", "[]", "found no metrics of the base model as JSON"),
         ("reports/metrics.json", '{"trained": {}}', "found no metrics of the base model as JSON"),
         ("reports/metrics.json", '{"base": {"pass@1": {}}}', "found no base.pass@K, base.one_step"),
-        ("data/training.csv", "", "found no column step, letter_reward"),
+        ("data/training.csv", "", "found no column step, answer_reward"),
         (
             "data/training.csv",
-            "step,letter_reward\n1,2\n",
+            "step,answer_reward\n1,2\n",
             "found no column share_of_groups_without_variance",
         ),
         (
             "data/training.csv",
             LOG + "3,oops,1,0,0,0,0,0,0\n",
-            "line 4 has step '3' with letter_reward 'oops'",
+            "line 4 has step '3' with answer_reward 'oops'",
         ),
         ("data/training.csv", LOG + ",0.5,1,0,0,0,0,0,0\n", "line 4 has step ''"),
     ],
@@ -387,7 +387,7 @@ def test_chart_of_one_point_and_escaped_title():
 def test_empty_cells_are_left_out(tmp_path):
     log = tmp_path / "training.csv"
     log.write_text(HEADER + "1,0.4,1,,nan,,30,1,1\n2,,1,,nan,,31,1,1\n")
-    assert read_log(log) == {"letter_reward": [(1, 0.4)], "completion_length": [(1, 30), (2, 31)]}
+    assert read_log(log) == {"answer_reward": [(1, 0.4)], "completion_length": [(1, 30), (2, 31)]}
 
 
 def test_images_come_sorted_and_answered_by_every_model():

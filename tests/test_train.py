@@ -16,7 +16,7 @@ from pipeline.predict import StepParams
 from pipeline.rewards import name_reward, rewards, string_reward
 from pipeline.train import CURVES, curves, pictured, require_enough, validation_images
 from pipeline.training.checkpoints import WHOLE, Work
-from pipeline.training.config import grpo_config
+from pipeline.training.config import accumulation, grpo_config
 from pipeline.training.grpo import BrokenError, require_finite
 from pipeline.training.order import Order
 from pipeline.training.rounds import described, joined
@@ -423,14 +423,14 @@ def test_clip_and_vllm_reach_trl(tmp_path):
     assert config(DEFAULTS, tmp_path).use_vllm is False
 
 
-def test_processes_share_the_prompts_of_a_step(tmp_path, monkeypatch):
-    wanted = replace(DEFAULTS, prompts_per_step=16, prompts_per_device=4, generations=8)
-    for processes, micro_batches in (("1", 4), ("2", 2), ("4", 1)):
+def test_processes_share_the_prompts_of_a_step(monkeypatch):
+    wanted = replace(DEFAULTS, prompts_per_step=16, prompts_per_device=4)
+    for processes, found in (("1", (4, 4)), ("2", (4, 2)), ("4", (4, 1)), ("8", (2, 1))):
         monkeypatch.setenv("WORLD_SIZE", processes)
-        assert config(wanted, tmp_path).gradient_accumulation_steps == micro_batches
+        assert accumulation(wanted) == found
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(UserError, match=re.escape("wanted a multiple of 4 (train.prompts_per_device) × 3 (processes)")):
-        config(wanted, tmp_path)
+        accumulation(wanted)
 
 
 # --- Rounds ---

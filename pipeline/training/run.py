@@ -97,6 +97,14 @@ def run(
         )
         if completer is not None:  # an adapter is around the model by now
             completer.engine.model = trainer.accelerator.unwrap_model(trainer.model)
+    sharded = shared_out(trainer)
+    if sharded:
+        if not supervised and wanted.rollouts == "engine":
+            raise UserError(
+                "params.yaml: train.rollouts is engine, which wants whole weights, and these are shared out among the "
+                "processes; set it with `dvc exp run -S train.rollouts=generate` (or vllm_colocate, docs/scale.md)"
+            )
+        watch.whole = False
     trainer.remove_callback(PrinterCallback)
     last = work.last()
     if last is not None:
@@ -111,7 +119,16 @@ def run(
             f"train: {error}; {kept}; lower it with `dvc exp run -S train.learning_rate=…`, or raise train.beta"
         ) from error
     trainer.accelerator.wait_for_everyone()
+    if sharded:  # every process has a part of the weights to give
+        trainer.save_model(str(work.best))
+        processor.save_pretrained(work.best)
     return Outcome(trainer.state.log_history, rollouts.rows if rollouts else [], watch.checks)
+
+
+def shared_out(trainer: Any) -> bool:
+    """Whether no process has the whole weights: FSDP, or DeepSpeed's ZeRO-3."""
+    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    return bool(trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3))
 
 
 def sampler(wanted: TrainParams) -> Sampler:

@@ -71,6 +71,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.work, self.every, self.check, self.save = work, every, check, save
         self.rollouts, self.max_kl, self.say = rollouts, max_kl, say
         self.checks: dict[int, float] = {}
+        self.whole = True  # whether this process has the whole weights: else there are neither checks nor best weights
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Goes on from what a checkpoint kept."""
@@ -80,7 +81,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
-            if state.is_world_process_zero:
+            if state.is_world_process_zero and self.whole:
                 self._check(state.global_step)
             control.should_save = True
 
