@@ -95,12 +95,13 @@ class PolicyTrainer(GoesOn, GRPOTrainer):  # type: ignore[misc]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         scheduler = super().create_scheduler(self.total, optimizer)
-        if self.before:
-            whole = scheduler.lr_lambdas
-            scheduler.lr_lambdas = [lambda step, rate=rate: rate(step + self.before) for rate in whole]
-            for group, rate in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
-                group["lr"] = group["initial_lr"] * rate(0)
-        return scheduler
+        if not self.before:
+            return scheduler
+        for group in scheduler.optimizer.param_groups:
+            group["lr"] = group["initial_lr"]
+        rates = [lambda step, rate=rate: rate(step + self.before) for rate in scheduler.lr_lambdas]
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(scheduler.optimizer, rates)
+        return self.lr_scheduler
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
         self._rows = inputs
