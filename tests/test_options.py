@@ -71,7 +71,7 @@ def make_tables(drawn: dict[str, list[int | None]], truth: int = 0):
 
 
 def test_question_rows_tell_where_each_option_came_from():
-    rows = questions(*make_tables({"a": [1, 1, 2, None]}), OptionsParams(topk=2, seed=0))
+    rows = questions(*make_tables({"a": [1, 1, 2, None]}), OptionsParams(2, 0, "topk", "", ""))
     row = rows.row(0, named=True)
     assert {(o["class_id"], o["votes"], o["rank"], o["source"]) for o in row["options"]} == {
         (1, 2, 1, "draws"),
@@ -84,6 +84,6 @@ def test_question_rows_tell_where_each_option_came_from():
 
 def test_samples_in_any_order_give_the_same_questions():
     samples, images, classes = make_tables({"a": [1, 2, 2, 0], "b": [3, 0, 3, None]})
-    wanted = OptionsParams(topk=3, seed=0)
+    wanted = OptionsParams(3, 0, "topk", "", "")
     mixed = samples.sample(fraction=1.0, shuffle=True, seed=1)
     assert questions(mixed, images, classes, wanted).equals(questions(samples, images, classes, wanted))

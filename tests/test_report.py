@@ -25,9 +25,9 @@ NAMES = ["red <b>finch</b>", "blue finch", 'the "green" finch', "grey finch"]
 OTHERS = {"aliases": [], "noun": "bird"}
 HEADER = (
     "step,answer_reward,format_reward,share_of_groups_without_variance,entropy,kl,completion_length,"
-    "gradient_norm,learning_rate\n"
+    "gradient_norm,learning_rate,validation_two_step\n"
 )
-LOG = HEADER + "1,0.4,1,0.25,0.9,,30,1,1e-5\n2,0.6,1,0.5,0.8,0.01,31,1,1e-5\n"
+LOG = HEADER + "1,0.4,1,0.25,0.9,,30,1,1e-5,\n2,0.6,1,0.5,0.8,0.01,31,1,1e-5,0.5\n"
 
 
 def png(colour: int, size: tuple[int, int] = (8, 6)) -> bytes:
@@ -190,11 +190,12 @@ def test_every_picture_and_chart_has_words(run_folder):
     assert len(alternatives) == 12 and all(any(name in words for name in NAMES) for words in alternatives)
     charts = [attributes["aria-label"] for tag, attributes in tags if tag == "svg"]
     assert [label.split(",")[0] for label in charts] == [
-        "Letter reward",
+        "Answer reward",
         "Groups without variance",
         "Entropy",
         "Completion length",
         "KL from the base model",
+        "Validation",
     ]
     assert "0.4 in step 1, 0.6 in step 2" in charts[0]
 
