@@ -1,6 +1,7 @@
 """What there is to say of a data set before anything is spent on it: counts, and what will give trouble."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from difflib import SequenceMatcher
 
 import polars as pl
@@ -32,8 +33,9 @@ def report(source: Source, halves: Sequence[str], images: pl.DataFrame, distance
         (name, half, *by_class.get(number, (0, 0, 0)))
         for number, (name, half) in enumerate(zip(source.names, halves, strict=True))
     ]
-    width = max(len(name) for name in source.names)
-    lines = [f"{'class':{width}}  half   train    val   test"]
+    head = f"class ({source.name})"  # one of several data sets may be this one
+    width = max(map(len, (head, *source.names)))
+    lines = [f"{head:{width}}  half   train    val   test"]
     lines += [f"{name:{width}}  {half:5} {train:6} {val:6} {test:6}" for name, half, train, val, test in table]
     lines += _some(
         "few training images", [f"{name}: {train}" for name, half, train, *_ in table if half == "base" and train < FEW]
@@ -45,7 +47,7 @@ def report(source: Source, halves: Sequence[str], images: pl.DataFrame, distance
     )
     tiny = images.filter(pl.min_horizontal("width", "height") < SMALLEST)["file", "width", "height"].rows()
     lines += _some(
-        f"shorter than {SMALLEST} pixels, too small to see marks on",
+        f"shorter side under {SMALLEST} pixels, two of the fields that Qwen2.5-VL sees: too small to see marks on",
         [f"{file}: {width} × {height}" for file, width, height in tiny],
     )
     lines += _doubles(images, source.names, distance)
@@ -64,7 +66,8 @@ def _some(what: str, found: Sequence[str], shown: int = SHOWN) -> list[str]:
 def _doubles(images: pl.DataFrame, names: Sequence[str], distance: int) -> list[str]:
     """Pairs of the same picture, by how much they matter."""
     about = {
-        row["image_id"]: row for row in images.select("image_id", "file", "split", "class_id").iter_rows(named=True)
+        row["image_id"]: row
+        for row in images.select("image_id", "file", "split", "class_id", "status").iter_rows(named=True)
     }
     pairs = near_pairs(images, images, distance).filter(pl.col("left_id") < pl.col("right_id"))
     kinds: dict[str, list[str]] = {"across": [], "classes": [], "same": []}
@@ -73,6 +76,8 @@ def _doubles(images: pl.DataFrame, names: Sequence[str], distance: int) -> list[
         said = f"{left['file']} ({left['split']}) and {right['file']} ({right['split']}), {bits} bits apart"
         if (left["split"] == "test") != (right["split"] == "test"):
             kinds["across"].append(said)
+        elif left["status"] == "error":  # files without a picture, listed above
+            continue
         elif left["class_id"] != right["class_id"]:
             kinds["classes"].append(f"{said}: {names[left['class_id']]} and {names[right['class_id']]}")
         else:
@@ -89,18 +94,40 @@ def _doubles(images: pl.DataFrame, names: Sequence[str], distance: int) -> list[
 
 def names_alike(source: Source) -> list[str]:
     """Pairs of class names, aliases included, that the matcher or a reader may take for each other."""
-    found = []
     said = [(text, name) for name in source.names for text in (name, *source.aliases.get(name, ()))]
+    pairs = set(_spelled_alike(said))
+    with suppress(ValueError):  # a name or alias twice: spelled alike too, and require_usable says so
+        pairs |= set(_matched_alike(source, said))
+    return [f"{said[left][0]!r} and {said[right][0]!r}" for left, right in sorted(pairs)]
+
+
+def _spelled_alike(said: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
+    """Numbers of two texts of different classes that hardly differ in spelling."""
     keys = [normalised(text) for text, _ in said]
-    for number, (text, name) in enumerate(said):
-        for place in range(number):
-            other, owner = said[place]
-            if owner == name:
-                continue
-            pair = SequenceMatcher(None, keys[number], keys[place], autojunk=False)
-            if pair.real_quick_ratio() >= ALIKE and pair.quick_ratio() >= ALIKE and pair.ratio() >= ALIKE:
-                found.append(f"{other!r} and {text!r}")
-    return found
+    for right, (_, owner) in enumerate(said):
+        for left in range(right):
+            pair = SequenceMatcher(None, keys[right], keys[left], autojunk=False)
+            ratios = (pair.real_quick_ratio, pair.quick_ratio, pair.ratio)  # bounds first: they cost less
+            if said[left][1] != owner and all(ratio() >= ALIKE for ratio in ratios):
+                yield left, right
+
+
+def _matched_alike(source: Source, said: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
+    """Numbers of two texts one of which would name the other's class, were its own not there. Raises ValueError.
+
+    Half of the classes are read with the names of the other half, once for each bit of the class number: any two
+    numbers differ in one, and so no pair is missed without a matcher for each class.
+    """
+    place = {text: number for number, (text, _) in enumerate(said)}
+    class_ids = {name: number for number, name in enumerate(source.names)}
+    for bit in range(len(source.names).bit_length()):
+        for side in (0, 1):
+            known = [name for name, number in class_ids.items() if number >> bit & 1 == side]
+            matcher = Matcher(known, {alias: name for name in known for alias in source.aliases.get(name, ())})
+            for right, (text, owner) in enumerate(said):
+                if class_ids[owner] >> bit & 1 != side:
+                    for other, _ in matcher.explain(text).found:
+                        yield min(place[other], right), max(place[other], right)
 
 
 def require_usable(source: Source, halves: Sequence[str], images: pl.DataFrame) -> None:

@@ -63,11 +63,12 @@ def main(
                 parts.append(packing.taken_in(source, rows, wanted.max_pixels, spool, tell))
             print(f"{source.name}: {len(source.names)} classes, {counts(parts[-1])}")
         image_rows = packing.identified(pl.concat(parts))
+        own = {source.name: image_rows.filter(dataset=source.name) for source in sources}
+        if check:  # of every data set, before the first of them fails
+            for source in sources:
+                print("\n".join(report(source, halves(source, wanted), own[source.name], wanted.hash_distance)))
         for source in sources:
-            own = image_rows.filter(dataset=source.name)
-            if check:
-                print("\n".join(report(source, halves(source, wanted), own, wanted.hash_distance)))
-            require_usable(source, halves(source, wanted), own)
+            require_usable(source, halves(source, wanted), own[source.name])
         require_few_errors(image_rows, wanted.max_error_rate)
         if wanted.drop_leaks:
             image_rows = gate.without_leaks(image_rows, wanted.hash_distance)

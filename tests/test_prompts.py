@@ -5,11 +5,14 @@ import pytest
 import torch
 
 from pipeline import params, tables
+from pipeline.asking import ClassLists
 from pipeline.engines import Request
 from pipeline.engines.transformers import TransformersEngine
 from pipeline.pictures import picture
 from pipeline.prompts import STYLES, choice_question, letters, open_question
-from pipeline.train import TrainParams, dataset, pictured
+from pipeline.train import pictured
+from pipeline.training.examples import examples
+from pipeline.training.settings import TrainParams
 
 
 def test_questions_as_they_are_asked():
@@ -56,7 +59,7 @@ def test_training_and_prediction_read_the_same_tokens_and_pixels(birds, base_mod
         "distinct": 3,
     }
     wanted = params.load(TrainParams)
-    row = dataset(pictured(pl.DataFrame([question], schema=tables.HARD.schema), image, classes), wanted)[0]
+    row = examples(pictured(pl.DataFrame([question], schema=tables.HARD.schema), image), ClassLists(classes), wanted)[0]
     engine = TransformersEngine(base_model, "float32", "eager", max_rows=4, max_tokens=1000, threads=2)
     messages = prepare_multimodal_messages(row["prompt"], images=[row["image"]])
     trained_on = engine.processor.apply_chat_template(

@@ -9,6 +9,7 @@ Class names are those of folders or labels, underscores read as blanks, in alpha
 """
 
 import csv
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -27,6 +28,7 @@ LICENCE = "Your own pictures."
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 TABLES = (".csv", ".parquet")
 HALVES = ("base", "novel")
+MEND = "mend it, then `python -m pipeline.download --check` looks again"
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 File = tuple[str, str, str | None]
@@ -39,16 +41,16 @@ def opened(place: Path, wanted: DataParams) -> Source:
     if wanted.labels and table is None:
         table = place / wanted.labels
     root = place if table is None else table.parent
-    if not root.is_dir():
+    if table is None and not root.is_dir():
         raise UserError(f"data.path: {place} is no folder and no table; set it with `dvc exp run -S data.path=…`")
     files, halves = (found(root), {}) if table is None else tabled(table)
     if not files:
         raise UserError(
-            f"{place}: no pictures, wanted one folder a class with {', '.join(SUFFIXES)} files in it; "
-            "set data.path, or data.labels to a table in it (docs/your-data.md)"
+            f"{place}: no pictures, wanted one folder a class with {', '.join(SUFFIXES)} files in it; set another "
+            "folder with `dvc exp run -S data.path=…`, or a table in it with `-S data.labels=…` (docs/your-data.md)"
         )
     names = class_names(place, {label for _, label, _ in files})
-    class_ids = {label: names.index(shown(label)) for _, label, _ in files}
+    class_ids = {label: names.index(shown(label)) for label in {label for _, label, _ in files}}
     rows = [(path, class_ids[label], part or "") for path, label, part in files]
     if not any(part == "test" for _, _, part in rows):
         rows = layout.held_out(
@@ -61,7 +63,7 @@ def opened(place: Path, wanted: DataParams) -> Source:
             try:
                 yield path, (root / path).read_bytes()
             except OSError as error:
-                raise UserError(f"{root / path}: {error.strerror}; mend data.path and run the same again") from None
+                raise UserError(f"{root / path}: cannot be read ({error.strerror}), wanted a picture; {MEND}") from None
 
     return Source(
         name=NAME,
@@ -70,7 +72,7 @@ def opened(place: Path, wanted: DataParams) -> Source:
         noun=NOUN,
         licence=LICENCE,
         pictures=pictures,
-        aliases=other_names(root / wanted.aliases, names) if wanted.aliases else {},
+        aliases=other_names((place if place.is_dir() else root) / wanted.aliases, names) if wanted.aliases else {},
         halves=[halves[name] for name in names] if halves else (),
     )
 
@@ -89,31 +91,38 @@ def class_names(place: Path, labels: Collection[str]) -> list[str]:
             what = (
                 f"{other!r} and {label!r} are the same class name" if other != label else f"{label!r} is no class name"
             )
-            raise UserError(f"{place}: {what}; rename or merge them")
+            raise UserError(f"{place}: {what}; rename or merge them, then `python -m pipeline.download --check`")
     if len(seen) < 2:
-        raise UserError(f"{place}: one class, {shown(next(iter(labels)))!r}, wanted at least two; add another folder")
+        raise UserError(
+            f"{place}: one class, {shown(next(iter(labels)))!r}, wanted at least two; add another, then `dvc repro`"
+        )
     return sorted((shown(label) for label in seen.values()), key=lambda name: (name.casefold(), name))
 
 
 def found(root: Path) -> list[File]:
-    """The pictures in the folders of `root`, hidden ones and links that lead out left alone."""
+    """The pictures in the folders of `root`; says how many others it leaves alone, and why."""
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     in_parts = bool(folders) and all(folder.name.lower() in PARTS for folder in folders)
+    above = 2 if in_parts else 1  # folders over a picture: its part's, its class's
+    home = root.resolve()
     files: list[File] = []
-    home, outside = root.resolve(), 0
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
+    left: Counter[str] = Counter()
+    for entry in sorted(root.iterdir()):
+        # What a hidden folder of the root holds (.git, .dvc) is not even looked at.
+        for path in [] if entry.name.startswith(".") else [entry, *sorted(entry.rglob("*"))]:
             inner = path.relative_to(root).parts
-            if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in inner) or not path.is_file():
+            if path.suffix.lower() not in SUFFIXES or not path.is_file():
                 continue
-            if not path.resolve().is_relative_to(home):
-                outside += 1
-            elif not in_parts:
-                files.append(("/".join(inner), inner[0], None))
-            elif len(inner) > 2:
-                files.append(("/".join(inner), inner[1], PARTS[inner[0].lower()]))
-    if outside:
-        print(f"{root}: {outside} links to pictures outside of it were left out")
+            if any(part.startswith(".") for part in inner):
+                left["hidden"] += 1
+            elif not path.resolve().is_relative_to(home):
+                left["behind links that lead outside"] += 1
+            elif len(inner) <= above:
+                left["in no class folder"] += 1
+            else:
+                files.append(("/".join(inner), inner[above - 1], PARTS[inner[0].lower()] if in_parts else None))
+    for why, count in left.items():
+        print(f"{root}: pictures left out, {why}: {count}")
     return files
 
 
@@ -121,17 +130,22 @@ def tabled(table: Path) -> tuple[list[File], dict[str, str]]:
     """The pictures that a table names, and the halves of the classes where it says them. Raises UserError."""
     try:
         read = pl.read_parquet(table) if table.suffix.lower() == ".parquet" else pl.read_csv(table, infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    # A damaged Parquet file can make polars' Rust side panic, which is no Exception.
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = (str(error).strip().splitlines() or ["unreadable"])[0]
-        raise UserError(f"{table}: cannot be read ({reason}), wanted a table of paths and labels; mend it") from None
+        raise UserError(f"{table}: cannot be read ({reason}), wanted a table of paths and labels; {MEND}") from None
     if lacking := [name for name in ("path", "label") if name not in read.columns]:
-        raise UserError(f"{table}: no column {lacking[0]!r} among {', '.join(read.columns)}; name the columns so")
+        raise UserError(f"{table}: no column {lacking[0]!r} among {', '.join(read.columns)}; {MEND}")
+    if read.is_empty():
+        raise UserError(f"{table}: no rows, wanted one a picture; {MEND}")
     files: list[File] = []
     halves: dict[str, str] = {}
     twice: set[str] = set()
     for number, row in enumerate(read.iter_rows(named=True), start=1):
-        path, label = str(row["path"] or "").replace("\\", "/"), str(row["label"] or "")
-        part, half = str(row.get("part") or ""), str(row.get("half") or "")
+        # The label 0 is a class, a missing one is none.
+        said = ("" if row.get(name) is None else str(row[name]) for name in ("path", "label", "part", "half"))
+        path, label, part, half = said
+        path = path.replace("\\", "/")
         pure = PurePosixPath(path)
         fault = None
         if not path or not label.strip():
@@ -140,12 +154,14 @@ def tabled(table: Path) -> tuple[list[File], dict[str, str]]:
             fault = f"{path!r} leads out of {table.parent}"
         elif str(pure) in twice:
             fault = f"{path!r} stands there twice"
-        elif ("part" in read.columns and part.lower() not in PARTS) or ("half" in read.columns and half not in HALVES):
-            fault = f"part {part!r} and half {half!r}, wanted train, val or test, and base or novel"
+        elif "part" in read.columns and part.lower() not in PARTS:
+            fault = f"part {part!r}, wanted train, val or test"
+        elif "half" in read.columns and half not in HALVES:
+            fault = f"half {half!r}, wanted base or novel"
         elif halves.setdefault(shown(label), half) != half:
             fault = f"class {label!r} is {halves[shown(label)]} in one row and {half} in another"
         if fault:
-            raise UserError(f"{table}: row {number}: {fault}; mend it")
+            raise UserError(f"{table}: row {number}: {fault}; {MEND}")
         twice.add(str(pure))
         files.append((str(pure), label, PARTS[part.lower()] if part else None))
     return files, halves if "half" in read.columns else {}
@@ -154,7 +170,9 @@ def tabled(table: Path) -> tuple[list[File], dict[str, str]]:
 def require_parts(place: Path, rows: Sequence[layout.Row]) -> None:
     """Raises UserError where there is nothing to train on."""
     if not any(part == "train" for _, _, part in rows):
-        raise UserError(f"{place}: no training images, wanted some; add a folder or rows with the part train")
+        raise UserError(
+            f"{place}: no training images, wanted some; add a folder or rows with the part train, then `dvc repro`"
+        )
 
 
 def other_names(file: Path, names: Sequence[str]) -> dict[str, list[str]]:
@@ -165,13 +183,13 @@ def other_names(file: Path, names: Sequence[str]) -> dict[str, list[str]]:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             rows = list(csv.DictReader(lines))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file}: cannot be read ({error}), wanted a CSV of aliases; mend data.aliases") from None
+        raise UserError(f"{file}: cannot be read ({error}), wanted a CSV of aliases; {MEND}") from None
     taken: dict[str, str] = {}
     for number, row in enumerate(rows, start=2):
         name, alias = by_name.get(normalised(row.get("name") or "")), (row.get("alias") or "").strip()
         if name is None or not normalised(alias):
-            raise UserError(f"{file}: line {number}: {row}, wanted the columns name (of a class) and alias; mend it")
+            raise UserError(f"{file}: line {number}: {row}, wanted the columns name (of a class) and alias; {MEND}")
         if taken.setdefault(normalised(alias), name) != name or by_name.get(normalised(alias), name) != name:
-            raise UserError(f"{file}: line {number}: {alias!r} stands for two classes; keep one of them")
+            raise UserError(f"{file}: line {number}: {alias!r} stands for two classes; {MEND}")
         aliases.setdefault(name, []).append(alias)
     return aliases
