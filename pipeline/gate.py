@@ -60,8 +60,12 @@ def _similar(left: pl.DataFrame, right: pl.DataFrame, distance: int) -> pl.DataF
 
 
 def leaks(images: pl.DataFrame, distance: int) -> pl.DataFrame:
-    """Pairs of a training or validation image (left_id) and a test image (right_id) that show the same."""
-    learned, tested = (images.filter(pl.col("split").is_in(parts)) for parts in (LEARNED, TESTED))
+    """Pairs of a training or validation image (left_id) and a test image (right_id) that show the same.
+
+    Images that cannot be opened show nothing.
+    """
+    opened = images.filter(status="ok")
+    learned, tested = (opened.filter(pl.col("split").is_in(parts)) for parts in (LEARNED, TESTED))
     return near_pairs(learned, tested, distance)
 
 

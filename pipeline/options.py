@@ -108,12 +108,12 @@ def question(
 
 def elsewhere(classes: pl.DataFrame, wanted: OptionsParams) -> Callable[[str, str, int], list[int] | None]:
     """Wrong options of an image (image_id, dataset, truth) that are not its own answers; None for topk."""
+    if wanted.strategy == "topk":
+        return lambda image_id, dataset, truth: None
     base = {
         str(dataset): rows.select("class_id", "name").rows()
         for (dataset,), rows in classes.filter(split="base").group_by("dataset", maintain_order=True)
     }
-    if wanted.strategy == "topk":
-        return lambda image_id, dataset, truth: None
     if wanted.strategy == "random":
         ids = {dataset: [class_id for class_id, _ in rows] for dataset, rows in base.items()}
         count, seed = wanted.topk - 1, wanted.seed

@@ -73,6 +73,14 @@ def test_links_that_lead_outside_are_left_out(tmp_path, capsys):
     assert "pictures left out, behind links that lead outside: 1" in capsys.readouterr().out
 
 
+def test_what_is_left_out_is_counted(tmp_path, capsys):
+    root = put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "train/loose.jpg", "test/a/2.jpg", "loose.jpg")
+    put(root, "train/a/.hidden.jpg", "train/b/.thumbs/1.jpg", ".git/1.jpg")
+    assert set(listed(source(root))) == {"train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg"}
+    said = capsys.readouterr().out
+    assert "pictures left out, in no class folder: 2\n" in said and "pictures left out, hidden: 2\n" in said
+
+
 @pytest.mark.parametrize("val", ["val", "valid", "Validation"])
 def test_folders_called_train_val_and_test_are_parts(tmp_path, val):
     root = put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", f"{val}/a/2.jpg", "test/b/2.jpg", "test/a/3.jpg")
@@ -130,6 +138,33 @@ def test_aliases_come_from_a_table(tmp_path):
     }
 
 
+def test_aliases_lie_in_data_path_wherever_the_table_is(tmp_path):
+    put(tmp_path, "deep/1.jpg", "deep/2.jpg")
+    table(tmp_path / "deep", [{"path": "1.jpg", "label": "a"}, {"path": "2.jpg", "label": "b"}])
+    (tmp_path / "other.csv").write_text("name,alias\na,x\n")
+    assert source(tmp_path, labels="deep/labels.csv", aliases="other.csv").aliases == {"a": ["x"]}
+    (tmp_path / "deep" / "beside.csv").write_text("name,alias\nb,y\n")
+    assert source(tmp_path / "deep" / "labels.csv", aliases="beside.csv").aliases == {"b": ["y"]}
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.parquet"])
+def test_the_number_0_is_a_class(tmp_path, name):
+    put(tmp_path, "1.jpg", "2.jpg")
+    table(tmp_path, [{"path": "1.jpg", "label": 0}, {"path": "2.jpg", "label": 1}], name)
+    assert list(source(tmp_path, labels=name).names) == ["0", "1"]
+
+
+def test_a_damaged_parquet_table_is_one_sentence(tmp_path):
+    put(tmp_path, "1.jpg", "2.jpg")
+    file = table(tmp_path, [{"path": "1.jpg", "label": "a"}, {"path": "2.jpg", "label": "b"}], "labels.parquet")
+    whole = file.read_bytes()
+    for content in (b"", whole[:40], whole[:-9], whole[:20] + bytes([whole[20] ^ 255]) + whole[21:]):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=r"labels\.parquet: cannot be read") as caught:
+            source(file)
+        assert "\n" not in str(caught.value)
+
+
 ROW = {"path": "a/1.jpg", "label": "a"}
 BAD = [
     ([], {}, "no pictures, wanted one folder a class"),
@@ -144,8 +179,10 @@ BAD = [
     (["a/1.jpg"], {"rows": [ROW | {"path": "../1.jpg"}]}, "row 1: '../1.jpg' leads out of"),
     (["a/1.jpg"], {"rows": [ROW | {"path": "/etc/passwd"}]}, "'/etc/passwd' leads out of"),
     (["a/1.jpg"], {"rows": [ROW | {"label": " "}]}, "row 1: path or label is missing"),
-    (["a/1.jpg"], {"rows": [ROW | {"part": "dev"}]}, "row 1: part 'dev'"),
-    (["a/1.jpg"], {"rows": [ROW | {"half": "new"}]}, "half 'new', wanted"),
+    (["a/1.jpg"], {"rows": [ROW | {"label": None}, ROW]}, "row 1: path or label is missing"),
+    (["a/1.jpg"], {"rows": [ROW | {"part": "dev"}]}, "row 1: part 'dev', wanted train, val or test; mend it"),
+    (["a/1.jpg"], {"labels": "gone/gone.csv"}, "gone.csv: cannot be read"),
+    (["a/1.jpg"], {"rows": [ROW | {"half": "new"}]}, "row 1: half 'new', wanted base or novel; mend it"),
     (
         ["a/1.jpg"],
         {"rows": [ROW | {"half": "base"}, {"path": "2.jpg", "label": "a", "half": "novel"}]},

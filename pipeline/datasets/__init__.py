@@ -43,9 +43,10 @@ def _asked(source: Source, wanted: DataParams) -> Source:
 
 
 def _place(name: str, wanted: DataParams) -> Path:
-    """data.path, or the folder in it that has the name of the data set."""
+    """data.path, or the folder in it that has the name of the data set: not one of your own classes of that name."""
     inner = Path(wanted.path) / name
-    return inner if inner.is_dir() else Path(wanted.path)
+    alone = wanted.dataset == (folder.NAME,)
+    return inner if inner.is_dir() and not alone else Path(wanted.path)
 
 
 def index(name: str, root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
