@@ -44,11 +44,6 @@ LAUNCHED = "DIVEK_LAUNCHED"  # set in the processes that accelerate starts
 ANSWER_REWARDS = ("letter_reward", "name_reward", "string_reward")
 
 
-def pictured(hard: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
-    """The questions with their pictures."""
-    return hard.join(images.select("image_id", "image"), on="image_id", maintain_order="left")
-
-
 def validation_images(images: pl.DataFrame, classes: pl.DataFrame, count: int) -> pl.DataFrame:
     """At most `count` validation images of base classes, spread over the classes: what training is judged by."""
     base = classes.filter(split="base").select("dataset", "class_id")
@@ -97,6 +92,7 @@ def launched(wanted: TrainParams, arguments: list[str]) -> None:
 
 
 def main(
+    questions: Annotated[Path, typer.Option(help="Table of questions.")] = Path("data/questions.parquet"),
     hard: Annotated[Path, typer.Option(help="Table of hard questions.")] = Path("data/hard.parquet"),
     images: Annotated[Path, typer.Option(help="Table of images.")] = Path("data/images.parquet"),
     classes: Annotated[Path, typer.Option(help="Table of classes.")] = Path("data/classes.parquet"),
@@ -107,29 +103,30 @@ def main(
 ) -> None:
     """Train the model to choose the right option of its own hard questions, or by one of the baselines."""
     wanted = params.load(TrainParams)
-    questions, class_rows = tables.read(tables.HARD, hard), tables.read(tables.CLASSES, classes)
+    asked, kept = tables.read(tables.QUESTIONS, questions), tables.read(tables.HARD, hard)
+    class_rows = tables.read(tables.CLASSES, classes)
     index = tables.read(tables.IMAGES, images, gate.COLUMNS)
     gate.require_apart(index, wanted.hash_distance)
-    gate.require_base_only(questions, class_rows)
-    gate.require_training_images(questions, index)
-    require_enough(questions, wanted)
+    gate.require_base_only(kept, class_rows)
+    gate.require_training_images(kept, index)
+    require_enough(kept, wanted)
     if wanted.launcher == "accelerate" and LAUNCHED not in os.environ:
         launched(wanted, sys.argv[1:])
         return
-    from pipeline.training.rounds import Material, Trained, described, rounds_table, train
+    from pipeline.training.rounds import Material, Trained, described, pictured, rounds_table, train
     from pipeline.training.run import Outcome
 
     def pictures(ids: pl.Series) -> pl.DataFrame:
         return tables.read(tables.IMAGES, images, where=pl.col("image_id").is_in(ids.implode()))
 
-    rows = pictured(questions, pictures(questions["image_id"]))
+    rows = pictured(kept, pictures(kept["image_id"]))
     checked = pictures(validation_images(index, class_rows, wanted.check_images)["image_id"])
     work = Work.of(wanted, rows, checked)
     if wanted.method == "none":
-        trained = Trained(Path(wanted.model), Outcome([], [], {}), [{"round": 1, **described(rows, None)}])
+        trained = Trained(Path(wanted.model), Outcome([], [], {}), [{"round": 1, **described(asked, None)}])
     else:
         every = training_images(index, class_rows)["image_id"]
-        trained = train(Material(rows, lambda: pictures(every), checked, class_rows), wanted, work)
+        trained = train(Material(asked, rows, lambda: pictures(every), checked, class_rows), wanted, work)
     if int(os.environ.get("RANK", "0")):
         return
     found = trained.outcome

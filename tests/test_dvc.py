@@ -1,7 +1,6 @@
 """dvc.yaml says of each stage exactly what its module imports, reads and is for."""
 
 import ast
-import dataclasses
 import importlib
 import inspect
 import re
@@ -34,10 +33,11 @@ def value(dotted: str):
 
 
 def keys_read(name: str) -> set[str]:
+    """The keys of every dataclass that the stage's module gives to params.load."""
     found = importlib.import_module(module(name))
-    own = [c for _, c in inspect.getmembers(found, dataclasses.is_dataclass) if c.__module__ == found.__name__]
-    read = [set(params.keys(c)) for c in own if any("key" in field.metadata for field in dataclasses.fields(c))]
-    return max(read, key=len, default=set())
+    calls = [node for node in ast.walk(ast.parse(inspect.getsource(found))) if isinstance(node, ast.Call)]
+    loads = [call for call in calls if ast.unparse(call.func) == "params.load"]
+    return {key for call in loads for key in params.keys(getattr(found, ast.unparse(call.args[0])))}
 
 
 def test_the_stages_in_the_order_of_the_method():
@@ -59,6 +59,15 @@ def test_params_are_the_keys_read(name):
     assert len(declared) == len(set(declared))
     assert set(declared) == keys_read(name)
     assert not any(isinstance(value(key), dict) for key in declared), "single values, no sections"
+
+
+def test_every_setting_is_read_by_a_stage():
+    def dotted(tree, above=""):
+        for key, below in tree.items():
+            yield from dotted(below, f"{above}{key}.") if isinstance(below, dict) else [above + key]
+
+    every = set(dotted(YAML(typ="safe").load((ROOT / "params.yaml").read_text())))
+    assert every == {key for stage in STAGES.values() for key in stage.get("params", [])}
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -14,12 +14,12 @@ from pipeline.asking import ClassLists
 from pipeline.params import UserError
 from pipeline.predict import StepParams
 from pipeline.rewards import name_reward, rewards, string_reward
-from pipeline.train import CURVES, curves, pictured, require_enough, validation_images
+from pipeline.train import CURVES, curves, require_enough, validation_images
 from pipeline.training.checkpoints import WHOLE, Work
 from pipeline.training.config import accumulation, grpo_config
 from pipeline.training.grpo import BrokenError, require_finite
 from pipeline.training.order import Order
-from pipeline.training.rounds import described, joined
+from pipeline.training.rounds import described, joined, pictured
 from pipeline.training.run import Outcome
 from pipeline.training.settings import TrainParams
 from pipeline.training.tuning import adapter, freeze, tower_of
@@ -179,6 +179,11 @@ def test_the_loader_is_given_groups_and_repeats():
     first, second = order.batch(0), order.batch(1)
     group = lambda batch: [q for q in batch for _ in range(3)]  # noqa: E731
     assert list(order) == group(first) * 2 + group(second) * 2 and len(order) == len(list(order))
+
+
+def test_a_later_round_goes_on_in_the_order():
+    whole = list(Order(10, 3, batches=8, seed=3))
+    assert whole == list(Order(10, 3, batches=5, seed=3)) + list(Order(10, 3, batches=3, seed=3, first=5))
 
 
 def test_too_few_questions_are_no_order():
@@ -440,6 +445,7 @@ def test_rounds_say_how_the_options_moved():
     before = pl.DataFrame([question(0, 0, 1), question(0, 0, 1) | {"image_id": "y"}], schema=tables.HARD.schema)
     after = pl.DataFrame([question(0, 0, 2), question(0, 0, 1) | {"image_id": "z"}], schema=tables.HARD.schema)
     assert described(before, None)["jaccard"] is None and described(before, None)["pass@1"] == 0.5
+    assert described(before, None)["hard"] == 2
     assert described(after, before)["jaccard"] == round(1 / 3, 4)
     assert described(after, before)["questions"] == 2
 

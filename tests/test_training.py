@@ -41,14 +41,15 @@ def material(tmp_path_factory):
     (folder / "data").mkdir()
     tables.write(tables.CLASSES, classes, folder / "data" / "classes.parquet")
     tables.write(tables.IMAGES, images, folder / "data" / "images.parquet")
-    tables.write(tables.HARD, pl.DataFrame(rows, schema=tables.HARD.schema), folder / "data" / "hard.parquet")
+    for table in (tables.QUESTIONS, tables.HARD):
+        tables.write(table, pl.DataFrame(rows, schema=table.schema), folder / "data" / f"{table.name}.parquet")
     return folder
 
 
 def prepared(material: Path, folder: Path, **changes) -> subprocess.Popen:
     """The stage about to run in `folder`, with the material's tables and these settings of train."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    for table in ("classes", "images", "hard"):
+    for table in ("classes", "images", "questions", "hard"):
         target = folder / "data" / f"{table}.parquet"
         if not target.exists():
             target.symlink_to(material / "data" / target.name)

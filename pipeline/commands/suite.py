@@ -14,7 +14,7 @@ import typer
 from pipeline.files import write_text
 from pipeline.params import UserError
 
-POLL = 10.0  # seconds
+POLL = 20.0  # seconds
 PARTS = ("base", "novel", "hm")
 ARMS = {"one_step": "one-step", "two_step": "two-step"}
 
@@ -32,6 +32,7 @@ METHODS = (
     Method("DiVE-k", "divek", ()),
     Method("DiVE-k, options by text embedding", "embedding", ("options.strategy=text_embedding",)),
     Method("DiVE-k, random options", "random", ("options.strategy=random",)),
+    Method("DiVE-k, options drawn anew half-way", "rounds", ("train.rounds=2",)),
     Method("ViRFT", "virft", ("train.method=virft",)),
     Method("ViRFT, reward by string", "virft-string", ("train.method=virft", "train.virft_reward=string")),
     Method("SFT", "sft", ("train.method=sft",)),

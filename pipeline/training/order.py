@@ -17,15 +17,23 @@ class Order:
         generations: how often each question is repeated, one after the other.
         repeats: how often a whole batch is repeated: micro-batches × updates.
         seed: of the order.
+        first: batches of the same training that were made before, in earlier rounds.
     """
 
     def __init__(
-        self, questions: int, prompts: int, batches: int, generations: int = 1, repeats: int = 1, seed: int = 0
+        self,
+        questions: int,
+        prompts: int,
+        batches: int,
+        generations: int = 1,
+        repeats: int = 1,
+        seed: int = 0,
+        first: int = 0,
     ):
         if questions < prompts:
             raise ValueError(f"{questions} questions do not fill a step of {prompts}")
         self.questions, self.prompts, self.batches = questions, prompts, batches
-        self.generations, self.repeats, self.seed = generations, repeats, seed
+        self.generations, self.repeats, self.seed, self.first = generations, repeats, seed, first
 
     def batch(self, number: int) -> list[int]:
         """The questions of batch `number`, from 0, each once."""
@@ -39,7 +47,7 @@ class Order:
         return self.batches * self.prompts * self.generations * self.repeats
 
     def __iter__(self) -> Iterator[int]:
-        for number in range(self.batches):
+        for number in range(self.first, self.first + self.batches):
             questions = self.batch(number)
             for _ in range(self.repeats):
                 for question in questions:

@@ -25,9 +25,10 @@ from pipeline.training.settings import TrainParams
 
 @dataclass(frozen=True)
 class Material:
-    """What a training is made of: hard questions with pictures, training and validation images, classes."""
+    """What a training is made of: questions, the hard ones with pictures, training and validation images, classes."""
 
-    rows: pl.DataFrame
+    asked: pl.DataFrame
+    hard: pl.DataFrame
     images: Callable[[], pl.DataFrame]  # those of the base classes, read when a further round needs them
     checked: pl.DataFrame
     classes: pl.DataFrame
@@ -45,15 +46,19 @@ class Trained:
 def train(material: Material, wanted: TrainParams, work: Work) -> Trained:
     """All rounds, each from the best weights of the one before. Raises UserError."""
     lists = ClassLists(material.classes)
-    rows, source, done = material.rows, wanted.model, 0
-    whole, told = Outcome([], [], {}), [described(material.rows, None)]
+    asked, rows, source, done = material.asked, material.hard, wanted.model, 0
+    whole, told = Outcome([], [], {}), [described(asked, None)]
     for number in range(wanted.rounds):
         inner = work.inner(f"round-{number + 1}")
         steps = wanted.steps * (number + 1) // wanted.rounds - done
         if number:
-            asked = redrawn(material, source, wanted)
-            told.append(described(asked, rows))
-            rows = asked
+            images, before = material.images(), asked
+            asked = redrawn(images, material.classes, source, wanted)
+            told.append(described(asked, before))
+            rows = pictured(asked.filter(filtering.verdicts(asked) == filtering.KEPT), images)
+            if rows.height < wanted.prompts_per_step:
+                print(f"round {number + 1}: the policy has {rows.height} hard questions left, and training ends")
+                break
         outcome = one_round(rows, lists, material, source, wanted, inner, steps, done)
         whole = joined(whole, outcome, done)
         source, done = str(inner.best), done + steps
@@ -101,25 +106,26 @@ def accuracy(model: Any, processor: Any, images: pl.DataFrame, lists: ClassLists
     return int((table["two_step"] == table["class_id"]).sum()) / table.height
 
 
-def redrawn(material: Material, source: str, wanted: TrainParams) -> pl.DataFrame:
-    """The hard questions of the policy in `source`, by the same functions as the stages sample, options and filter."""
+def redrawn(images: pl.DataFrame, classes: pl.DataFrame, source: str, wanted: TrainParams) -> pl.DataFrame:
+    """The questions of the policy in `source`, by the same functions as the stages sample and options."""
     engine = TransformersEngine(
         source, wanted.weights, wanted.attention, wanted.max_rows, wanted.max_tokens, wanted.threads
     )
-    images = material.images()
-    samples = draw_samples(StoredEngine(engine, draws_folder()), images, material.classes, wanted)
-    asked = questions(
-        samples, images, material.classes, OptionsParams(wanted.topk, wanted.seed, "topk", "", wanted.model)
-    )
-    hard = asked.filter(filtering.verdicts(asked) == filtering.KEPT)
+    samples = draw_samples(StoredEngine(engine, draws_folder()), images, classes, wanted)
+    return questions(samples, images, classes, OptionsParams(wanted.topk, wanted.seed, "topk", "", wanted.model))
+
+
+def pictured(hard: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
+    """The questions with their pictures."""
     return hard.join(images.select("image_id", "image"), on="image_id", maintain_order="left")
 
 
 def described(rows: pl.DataFrame, before: pl.DataFrame | None) -> dict[str, Any]:
-    """What the options of a round are like, and how far they are from those of the round before."""
+    """What all questions of a round are like, and how far their options are from those of the round before."""
     right, valid = int(rows["truth_votes"].sum()), int(rows["valid_draws"].sum())
     about: dict[str, Any] = {
         "questions": rows.height,
+        "hard": int((filtering.verdicts(rows) == filtering.KEPT).sum()),
         "options": _rounded(rows["options"].list.len().mean()),
         "pass@1": _rounded(right / max(1, valid)),
         "pass@K": _rounded((rows["truth_votes"] > 0).mean()),

@@ -1,6 +1,5 @@
 """One run of a trainer over given questions, from its last checkpoint on if there is one."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +63,7 @@ def run(
     )
     trainer: Any
     if supervised:
-        trainer = _supervised(found, wanted, model, processor, work, watch, steps)
+        trainer = _supervised(found, wanted, model, processor, work, watch, steps, before)
     else:
         assert rollouts is not None
         completer = None
@@ -88,6 +87,7 @@ def run(
                 wanted.generations,
                 config.steps_per_generation * wanted.updates_per_batch,
                 wanted.seed,
+                -(-before // wanted.updates_per_batch),
             ),
             completer=completer,
             record=rollouts,
@@ -146,11 +146,11 @@ def sampler(wanted: TrainParams) -> Sampler:
 
 
 def _supervised(
-    found: Any, wanted: TrainParams, model: Any, processor: Any, work: Work, watch: Watch, steps: int
+    found: Any, wanted: TrainParams, model: Any, processor: Any, work: Work, watch: Watch, steps: int, before: int
 ) -> Any:
     from trl import SFTTrainer
 
-    order = Order(len(found), wanted.prompts_per_step, steps, seed=wanted.seed)
+    order = Order(len(found), wanted.prompts_per_step, steps, seed=wanted.seed, first=before)
 
     class SupervisedTrainer(GoesOn, SFTTrainer):  # type: ignore[misc]
         def _get_train_sampler(self, dataset: Any = None) -> Any:
@@ -182,11 +182,3 @@ def save(model: Any, processor: Any, folder: Path) -> None:
     else:
         model.save_pretrained(folder)
     processor.save_pretrained(folder)
-
-
-def move(best: Path, policy: Path) -> None:
-    """Copies the best weights to where they are wanted, whole or not at all."""
-    from pipeline.files import whole_folder
-
-    with whole_folder(policy) as folder:
-        shutil.copytree(best, folder, dirs_exist_ok=True)

@@ -54,8 +54,3 @@ def adapter(model: Any, wanted: TrainParams) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
-
-
-def merged(model: Any) -> Any:
-    """The model with its low-rank additions added in; any other as it is."""
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
