@@ -30,7 +30,7 @@ from pipeline.training.checkpoints import Work  # noqa: E402
 from pipeline.training.settings import TrainParams  # noqa: E402
 
 STEPS, TURNS = 15, 3
-KILLED_STEPS, CHECK_EVERY, KILLS = 40, 5, 5
+KILLED_STEPS, CHECK_EVERY, KILLS = 60, 5, 5
 DATA = ROOT / "data"
 INPUTS = ("classes", "images", "questions", "hard")
 RESULTS = Path(__file__).parent / "results" / "training.md"
@@ -151,8 +151,8 @@ def killed() -> list[tuple[str, str]]:
         seconds = finished(whole)
         for _ in range(KILLS):
             process = started(broken)
-            # Far enough for a checkpoint, so that the kills add up to progress.
-            time.sleep(seconds * rng.uniform(0.3, 0.6))
+            # Long enough to start and to reach a checkpoint, and short enough that five do not come to the end.
+            time.sleep(seconds * rng.uniform(0.17, 0.27))
             met.append(process.poll() is None)
             process.kill()
             process.communicate()

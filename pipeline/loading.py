@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,7 +60,10 @@ def load_model(source: str, dtype: str, attention: str) -> Any:
     """The image-text-to-text model of `source` on the best device there is, in `dtype`, for inference."""
     import torch
     from transformers import AutoModelForImageTextToText
+    from transformers.utils import logging
 
+    if not sys.stderr.isatty():  # a log wants lines, not bars
+        logging.disable_progress_bar()
     _require_folder(source)
     model = _opened(
         source,

@@ -74,6 +74,13 @@ def _dvc(*arguments: str) -> str:
     return done.stdout
 
 
+def _give_up_dead(names: Iterable[str]) -> None:
+    """Marks runs as failed that DVC takes for running though no worker is left, as after a power cut."""
+    if "Worker status: 0 active" in _dvc("queue", "status"):
+        for name in names:
+            _dvc("queue", "kill", "--force", name)
+
+
 def _states() -> dict[str, tuple[str, dict[str, Any]]]:
     """State and metrics of every experiment by its name."""
     import dvc.api
@@ -102,13 +109,17 @@ def suite(
 ) -> None:
     """Train and score every method with several seeds in DVC's queue, and write the table that compares them.
 
-    What has been run already is not run again: the same command goes on after a stop.
+    What has been run already is not run again: the same command goes on after a stop. The queue goes on when this
+    command is stopped; `dvc queue stop` ends it after the run under way.
     """
     chosen = [method for method in METHODS if not methods or method.name in methods.split(",")]
     if not chosen:
         raise UserError(f"no method {methods!r}, wanted some of {', '.join(method.name for method in METHODS)}")
     wanted = {experiment(dataset, method, seed): (method, seed) for seed in range(seeds) for method in chosen}
     states = _states()
+    if running := [name for name in wanted if states.get(name, ("", {}))[0] == "Running"]:
+        _give_up_dead(running)
+        states = _states()
     for name, (method, seed) in wanted.items():
         state = states.get(name, ("", {}))[0]
         if state == "Failed":
@@ -142,5 +153,8 @@ def suite(
 
 def _notes(found: dict[tuple[str, int], dict[str, Any]], seeds: int) -> list[str]:
     images = next(iter(found.values()), {}).get("base", {}).get("two_step", {})
-    counts = f", {images['n_base']} base and {images['n_novel']} novel test images" if images else ""
-    return [f"Mean (least–most) of {seeds} seeds, in percent{counts}. Made by `python -m pipeline suite`."]
+    counts = f", {images['n_base']:.0f} base and {images['n_novel']:.0f} novel test images" if images else ""
+    return [
+        f"Mean (least–most) of {seeds} seed{'s' * (seeds > 1)}, in percent{counts}. "
+        "Made by `python -m pipeline suite`, from the experiments of one commit."
+    ]

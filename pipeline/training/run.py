@@ -1,5 +1,6 @@
 """One run of a trainer over given questions, from its last checkpoint on if there is one."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,8 @@ def run(
 
     `before` steps of the same training were made in earlier rounds: schedule and noise go on from there.
     """
+    # transformers warns of a name that TRL calls it by: nothing that a reader of the log could mend.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
     found = examples(rows, lists, wanted)
     require_room(found, processor, model, wanted)
     work.folder.mkdir(parents=True, exist_ok=True)
