@@ -10,8 +10,8 @@ from pipeline.engines import Request
 from pipeline.engines.transformers import TransformersEngine
 from pipeline.pictures import picture
 from pipeline.prompts import STYLES, choice_question, letters, open_question
-from pipeline.train import pictured
 from pipeline.training.examples import examples
+from pipeline.training.rounds import pictured
 from pipeline.training.settings import TrainParams
 
 
