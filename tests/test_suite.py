@@ -1,6 +1,9 @@
 """The table that compares the methods: what was run, over the seeds, and dashes where nothing was."""
 
-from pipeline.commands.suite import METHODS, Method, _metrics, experiment, table
+import sys
+import time
+
+from pipeline.commands.suite import METHODS, Method, _dvc, _metrics, _states, experiment, table
 
 TWO = (Method("One", "one", ()), Method("Other", "other", ("train.method=sft",)))
 
@@ -27,3 +30,30 @@ def test_metrics_are_told_from_the_flat_columns_of_dvc():
 def test_experiments_have_names_of_their_own():
     names = {experiment("fieldguide", method, seed) for method in METHODS for seed in range(3)}
     assert len(names) == 3 * len(METHODS) and "suite-fieldguide-divek-0" in names
+
+
+def test_a_run_that_ends_while_dvc_looks_at_it_is_looked_at_again(monkeypatch):
+    import dvc.api
+    from dvc.exceptions import NotDvcRepoError
+
+    answers = [NotDvcRepoError("its folder is gone"), [{"Experiment": "x", "State": "Running"}, {"Experiment": "y"}]]
+
+    def exp_show():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(dvc.api, "exp_show", exp_show)
+    monkeypatch.setattr("pipeline.commands.suite.time.sleep", lambda seconds: None)
+    states = _states()
+    assert {name: state for name, (state, _) in states.items()} == {"x": "Running", "y": "Success"}
+
+
+def test_a_process_left_behind_holds_nobody_up(monkeypatch):
+    sleeper = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(20)'])"
+    child = f"import subprocess, sys; print('said'); {sleeper}"
+    start = time.perf_counter()
+    monkeypatch.setattr("pipeline.commands.suite.DVC", (sys.executable, "-c", child))
+    assert _dvc().strip() == "said"
+    assert time.perf_counter() - start < 10

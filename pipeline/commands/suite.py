@@ -16,6 +16,8 @@ from pipeline.files import write_text
 from pipeline.params import UserError
 
 POLL = 20.0  # seconds
+DVC = (sys.executable, "-m", "dvc")
+ATTEMPTS = 5  # at asking DVC how the runs are
 PARTS = ("base", "novel", "hm")
 ARMS = {"one_step": "one-step", "two_step": "two-step"}
 
@@ -68,10 +70,9 @@ def _cell(shares: list[float]) -> str:
 
 
 def _dvc(*arguments: str) -> str:
-    command = [sys.executable, "-m", "dvc", *arguments]
     # Files and not pipes: the worker that `queue start` leaves behind would hold a pipe open until the last run ends.
     with tempfile.TemporaryFile("w+") as told, tempfile.TemporaryFile("w+") as complained:
-        failed = subprocess.run(command, stdout=told, stderr=complained).returncode
+        failed = subprocess.run([*DVC, *arguments], stdout=told, stderr=complained).returncode
         for file in (told, complained):
             file.seek(0)
         if failed:
@@ -90,8 +91,18 @@ def _give_up_dead(names: Iterable[str]) -> None:
 def _states() -> dict[str, tuple[str, dict[str, Any]]]:
     """State and metrics of every experiment by its name."""
     import dvc.api
+    from dvc.exceptions import DvcException
 
-    return {str(row["Experiment"]): (str(row.get("State") or "Success"), row) for row in dvc.api.exp_show()}
+    for attempt in range(ATTEMPTS):
+        try:
+            rows = dvc.api.exp_show()
+            break
+        except DvcException:
+            # DVC looks into the folder of a run that may be removed that very moment.
+            if attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(2)
+    return {str(row["Experiment"]): (str(row.get("State") or "Success"), row) for row in rows}
 
 
 def _metrics(row: dict[str, Any]) -> dict[str, Any]:
