@@ -3,8 +3,11 @@
 import typer
 
 from pipeline.cli import fail_in_a_sentence
+from pipeline.commands.compare import compare
+from pipeline.commands.cost import cost
 from pipeline.commands.draws import draws
 from pipeline.commands.names import names
+from pipeline.commands.paper_tables import paper_tables
 from pipeline.commands.preset import preset
 from pipeline.commands.suite import suite
 from pipeline.commands.summary import summary
@@ -20,6 +23,9 @@ app.command()(draws)
 app.command()(names)
 app.command()(preset)
 app.command()(suite)
+app.command()(compare)
+app.command()(cost)
+app.command()(paper_tables)
 
 
 @app.callback()

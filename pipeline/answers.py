@@ -41,6 +41,12 @@ def answer_text(completion: str) -> str | None:
     What stands inside <think> does not count, nor does anything outside <answer>. Blocks that repeat the same answer
     are one answer, different ones are none. An answer that is not closed was cut off, and is none.
     """
+    span = answer_span(completion)
+    return completion[slice(*span)].strip() if span else None
+
+
+def answer_span(completion: str) -> tuple[int, int] | None:
+    """Where in `completion` the text inside <answer> begins and ends; None where `answer_text` reads none."""
     tags = list(_TAG.finditer(completion))
     thoughts = [place for place, tag in enumerate(tags) if tag[2].lower() == "think"]
     if thoughts and not tags[thoughts[-1]][1]:
@@ -49,8 +55,9 @@ def answer_text(completion: str) -> str | None:
     opening, closing = said[::2], said[1::2]
     if len(opening) != len(closing) or any(tag[1] for tag in opening) or not all(tag[1] for tag in closing):
         return None
-    blocks = {completion[start.end() : end.start()].strip() for start, end in zip(opening, closing, strict=True)}
-    return blocks.pop() or None if len(blocks) == 1 else None
+    spans = [(start.end(), end.start()) for start, end in zip(opening, closing, strict=True)]
+    blocks = {completion[slice(*span)].strip() for span in spans}
+    return spans[0] if len(blocks) == 1 and any(blocks) else None
 
 
 def letter(completion: str, options: Sequence[str]) -> str | None:

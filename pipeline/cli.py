@@ -1,17 +1,28 @@
 """How a stage becomes a command: a user's mistake ends it with one sentence and exit code 1, never a traceback."""
 
+import functools
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import typer
 
+from pipeline import rates
 from pipeline.params import UserError
 
 
 def run(main: Callable[..., None]) -> None:
-    """Runs `main` as a Typer command."""
+    """Runs `main` as a Typer command, and keeps what it took."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+
+    @functools.wraps(main)
+    def stage(**values: Any) -> None:
+        main(**values)
+        if module:
+            rates.keep(module.name.rpartition(".")[2])
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(main)
+    app.command()(stage)
     fail_in_a_sentence(app)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from pipeline import gate, packing, params, tables
+from pipeline import gate, packing, params, rates, tables
 from pipeline.check import report, require_usable
 from pipeline.cli import run
 from pipeline.datasets import opened
@@ -80,6 +80,7 @@ def main(
         packing.write(image_rows, spool, images)
     class_rows = pl.concat(packing.classes(source, halves(source, wanted)) for source in sources)
     tables.write(tables.CLASSES, class_rows, classes)
+    rates.note(images=image_rows.height)
 
 
 if __name__ == "__main__":

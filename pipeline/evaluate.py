@@ -8,21 +8,43 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
-from pipeline import gate, metrics, params, tables
+from pipeline import comparison, curves, gate, metrics, params, rates, tables
 from pipeline.answers import answer_text
 from pipeline.cli import run
+from pipeline.comparison import Resampled, Way
+from pipeline.confidence import (
+    CONFIDENCES,
+    calibration_error,
+    confidences,
+    isotonic,
+    threshold_for,
+)
+from pipeline.confidence import gate as gate_threshold
+from pipeline.engines import Engine
 from pipeline.files import write_text
+from pipeline.judge import JudgeParams, judged
 from pipeline.params import UserError
 
 PREDICTIONS = [Path("data/predictions/base.parquet"), Path("data/predictions/trained.parquet")]
 
 
+@dataclass(frozen=True)
+class EvaluateParams:
+    hash_distance: int = params.key("gate.hash_distance", at_least=-1, at_most=gate.HASH_BITS)
+    topk: int = params.key("topk", at_least=2)
+    precision: float = params.key("evaluate.precision", above=0, at_most=1)
+
+
 def require_same_images(predictions: pl.DataFrame) -> None:
-    """Raises UserError unless every model answered the same images, each once and with as many draws."""
+    """Raises UserError unless every model answered the same images, each once and with as many draws.
+
+    Where drawing was stopped early their numbers differ within a model, and may between models.
+    """
     rows = predictions.group_by("model", maintain_order=True).agg("image_id", draws=pl.col("draws").list.len().unique())
     images = [sorted(ids) for ids in rows["image_id"]]
     draws = {tuple(counts) for counts in rows["draws"].to_list()}
-    if any(ids != images[0] or len(set(ids)) < len(ids) for ids in images) or len(draws) > 1:
+    other_draws = len(draws) > 1 and all(len(counts) == 1 for counts in draws)
+    if any(ids != images[0] or len(set(ids)) < len(ids) for ids in images) or other_draws:
         counts = ", ".join(f"{len(ids)} rows of {model}" for model, ids in zip(rows["model"], images, strict=True))
         raise UserError(
             f"data/predictions: found {counts}, not of the same images and draws, wanted each image once per model; "
@@ -30,17 +52,67 @@ def require_same_images(predictions: pl.DataFrame) -> None:
         )
 
 
-def evaluate(predictions: pl.DataFrame) -> dict[str, Any]:
-    """Everything in metrics.json: each model's metrics, letter choice and statuses; then what training gained."""
-    models = {
+def gates(validation: pl.DataFrame) -> dict[str, float]:
+    """By model the vote share from which on no second question is worth asking, as validation images have it."""
+    found = {}
+    for (model,), rows in validation.group_by("model", maintain_order=True):
+        scored, sure = metrics.scores(rows), confidences(rows, "vote")
+        if sure is not None:
+            found[str(model)] = gate_threshold(sure, scored["vote"].to_numpy(), scored["two_step"].to_numpy())
+    return found
+
+
+def trust(validation: pl.DataFrame, test: pl.DataFrame, precision: float) -> dict[str, Any]:
+    """What the confidences of one model are worth, by way to answer.
+
+    Calibration error on test images as it is and after an isotonic fit on validation images, by half; and the
+    confidence from which on `precision` of the validation images' answers are right, with the share of test images
+    that are as sure (coverage) and of these the share that is right. Nothing where no confidence is known.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for arm in CONFIDENCES:
+        known, asked = confidences(validation, arm), confidences(test, arm)
+        if known is None or asked is None:
+            continue
+        right = metrics.scores(validation)[arm].to_numpy()
+        calibrated, threshold = isotonic(known, right)(asked), threshold_for(precision, known, right)
+        truth, halves = metrics.scores(test)[arm].to_numpy(), test["half"].to_numpy()
+        found[arm] = {"threshold": threshold if threshold is None else round(threshold, 4)}
+        for half in metrics.HALVES:
+            of = halves == half
+            if of.any():
+                sure = of & (asked >= (2.0 if threshold is None else threshold))
+                found[arm][half] = {
+                    "ece": round(calibration_error(asked[of], truth[of]), 4),
+                    "ece_calibrated": round(calibration_error(calibrated[of], truth[of]), 4),
+                    "coverage": round(float(sure.sum() / of.sum()), 4),
+                    "precision": round(float(truth[sure].mean()), 4) if sure.any() else None,
+                }
+    return found
+
+
+def evaluate(predictions: pl.DataFrame, precision: float = 0.9) -> dict[str, Any]:
+    """Everything in metrics.json: each model's metrics, choices and confidences; then what training gained.
+
+    Args:
+        predictions: of every model about the same images; thresholds come from those of the split "val".
+        precision: share of right answers that the abstaining threshold is to reach.
+    """
+    validation, test = predictions.filter(split="val"), predictions.filter(split="test")
+    thresholds = gates(validation)
+    scored = metrics.scores(test, thresholds)
+    models: dict[str, Any] = {
         str(model): {
-            **metrics.by_half(rows),
-            **({"datasets": sets} if (sets := metrics.by_dataset(rows)) else {}),
+            **metrics.by_part(scored.filter(model=model)),
+            **({"datasets": sets} if (sets := metrics.by_dataset(scored.filter(model=model))) else {}),
             "K": metrics.draws_per_image(rows),
+            "gate": round(thresholds[model], 4) if model in thresholds else None,
             "letter_choice": metrics.letter_choice(rows),
+            "mistakes": metrics.mistakes(rows),
             "status": metrics.status_counts(rows),
+            "confidence": trust(validation.filter(model=model), rows, precision),
         }
-        for (model,), rows in predictions.group_by("model", maintain_order=True)
+        for (model,), rows in test.group_by("model", maintain_order=True)
     }
     if {"base", "trained"} <= set(models):
         before, after = models["base"]["two_step"], models["trained"]["two_step"]
@@ -49,19 +121,32 @@ def evaluate(predictions: pl.DataFrame) -> dict[str, Any]:
     return models
 
 
-def tidy(models: dict[str, Any]) -> pl.DataFrame:
-    """One row per model, data set ("all": their mean), metric and half, for spreadsheets."""
-    return pl.DataFrame(
-        [
-            {"model": model, "dataset": name, "metric": metric, "half": half, "accuracy": found[metric][half]}
-            for model in models
-            if model != "gain"
-            for name, found in {"all": models[model], **models[model].get("datasets", {})}.items()
-            for metric in ("pass@1", "pass@K", *metrics.ARMS)
-            for half in ("base", "novel", "hm")
-        ],
-        schema_overrides={"accuracy": pl.Float64},
-    )
+def open_answers(rows: pl.DataFrame, classes: pl.DataFrame, engine: Engine, sample: int) -> dict[str, Any]:
+    """By model what the judge said of the greedy answers, and their accuracy with those it took for the truth."""
+    same, about = judged(rows, classes, engine, sample)
+    scored = metrics.scores(rows).with_columns(pl.when(same).then(1.0).otherwise("one_step").alias("one_step"))
+    return {
+        model: said | {"one_step": metrics.by_part(scored.filter(model=model))["one_step"]}
+        for model, said in about.items()
+    }
+
+
+def pairs(models: list[str]) -> list[tuple[Way, Way]]:
+    """The comparisons that the method stands or falls by: of answers within a model, and of models by answer."""
+    within: list[tuple[Way, Way]] = [
+        ((model, first), (model, second))
+        for model in models
+        for first, second in (
+            ("one_step", "two_step"),
+            ("vote", "two_step"),
+            ("two_step", "gated"),
+            ("two_step", "turned"),
+        )
+    ]
+    between: list[tuple[Way, Way]] = [
+        ((models[0], arm), (other, arm)) for other in models[1:] for arm in ("pass@1", *metrics.ARMS)
+    ]
+    return between + within
 
 
 def unmatched(samples: pl.DataFrame, predictions: pl.DataFrame) -> pl.DataFrame:
@@ -80,9 +165,24 @@ def unmatched(samples: pl.DataFrame, predictions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-@dataclass(frozen=True)
-class EvaluateParams:
-    hash_distance: int = params.key("gate.hash_distance", at_least=-1, at_most=gate.HASH_BITS)
+def results(predictions: pl.DataFrame, classes: pl.DataFrame, topk: int) -> dict[str, pl.DataFrame]:
+    """The CSV files of the reports, by name."""
+    validation, test = predictions.filter(split="val"), predictions.filter(split="test")
+    thresholds = gates(validation)
+    resampled = Resampled(metrics.scores(test, thresholds))
+    models = [str(model) for model in test["model"].unique(maintain_order=True)]
+    return {
+        "arms": comparison.arms(resampled),
+        "differences": comparison.differences(resampled, pairs(models)),
+        "draws": curves.by_draws(test, topk),
+        "early_stop": curves.early_stops(test, topk),
+        "cost": curves.cost(test, thresholds),
+        "letters": curves.letters(test),
+        "calibration": curves.calibration(validation, test),
+        "risk_coverage": curves.risks(test),
+        "classes": curves.by_class(test, classes),
+        "confusion": curves.confusion(test.filter(model=models[-1]), classes),
+    }
 
 
 def main(
@@ -91,23 +191,31 @@ def main(
     hard: Annotated[Path, typer.Option(help="Table of hard questions.")] = Path("data/hard.parquet"),
     images: Annotated[Path, typer.Option(help="Table of images.")] = Path("data/images.parquet"),
     classes: Annotated[Path, typer.Option(help="Table of classes.")] = Path("data/classes.parquet"),
-    out: Annotated[Path, typer.Option(help="JSON file of metrics to write.")] = Path("reports/metrics.json"),
-    arms: Annotated[Path, typer.Option(help="CSV of the same numbers to write.")] = Path("reports/arms.csv"),
-    lost: Annotated[Path, typer.Option(help="CSV of unmatched answers to write.")] = Path("reports/unmatched.csv"),
+    out: Annotated[Path, typer.Option(help="Folder of metrics.json and CSV files to write.")] = Path("reports"),
 ) -> None:
     """Score every way to answer, base model and trained model side by side."""
+    asked = params.load(EvaluateParams)
     rows = pl.concat([tables.read(tables.PREDICTIONS, path) for path in predictions])
     require_same_images(rows)
-    index = tables.read(tables.IMAGES, images, gate.COLUMNS)
+    index, class_rows = tables.read(tables.IMAGES, images, gate.COLUMNS), tables.read(tables.CLASSES, classes)
     questions = tables.read(tables.HARD, hard)
-    gate.require_apart(index, params.load(EvaluateParams).hash_distance)
-    gate.require_base_only(questions, tables.read(tables.CLASSES, classes))
+    gate.require_apart(index, asked.hash_distance)
+    gate.require_base_only(questions, class_rows)
     gate.require_training_images(questions, index)
-    gate.require_test_images(rows, index)
-    models = evaluate(rows)
-    write_text(out, json.dumps(models, indent=2, sort_keys=True) + "\n")
-    write_text(arms, tidy(models).write_csv())
-    write_text(lost, unmatched(tables.read(tables.SAMPLES, samples), rows).write_csv())
+    gate.require_answered_images(rows, index)
+    rates.note(images=rows["image_id"].n_unique())
+    models = evaluate(rows, asked.precision)
+    judge = params.load(JudgeParams)
+    if judge.model:
+        for model, verdict in open_answers(
+            rows.filter(split="test"), class_rows, judge.connect(), judge.sample
+        ).items():
+            models[model]["judge"] = verdict
+    write_text(out / "metrics.json", json.dumps(models, indent=2, sort_keys=True) + "\n")
+    files = results(rows, class_rows, asked.topk)
+    files["unmatched"] = unmatched(tables.read(tables.SAMPLES, samples), rows.filter(split="test"))
+    for name, table in files.items():
+        write_text(out / f"{name}.csv", table.write_csv())
     gain = models.get("gain", {}).get("two_step", {})
     part = "hm" if "hm" in gain else "base"
     said = f"; training gains {100 * gain[part]:+.1f} points of two-step {part}" if gain else ""

@@ -7,7 +7,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from pipeline import tables
+from pipeline import rates, tables
 from pipeline.cli import run
 from pipeline.files import write_text
 from pipeline.params import UserError
@@ -45,6 +45,7 @@ def main(
             "look at the draws in data/samples.parquet, or raise num_samples or sample.temperature"
         )
     tables.write(tables.HARD, kept, hard)
+    rates.note(images=rows.height)
     write_text(counts, json.dumps({"questions": rows.height, **found}, indent=2) + "\n")
     print(
         f"{kept.height} of {rows.height} questions kept; dropped: "

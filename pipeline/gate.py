@@ -128,9 +128,11 @@ def require_training_images(questions: pl.DataFrame, images: pl.DataFrame) -> No
     _require(questions["image_id"], images, "train", "data/hard.parquet", "questions", "sample")
 
 
-def require_test_images(predictions: pl.DataFrame, images: pl.DataFrame) -> None:
-    """Raises UserError where an answer is about anything but a test image."""
-    _require(predictions["image_id"], images, "test", "data/predictions", "answers", "predict")
+def require_answered_images(predictions: pl.DataFrame, images: pl.DataFrame) -> None:
+    """Raises UserError where a result is about anything but a test image, or a decision about any but a val image."""
+    for split in ("test", "val"):
+        ids = predictions.filter(split=split)["image_id"]
+        _require(ids, images, split, "data/predictions", "answers", "predict")
 
 
 def _require(ids: Iterable[str], images: pl.DataFrame, split: str, file: str, what: str, stage: str) -> None:

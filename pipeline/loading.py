@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline import rates
 from pipeline.params import UserError
 
 T = TypeVar("T")
@@ -71,7 +72,9 @@ def load_model(source: str, dtype: str, attention: str) -> Any:
             source, dtype=getattr(torch, dtype), attn_implementation=attention
         ),
     )
-    return model.to(device()).eval()
+    model = model.to(device()).eval()
+    rates.ready()
+    return model
 
 
 def content(source: str) -> str:

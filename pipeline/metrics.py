@@ -1,13 +1,24 @@
-"""Accuracy of every way to answer, on the base half, the novel half and as their harmonic mean."""
+"""Accuracy of every way to answer, on the base half, the novel half, all images, and as the halves' harmonic mean.
 
-from collections.abc import Sequence
+One score between 0 and 1 for every image and way to answer; all else here are means of these.
+"""
+
+from collections.abc import Mapping, Sequence
 from math import comb
 from typing import Any
 
 import polars as pl
 
+from pipeline.votes import NONE, matrix, running_vote
+
 HALVES = ("base", "novel")
-ARMS = ("one_step", "vote", "two_step")
+PARTS = (*HALVES, "total", "hm")
+ARMS = ("one_step", "vote", "two_step", "gated", "turned")
+"""Ways to answer that give one class: the greedy answer, the vote, the choice among the options; the vote where it is
+sure enough and the choice elsewhere; the vote over choices among the options in several orders."""
+
+METRICS = ("pass@1", "pass@K", *ARMS, "oracle")
+"""pass@1 is the mean over the draws; pass@K asks for one right draw, oracle for the truth among the options."""
 
 
 def harmonic_mean(base: float, novel: float) -> float:
@@ -26,60 +37,88 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1.0 - comb(n - correct, k) / comb(n, k)
 
 
-def scores(predictions: pl.DataFrame) -> dict[str, pl.Series]:
-    """One score between 0 and 1 for every row, by metric: pass@1, pass@K, one_step (greedy), vote, two_step.
+OFFERED = (
+    pl.col("options").list.eval(pl.element().struct.field("class_id")).list.contains(pl.col("class_id"))
+).fill_null(False)
+"""Whether the truth is among the options."""
 
-    K is the number of draws of the image. A null answer is a wrong answer: every row counts.
+VOTE_SHARE = pl.col("options").list.eval(pl.element().struct.field("votes")).list.max().fill_null(0) / pl.col(
+    "draws"
+).list.len().clip(lower_bound=1)
+"""Share of the draws that name the class with the most votes."""
+
+
+def right_draws(predictions: pl.DataFrame) -> pl.Series:
+    """How many of each image's draws name its class."""
+    draws, truths = matrix(predictions["draws"]), predictions["class_id"].to_numpy()
+    return pl.Series("right", (draws == truths[:, None]).sum(axis=1), pl.Int64)
+
+
+def scores(predictions: pl.DataFrame, gates: Mapping[str, float] = {}) -> pl.DataFrame:
+    """One row for every prediction, with a score between 0 and 1 for each of METRICS.
+
+    Args:
+        gates: vote share by model from which on the gated answer is the vote; without one it is never.
+
+    Returns:
+        model, dataset, half, class_id, image_id and the METRICS. A null answer is a wrong answer: every row counts.
     """
-    truths = predictions["class_id"].to_list()
-    draws = predictions["draws"].to_list()
-    correct = [(len(named), named.count(truth)) for named, truth in zip(draws, truths, strict=True)]
-    passes = {
-        "pass@1": pl.Series([pass_at_k(n, right, 1) for n, right in correct], dtype=pl.Float64),
-        "pass@K": pl.Series([pass_at_k(n, right, n) for n, right in correct], dtype=pl.Float64),
+    orders = matrix(predictions.select(pl.concat_list("two_step", "turned")).to_series())
+    turned = pl.Series("_turned", running_vote(orders)[:, -1])
+    sure = pl.col("model").replace_strict(dict(gates), default=None, return_dtype=pl.Float64) <= VOTE_SHARE
+    answers = {
+        **{arm: pl.col(arm) for arm in ("one_step", "vote", "two_step")},
+        "gated": pl.when(sure).then("vote").otherwise("two_step"),
+        "turned": pl.when(pl.col("_turned") != NONE).then("_turned"),
     }
-    answers = {arm: (predictions[arm] == predictions["class_id"]).fill_null(False).cast(pl.Float64) for arm in ARMS}
-    return {**passes, **answers}
+    right, drawn = right_draws(predictions), pl.col("draws").list.len()
+    return predictions.with_columns(turned, right).select(
+        *("model", "dataset", "half", "class_id", "image_id"),
+        (pl.col("right") / drawn).alias("pass@1"),
+        (pl.col("right") > 0).cast(pl.Float64).alias("pass@K"),
+        *(
+            (answer == pl.col("class_id")).fill_null(False).cast(pl.Float64).alias(arm)
+            for arm, answer in answers.items()
+        ),
+        OFFERED.cast(pl.Float64).alias("oracle"),
+    )
 
 
-def by_half(predictions: pl.DataFrame) -> dict[str, Any]:
-    """For each metric the accuracy on both halves, their harmonic mean, and the number of images behind each.
+def by_part(scored: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """For each metric the accuracy on both halves, on all images, the harmonic mean, and the number of images.
 
     Several data sets count alike, whatever their size: an accuracy is the mean over the data sets that have such
     images, `hm` the harmonic mean of these means, and `mean_hm` the mean of the data sets' own harmonic means. A half
     without images, as with few shots, is null.
+
+    Args:
+        scored: `scores` of one model.
     """
-    counts = {half: predictions.filter(half=half).height for half in HALVES}
-    sets = [_accuracies(rows) for _, rows in predictions.group_by("dataset", maintain_order=True)]
-    found = {}
-    for metric in ("pass@1", "pass@K", *ARMS):
-        base, novel = (_mean_of([accuracies[metric][half] for accuracies in sets]) for half in HALVES)
-        found[metric] = {"base": base, "novel": novel, "hm": _hm(base, novel)}
-        if len(sets) > 1:
-            own = [_hm(accuracies[metric]["base"], accuracies[metric]["novel"]) for accuracies in sets]
-            found[metric]["mean_hm"] = _mean_of(own)
+    counts = {half: scored.filter(half=half).height for half in HALVES}
+    halves = scored.group_by("dataset", "half").agg(pl.col(METRICS).mean())
+    totals = scored.group_by("dataset").agg(pl.col(METRICS).mean()).with_columns(half=pl.lit("total"))
+    means = pl.concat([halves, totals.select(halves.columns)]).sort("dataset").rows_by_key(["half"], named=True)
+    sets = scored["dataset"].n_unique()
+    found: dict[str, dict[str, Any]] = {}
+    for metric in METRICS:
+        own = {part: {row["dataset"]: row[metric] for row in means.get(part, [])} for part in (*HALVES, "total")}
+        base, novel, total = (_mean(list(own[part].values())) for part in own)
+        found[metric] = {"base": base, "novel": novel, "total": total, "hm": _hm(base, novel)}
+        if sets > 1:
+            both = [_hm(own["base"].get(name), own["novel"].get(name)) for name in own["total"]]
+            found[metric]["mean_hm"] = _mean(both)
         found[metric] = {key: value if value is None else round(value, 4) for key, value in found[metric].items()}
         found[metric] |= {f"n_{half}": counts[half] for half in HALVES}
     return found
 
 
-def by_dataset(predictions: pl.DataFrame) -> dict[str, Any]:
-    """`by_half` of each data set by itself, where there are several; else nothing."""
-    rows = {str(name): rows for (name,), rows in predictions.group_by("dataset", maintain_order=True)}
-    return {name: by_half(rows[name]) for name in sorted(rows)} if len(rows) > 1 else {}
+def by_dataset(scored: pl.DataFrame) -> dict[str, Any]:
+    """`by_part` of each data set by itself, where there are several; else nothing."""
+    rows = {str(name): rows for (name,), rows in scored.group_by("dataset", maintain_order=True)}
+    return {name: by_part(rows[name]) for name in sorted(rows)} if len(rows) > 1 else {}
 
 
-def _accuracies(predictions: pl.DataFrame) -> dict[str, dict[str, float | None]]:
-    """Accuracy by metric and half; None where a half has no images."""
-    halves = {half: scores(predictions.filter(half=half)) for half in HALVES}
-    metrics = halves["base"].keys()
-    return {
-        metric: {half: _mean(found[metric]) if found[metric].len() else None for half, found in halves.items()}
-        for metric in metrics
-    }
-
-
-def _mean_of(values: Sequence[float | None]) -> float | None:
+def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
@@ -88,35 +127,50 @@ def _hm(base: float | None, novel: float | None) -> float | None:
     return None if base is None or novel is None else harmonic_mean(base, novel)
 
 
-def _mean(values: pl.Series) -> float:
-    return float(values.mean() or 0.0)  # type: ignore[arg-type]
+def share(holds: pl.Series) -> float:
+    """Mean of a column of truth values, null as false, rounded; 0 without rows."""
+    return round(float(holds.fill_null(False).cast(pl.Float64).mean() or 0.0), 4)  # type: ignore[arg-type]
 
 
 def letter_choice(predictions: pl.DataFrame) -> dict[str, Any]:
     """How well the letter is chosen where a question was asked and the truth was among the options.
 
-    `chance` is the mean of 1 / number of options: what blind guessing would reach on the same questions.
+    `chance` is the mean of 1 / number of options: what blind guessing would reach on the same questions. `flips` is
+    the share of the questions asked in several orders in which not every order led to the same class.
     """
     asked = predictions.filter(pl.col("choice_text").is_not_null())
-    offered = asked.filter(
-        pl.col("options").list.eval(pl.element().struct.field("class_id")).list.contains(pl.col("class_id"))
-    )
-    right = (offered["two_step"] == offered["class_id"]).fill_null(False)
+    offered = asked.filter(OFFERED)
     chance = (1 / offered["options"].list.len()).mean()
+    several = asked.filter(pl.col("turned").list.len() > 0)
+    orders = several.select(pl.concat_list("two_step", "turned").list.n_unique()).to_series()
     return {
-        "accuracy": round(_mean(right.cast(pl.Float64)), 4),
+        "accuracy": share(offered["two_step"] == offered["class_id"]),
         "chance": round(float(chance or 0.0), 4),  # type: ignore[arg-type]
         "n": offered.height,
         "asked": asked.height,
+        "flips": share(orders > 1),
+    }
+
+
+def mistakes(predictions: pl.DataFrame) -> dict[str, dict[str, float]]:
+    """Where two steps go wrong, as shares of the images of each half, which with those right make 1."""
+    unreadable = pl.col("two_step").is_null()
+    rows = predictions.select(
+        "half",
+        not_offered=~unreadable & ~OFFERED,
+        wrong_letter=~unreadable & OFFERED & (pl.col("two_step") != pl.col("class_id")),
+        unreadable=unreadable,
+    )
+    return {
+        half: {kind: share(part[kind]) for kind in ("not_offered", "wrong_letter", "unreadable")}
+        for half in HALVES
+        if (part := rows.filter(half=half)).height
     }
 
 
 def draws_per_image(predictions: pl.DataFrame) -> int:
-    """K: the number of draws that every image has; 0 without images. ValueError where they differ."""
-    counts = predictions["draws"].list.len().unique().to_list() or [0]
-    if len(counts) > 1:
-        raise ValueError(f"images with {min(counts)} and with {max(counts)} draws")
-    return int(counts[0])
+    """K: the most draws of an image, which all have unless drawing was stopped early; 0 without images."""
+    return int(predictions["draws"].list.len().max() or 0)  # type: ignore[arg-type]
 
 
 def status_counts(predictions: pl.DataFrame) -> dict[str, int]:

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import polars as pl
 import typer
 
-from pipeline import params, tables
+from pipeline import params, rates, tables
 from pipeline.cli import run
 from pipeline.distractors import encoder, nearest_classes, random_classes
 from pipeline.params import UserError
 from pipeline.prompts import MAX_OPTIONS, letters
+from pipeline.votes import NONE, Ints, matrix, ranking
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class OptionsParams:
     strategy: str = params.key("options.strategy", one_of=("topk", "random", "text_embedding"))
     encoder: str = params.key("options.encoder", or_empty=True)
     model: str = params.key("model")
+    mass: float = params.key("options.mass", above=0, at_most=1)
+
+
+SLACK = 1e-9  # of votes: 0.7 of 10 is 7, whatever the floating point says
 
 
 def ranked(class_ids: Sequence[int | None]) -> list[int]:
@@ -38,15 +44,21 @@ def ranked(class_ids: Sequence[int | None]) -> list[int]:
     return [class_id for class_id, _ in Counter(c for c in class_ids if c is not None).most_common()]
 
 
-def top_options(class_ids: Sequence[int | None], truth: int | None, k: int) -> list[int]:
+def top_options(class_ids: Sequence[int | None], truth: int | None, k: int, mass: float = 1.0) -> list[int]:
     """The k most frequent classes of the draws, most frequent first, ties by the lower first draw.
 
-    Where `truth` (None at test time) is not among them it comes last: in a free place if fewer than k were named, else
-    in place of the least frequent. ValueError where k is less than 1.
+    With a `mass` below 1 the fewest of these that hold this share of all votes. Where `truth` (None at test time) is
+    not among them it comes last: in a free place if there are fewer than k, else in place of the least frequent.
+    ValueError where k is less than 1.
     """
     if k < 1:
         raise ValueError(f"k is {k}, wanted at least 1")
     options = ranked(class_ids)[:k]
+    if mass < 1:
+        votes = Counter(class_id for class_id in class_ids if class_id is not None)
+        held = [sum(votes[class_id] for class_id in options[: n + 1]) for n in range(len(options))]
+        enough = [n + 1 for n, count in enumerate(held) if count >= mass * votes.total() - SLACK]
+        options = options[: enough[0] if enough else k]
     if truth is None or truth in options:
         return options
     return [*options[: k - 1], truth]
@@ -77,39 +89,10 @@ def described(
     ]
 
 
-def question(
-    image_id: str,
-    dataset: str,
-    truth: int,
-    class_ids: Sequence[int | None],
-    names: Mapping[int, str],
-    k: int,
-    seed: int,
-    offered: Sequence[int] | None = None,
-    source: str = "",
-) -> dict[str, Any]:
-    """One row of the table of questions; `offered` are wrong options from elsewhere, from `source`."""
-    options = top_options(class_ids, truth, k) if offered is None else [*offered[: k - 1], truth]
-    sources = {} if offered is None else dict.fromkeys(offered, source) | {truth: "truth"}
-    order = shuffled(options, seed, image_id)
-    all_ranked = ranked(class_ids)
-    return {
-        "image_id": image_id,
-        "dataset": dataset,
-        "class_id": truth,
-        "options": described(order, class_ids, names, sources),
-        "answer": letters(len(order))[order.index(truth)],
-        "truth_rank": all_ranked.index(truth) + 1 if truth in all_ranked else None,
-        "truth_votes": class_ids.count(truth),
-        "valid_draws": sum(class_id is not None for class_id in class_ids),
-        "distinct": len(all_ranked),
-    }
-
-
-def elsewhere(classes: pl.DataFrame, wanted: OptionsParams) -> Callable[[str, str, int], list[int] | None]:
+def elsewhere(classes: pl.DataFrame, wanted: OptionsParams) -> Callable[[str, str, int], list[int]] | None:
     """Wrong options of an image (image_id, dataset, truth) that are not its own answers; None for topk."""
     if wanted.strategy == "topk":
-        return lambda image_id, dataset, truth: None
+        return None
     base = {
         str(dataset): rows.select("class_id", "name").rows()
         for (dataset,), rows in classes.filter(split="base").group_by("dataset", maintain_order=True)
@@ -129,27 +112,85 @@ def elsewhere(classes: pl.DataFrame, wanted: OptionsParams) -> Callable[[str, st
 def questions(
     samples: pl.DataFrame, images: pl.DataFrame, classes: pl.DataFrame, wanted: OptionsParams
 ) -> pl.DataFrame:
-    """Table of questions: one row for every image that was asked about."""
-    names: dict[str, dict[int, str]] = {}
-    for dataset, class_id, name in classes.select("dataset", "class_id", "name").iter_rows():
-        names.setdefault(dataset, {})[class_id] = name
+    """Table of questions: one row for every image that was asked about.
+
+    What `top_options`, `shuffled` and `described` say of one image, for all at once.
+    """
     drawn = samples.sort("image_id", "draw").group_by("image_id", maintain_order=True).agg("class_id")
     truths = images.select("image_id", "dataset", truth="class_id")
-    offered = elsewhere(classes, wanted)
-    rows = [
-        question(
-            *(image_id, dataset, truth, class_ids, names[dataset], wanted.topk, wanted.seed),
-            offered=offered(image_id, dataset, truth),
-            source=wanted.strategy,
-        )
-        for image_id, class_ids, dataset, truth in drawn.join(truths, on="image_id", maintain_order="left").iter_rows()
-    ]
-    if len(rows) < drawn.height:
+    asked = drawn.join(truths, on="image_id", maintain_order="left")
+    if asked.height < drawn.height:
         raise UserError(
-            f"data/images.parquet: {drawn.height - len(rows)} of {drawn.height} sampled images are not in it; "
+            f"data/images.parquet: {drawn.height - asked.height} of {drawn.height} sampled images are not in it; "
             "`dvc repro sample` samples the images that are"
         )
-    return pl.DataFrame(rows, schema=tables.QUESTIONS.schema)
+    offered, truth = elsewhere(classes, wanted), asked["truth"].to_numpy()
+    named, votes = ranking(matrix(asked["class_id"]))
+    if offered is None:
+        options = np.where(np.arange(named.shape[1]) < _enough(votes, wanted)[:, None], named, NONE)
+    else:
+        rows = asked.select("image_id", "dataset", "truth").iter_rows()
+        options = matrix(pl.Series([offered(*row)[: wanted.topk - 1] for row in rows], dtype=pl.List(pl.Int64)))
+    options, sizes = _with_truth(options, truth, wanted.topk)
+    turns = [
+        [*shuffled(range(size), wanted.seed, image_id), *range(size, wanted.topk)]
+        for image_id, size in zip(asked["image_id"], sizes.tolist(), strict=True)
+    ]
+    shown = np.take_along_axis(options, np.array(turns, np.int64).reshape(options.shape), axis=1)
+    place, true = (shown == truth[:, None]).argmax(axis=1), named == truth[:, None]
+    about = pl.DataFrame(
+        {
+            "answer": pl.Series(place).replace_strict(dict(enumerate(letters(MAX_OPTIONS)))),
+            "truth_rank": np.where(true.any(axis=1), true.argmax(axis=1) + 1, 0),
+            "truth_votes": (votes * true).sum(axis=1),
+            "valid_draws": votes.sum(axis=1),
+            "distinct": (votes > 0).sum(axis=1),
+        }
+    )
+    found = asked.select("image_id", "dataset", class_id="truth").hstack(about)
+    return found.with_columns(
+        pl.when(pl.col("truth_rank") > 0).then("truth_rank"),
+        _listed(shown, named, votes, found, classes, "draws" if offered is None else wanted.strategy),
+    ).select(tables.QUESTIONS.schema.names())
+
+
+def _enough(votes: Ints, wanted: OptionsParams) -> Ints:
+    """(images,): how many of the leading classes are options."""
+    held = votes.cumsum(axis=1) >= wanted.mass * votes.sum(axis=1, keepdims=True) - SLACK
+    fewest = held.argmax(axis=1) + 1 if wanted.mass < 1 else np.full(len(votes), wanted.topk)
+    return np.asarray(np.minimum(np.minimum(fewest, wanted.topk), (votes > 0).sum(axis=1)), np.int64)
+
+
+def _with_truth(options: Ints, truth: Ints, k: int) -> tuple[Ints, Ints]:
+    """The truth put in as `top_options` does, (images, k), and how many options there are, (images,)."""
+    options = np.pad(options, ((0, 0), (0, max(0, k - options.shape[1]))), constant_values=NONE)[:, :k]
+    lacking = ~(options == truth[:, None]).any(axis=1)
+    last = np.minimum((options != NONE).sum(axis=1), k - 1)[lacking]
+    options[lacking, last] = truth[lacking]
+    return options, (options != NONE).sum(axis=1)
+
+
+def _listed(
+    shown: Ints, named: Ints, votes: Ints, asked: pl.DataFrame, classes: pl.DataFrame, source: str
+) -> pl.Series:
+    """The column of options."""
+    row, place = np.nonzero(shown != NONE)
+    class_id = shown[row, place]
+    same = named[row] == class_id[:, None]
+    rank = np.where(same.any(axis=1), same.argmax(axis=1) + 1, 0)
+    own = rank > 0 if source == "draws" else class_id != asked["class_id"].to_numpy()[row]
+    flat = {"row": row, "class_id": class_id, "votes": (votes[row] * same).sum(axis=1), "rank": rank, "own": own}
+    return (
+        pl.DataFrame(flat)
+        .with_columns(
+            pl.when(pl.col("rank") > 0).then("rank"),
+            pl.when("own").then(pl.lit(source)).otherwise(pl.lit("truth")).alias("source"),
+            asked["dataset"].gather(row),
+        )
+        .join(classes.select("dataset", "class_id", "name"), on=["dataset", "class_id"], maintain_order="left")
+        .group_by("row", maintain_order=True)
+        .agg(options=pl.struct("class_id", "name", "votes", "rank", "source"))["options"]
+    )
 
 
 def main(
@@ -167,6 +208,7 @@ def main(
         wanted,
     )
     tables.write(tables.QUESTIONS, rows, out)
+    rates.note(images=rows.height)
     mean = rows["options"].list.len().sum() / rows.height
     inserted = rows["truth_rank"].is_null().sum()
     print(f"{rows.height} questions, {mean:.2f} options on average; the truth was never drawn for {inserted} images")

@@ -13,7 +13,7 @@ import polars as pl
 import typer
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline import params, tables
+from pipeline import params, rates, tables
 from pipeline.charts import CURVES, Points, line_chart, read_log
 from pipeline.cli import run
 from pipeline.files import write_text
@@ -180,16 +180,18 @@ def main(
 ) -> None:
     """Show the numbers, the training curves and twelve examples on one page that needs no network."""
     asked, scores, log = params.load(ReportParams), read_scores(metrics), read_log(training)
-    rows = pl.concat([tables.read(tables.PREDICTIONS, path) for path in predictions])
+    tested = pl.col("split") == "test"
+    rows = pl.concat([tables.read(tables.PREDICTIONS, path, where=tested) for path in predictions])
     html = page(
         asked,
         scores,
         log,
         rows,
         tables.read(tables.CLASSES, classes),
-        tables.read(tables.IMAGES, images, where=pl.col("split") == "test"),
+        tables.read(tables.IMAGES, images, where=tested),
     )
     write_text(out, html)
+    rates.note(images=rows["image_id"].n_unique())
     write_text(curves, training.read_text())
     print(f"{out}: {len(html.encode()):,} bytes; open it in any browser")
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from pipeline import params, tables
+from pipeline import params, rates, tables
 from pipeline.asking import AskParams, ClassLists, progress, require_few_errors
 from pipeline.cli import run
 from pipeline.engines import Engine, Request
@@ -73,6 +73,7 @@ def main(
     image_rows = training_images(tables.read(tables.IMAGES, images, where=pl.col("split") == "train"), class_rows)
     drawn = draw_samples(engine, image_rows, class_rows, asked)
     tables.write(tables.SAMPLES, drawn, samples)
+    rates.note(images=image_rows.height)
     valid = (drawn["status"] == "ok").sum()
     print(
         f"{image_rows.height} images × {asked.num_samples} draws ({engine.counts()}); "

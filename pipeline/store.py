@@ -16,10 +16,11 @@ from pathlib import Path
 
 import polars as pl
 
+from pipeline import rates
 from pipeline.engines import Completion, Engine, Request, Sampler
 from pipeline.files import whole_file, work_folder, write_text
 
-VERSION = 1  # of the shards' columns and of what a shelf is named after
+VERSION = 2  # of the shards' columns and of what a shelf is named after
 
 KEY = ("image_id", "question", "draw")
 SCHEMA = pl.Schema(
@@ -30,6 +31,7 @@ SCHEMA = pl.Schema(
         "text": pl.String,
         "tokens": pl.Int64,
         "finished": pl.Boolean,
+        "probability": pl.Float64,
     }
 )
 
@@ -135,8 +137,8 @@ class StoredEngine:
         known = self._held[shelf.folder].join(wanted, on=KEY, how="semi")
         self.found += known.height
         if known.height:
-            columns = known.select("image_id", "draw", "text", "tokens", "finished")
-            yield [Completion(*row) for row in columns.iter_rows()]
+            columns = known.select("image_id", "draw", "text", "tokens", "finished", "probability")
+            yield [Completion(**row) for row in columns.iter_rows(named=True)]
         have = set(known.select(KEY).iter_rows())
         missing = [
             replace(request, draws=[d for d in request.draws if (request.image_id, request.question, d) not in have])
@@ -146,13 +148,17 @@ class StoredEngine:
         for batch in self.engine.draw([request for request in missing if request.draws], sampler):
             # Failures are not kept: the next run tries again.
             good = [
-                (done.image_id, asked[done.image_id], done.draw, done.text, done.tokens, done.finished)
+                (
+                    *(done.image_id, asked[done.image_id], done.draw),
+                    *(done.text, done.tokens, done.finished, done.probability),
+                )
                 for done in batch
                 if done.error is None
             ]
             if good:
                 shelf.add(pl.DataFrame(good, schema=SCHEMA, orient="row"))
             self.drawn += len(batch)
+            rates.note(draws=len(batch), generated_tokens=sum(done.tokens for done in batch))
             yield batch
 
     def counts(self) -> str:

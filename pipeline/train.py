@@ -22,6 +22,7 @@ from pipeline import gate, params, tables
 from pipeline.cli import run
 from pipeline.files import whole_folder, write_text
 from pipeline.params import UserError
+from pipeline.predict import validation_images
 from pipeline.sample import training_images
 from pipeline.training.checkpoints import Work
 from pipeline.training.settings import TrainParams
@@ -42,14 +43,6 @@ CURVES = {
 """TRL's names of what it logs (and two of our own), and what the table of curves calls it."""
 LAUNCHED = "DIVEK_LAUNCHED"  # set in the processes that accelerate starts
 ANSWER_REWARDS = ("letter_reward", "name_reward", "string_reward")
-
-
-def validation_images(images: pl.DataFrame, classes: pl.DataFrame, count: int) -> pl.DataFrame:
-    """At most `count` validation images of base classes, spread over the classes: what training is judged by."""
-    base = classes.filter(split="base").select("dataset", "class_id")
-    found = images.filter(split="val").join(base, on=["dataset", "class_id"]).sort("image_id")
-    turn = pl.int_range(pl.len()).over("dataset", "class_id")
-    return found.with_columns(_turn=turn).sort("_turn", "image_id").head(count).drop("_turn").sort("image_id")
 
 
 def curves(history: list[dict[str, Any]], checks: dict[int, float]) -> str:

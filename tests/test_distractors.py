@@ -95,9 +95,9 @@ IMAGES = pl.DataFrame({"image_id": [f"i{n}" for n in range(6)], "dataset": ["d"]
 
 @pytest.mark.parametrize("strategy", ["random", "text_embedding"])
 def test_the_questions_offer_base_classes_and_the_truth(strategy, base_model):
-    wanted = OptionsParams(topk=4, seed=0, strategy=strategy, encoder="", model=base_model)
+    wanted = OptionsParams(topk=4, seed=0, strategy=strategy, encoder="", model=base_model, mass=1.0)
     found = questions(SAMPLES, IMAGES, CLASSES, wanted)
-    own = questions(SAMPLES, IMAGES, CLASSES, OptionsParams(4, 0, "topk", "", base_model))
+    own = questions(SAMPLES, IMAGES, CLASSES, OptionsParams(4, 0, "topk", "", base_model, 1.0))
     for row in found.iter_rows(named=True):
         ids = [option["class_id"] for option in row["options"]]
         assert len(set(ids)) == 4 and row["class_id"] in ids and max(ids) < 6, "no novel class"

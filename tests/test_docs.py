@@ -24,7 +24,7 @@ def test_every_file_that_the_docs_link_to_is_there():
 
 
 def test_the_numbers_are_those_that_the_benches_wrote():
-    for name in ("seeds", "pipeline", "sampling", "download", "training"):
+    for name in ("seeds", "pipeline", "sampling", "download", "training", "evaluate"):
         table = (ROOT / "bench" / "results" / f"{name}.md").read_text().strip()
         assert table in README, f"bench/results/{name}.md and the README differ"
 

@@ -13,9 +13,9 @@ from pipeline import tables
 from pipeline.gate import (
     leaks,
     near_pairs,
+    require_answered_images,
     require_apart,
     require_base_only,
-    require_test_images,
     require_training_images,
     without_leaks,
 )
@@ -207,9 +207,12 @@ def test_a_novel_class_in_a_training_question_stops_it(asked):
 def test_questions_are_about_training_images_and_answers_about_test_images():
     found = images(row("a", "train"), row("v", "val"), row("t", "test"), row("o", "out"))
     require_training_images(pl.DataFrame({"image_id": ["a"]}), found)
-    require_test_images(pl.DataFrame({"image_id": ["t", "t"]}), found)
+    answers = pl.DataFrame({"image_id": ["t", "t", "v"], "split": ["test", "test", "val"]})
+    require_answered_images(answers, found)
     for image_id in ("v", "t", "o", "unknown"):
         with pytest.raises(UserError, match=f"1 of 2 questions are not about train images .* first about {image_id}"):
             require_training_images(pl.DataFrame({"image_id": ["a", image_id]}), found)
     with pytest.raises(UserError, match="2 of 3 answers are not about test images"):
-        require_test_images(pl.DataFrame({"image_id": ["t", "a", "v"]}), found)
+        require_answered_images(pl.DataFrame({"image_id": ["t", "a", "v"], "split": ["test"] * 3}), found)
+    with pytest.raises(UserError, match="1 of 2 answers are not about val images"):
+        require_answered_images(pl.DataFrame({"image_id": ["v", "t"], "split": ["val"] * 2}), found)

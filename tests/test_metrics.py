@@ -7,7 +7,8 @@ import pytest
 
 from pipeline import metrics, tables
 from pipeline.commands.summary import lines
-from pipeline.evaluate import evaluate, require_same_images, tidy, unmatched
+from pipeline.comparison import Resampled, arms
+from pipeline.evaluate import evaluate, require_same_images, unmatched
 from pipeline.params import UserError
 
 
@@ -44,16 +45,22 @@ def prediction(image, half, truth, draws, one_step, vote, two_step, options=(0, 
     return {
         "model": model,
         "image_id": image,
+        "split": "test",
         "dataset": "x",
         "class_id": truth,
         "half": half,
         "greedy_text": "",
         "greedy_status": "ok",
+        "greedy_tokens": 5,
         "draws": draws,
         "draw_statuses": ["off_list" if c is None else "ok" for c in draws],
         "draw_texts": ["<answer>dodo</answer>" for _ in draws],
+        "draw_tokens": [5 for _ in draws],
         "options": [{"class_id": c, "name": str(c), "votes": 1, "rank": 1, "source": "draws"} for c in options],
         "choice_text": "text" if asked else None,
+        "choice_tokens": 30 if asked else 0,
+        "turned": [],
+        "turned_tokens": [],
         "letter": "A",
         "status": "ok" if two_step is not None else "no_answer",
         "one_step": one_step,
@@ -66,6 +73,14 @@ def frame(*rows):
     return pl.DataFrame(list(rows), schema=tables.PREDICTIONS.schema)
 
 
+def by_part(predictions):
+    return metrics.by_part(metrics.scores(predictions))
+
+
+def table_of(predictions):
+    return arms(Resampled(metrics.scores(predictions)))
+
+
 ROWS = (
     prediction("a", "base", 0, [0, 0, 1, None], 0, 0, 0),
     prediction("b", "base", 1, [0, 0, 0, 0], 0, 0, None),
@@ -75,7 +90,7 @@ ROWS = (
 
 
 def test_every_row_counts_and_failures_are_wrong():
-    found = metrics.by_half(frame(*ROWS))
+    found = by_part(frame(*ROWS))
     assert (found["pass@1"]["base"], found["pass@1"]["novel"]) == (0.25, 0.125)
     assert (found["pass@K"]["base"], found["pass@K"]["novel"]) == (0.5, 0.5)
     assert (found["one_step"]["base"], found["one_step"]["novel"]) == (0.5, 0.0)
@@ -83,32 +98,74 @@ def test_every_row_counts_and_failures_are_wrong():
     assert {(m["n_base"], m["n_novel"]) for m in found.values()} == {(2, 2)}
 
 
+def test_the_vote_is_taken_where_it_is_sure_enough():
+    rows = frame(*ROWS)  # vote shares: none of a's options has more than one vote of four
+    gated = {gate: metrics.scores(rows, {"base": gate})["gated"].to_list() for gate in (0.0, 0.25, 0.3)}
+    assert gated[0.0] == gated[0.25] == metrics.scores(rows)["vote"].to_list() == [1.0, 0.0, 0.0, 0.0]
+    assert gated[0.3] == metrics.scores(rows)["gated"].to_list() == metrics.scores(rows)["two_step"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("two_step", "turned", "right"),
+    [
+        (0, [1, 1], 0.0),
+        (1, [0, 0], 1.0),
+        (1, [0], 0.0),
+        (0, [1], 1.0),
+        (None, [0], 1.0),
+        (None, [None], 0.0),
+        (0, [], 1.0),
+    ],
+)
+def test_several_orders_are_a_vote_in_which_the_first_settles_a_tie(two_step, turned, right):
+    row = ROWS[0] | {"two_step": two_step, "turned": turned}
+    assert metrics.scores(frame(row))["turned"].to_list() == [right]
+
+
+def test_the_oracle_is_right_where_the_truth_is_offered():
+    assert metrics.scores(frame(*ROWS))["oracle"].to_list() == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_mistakes_and_right_answers_are_all_there_is():
+    lost = ROWS[0] | {"image_id": "e", "two_step": 1}
+    found = metrics.mistakes(frame(*ROWS, lost))
+    assert found["base"] == {"not_offered": 0.0, "wrong_letter": 0.3333, "unreadable": 0.3333}
+    assert found["novel"] == {"not_offered": 0.5, "wrong_letter": 0.0, "unreadable": 0.0}
+
+
+def test_flips_are_questions_that_the_order_decided():
+    steady, flipped = ROWS[0] | {"turned": [0, 0]}, ROWS[0] | {"image_id": "z", "turned": [0, None]}
+    assert metrics.letter_choice(frame(steady, flipped, *ROWS[2:]))["flips"] == 0.5
+
+
 def test_letter_choice_counts_only_questions_that_could_be_answered():
     found = metrics.letter_choice(frame(*ROWS))
     # a and c are right; b has the truth among its options and no readable letter; d was never asked.
-    assert found == {"accuracy": round(2 / 3, 4), "chance": 0.5, "n": 3, "asked": 3}
+    assert found == {"accuracy": round(2 / 3, 4), "chance": 0.5, "n": 3, "asked": 3, "flips": 0.0}
 
 
 def test_evaluate_says_what_training_gained():
     after = [row | {"model": "trained", "two_step": row["class_id"]} for row in ROWS]
-    found = evaluate(frame(*ROWS, *after))
+    both = frame(*ROWS, *after)
+    found = evaluate(both)
     assert found["gain"]["two_step"] == {"base": 0.5, "novel": 0.5, "hm": 0.5}
     assert found["base"]["status"] == {"no_answer": 1, "ok": 3}
-    table = tidy(found)
-    assert table.height == 2 * 5 * 3
+    table = table_of(both)
+    assert table.height == 2 * len(metrics.METRICS) * len(metrics.PARTS)
     assert found["base"]["K"] == 4
-    assert table.filter(model="trained", metric="two_step", half="hm")["accuracy"].item() == 1.0
+    assert table.filter(model="trained", metric="two_step", part="hm")["accuracy"].item() == 1.0
 
 
 def test_a_half_without_images_has_no_accuracy():
-    found = metrics.by_half(frame(*ROWS[:2]))
+    found = by_part(frame(*ROWS[:2]))
     assert found["two_step"]["base"] == 0.5
     assert found["two_step"]["novel"] is None and found["two_step"]["hm"] is None
     assert found["two_step"]["n_novel"] == 0
     after = [row | {"model": "trained", "two_step": row["class_id"]} for row in ROWS[:2]]
     both = evaluate(frame(*ROWS[:2], *after))
     assert both["gain"]["two_step"] == {"base": 0.5}
-    assert tidy(both).filter(half="novel")["accuracy"].null_count() == 10
+    table = table_of(frame(*ROWS[:2], *after))
+    assert table.filter(part="novel")["accuracy"].null_count() == 2 * len(metrics.METRICS)
     assert "–" in lines(both)[1] and lines(both)[-1].endswith("base +50.0")
 
 
@@ -130,16 +187,14 @@ def test_data_sets_count_alike_whatever_their_size():
     assert two_step["mean_hm"] == round((2 * 0.9 * 0.6 / 1.5 + 2 * 0.25 * 0.5 / 0.75) / 2, 4)
     assert (two_step["n_base"], two_step["n_novel"]) == (104, 102)
     assert found["datasets"]["small"]["two_step"]["base"] == 0.25
-    assert found["datasets"]["large"] == metrics.by_half(frame(*large))
-    table = tidy(evaluate(frame(*large, *small)))
-    assert table.filter(dataset="small", metric="two_step", half="novel")["accuracy"].to_list() == [0.5]
+    assert found["datasets"]["large"] == by_part(frame(*large))
+    table = table_of(frame(*large, *small))
+    assert table.filter(dataset="small", metric="two_step", part="novel")["accuracy"].to_list() == [0.5]
     assert table["dataset"].unique(maintain_order=True).to_list() == ["all", "large", "small"]
 
 
 def test_a_data_set_without_novel_images_counts_for_the_base_half_alone():
-    found = metrics.by_half(
-        frame(*answered("a", "base", 1, 1), *answered("a", "novel", 1, 0), *answered("b", "base", 1, 0))
-    )
+    found = by_part(frame(*answered("a", "base", 1, 1), *answered("a", "novel", 1, 0), *answered("b", "base", 1, 0)))
     assert found["two_step"]["base"] == 0.75 and found["two_step"]["novel"] == 1.0
     assert found["two_step"]["mean_hm"] == round(2 * 0.5 / 1.5, 4)
 

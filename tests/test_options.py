@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import tables
-from pipeline.options import OptionsParams, questions, shuffled, top_options
+from pipeline.options import OptionsParams, described, questions, ranked, shuffled, top_options
 
 CASES = [
     ([1, 2, 2, 3, 3, 3], None, 2, [3, 2], "most frequent first"),
@@ -71,7 +71,7 @@ def make_tables(drawn: dict[str, list[int | None]], truth: int = 0):
 
 
 def test_question_rows_tell_where_each_option_came_from():
-    rows = questions(*make_tables({"a": [1, 1, 2, None]}), OptionsParams(2, 0, "topk", "", ""))
+    rows = questions(*make_tables({"a": [1, 1, 2, None]}), OptionsParams(2, 0, "topk", "", "", 1.0))
     row = rows.row(0, named=True)
     assert {(o["class_id"], o["votes"], o["rank"], o["source"]) for o in row["options"]} == {
         (1, 2, 1, "draws"),
@@ -84,6 +84,46 @@ def test_question_rows_tell_where_each_option_came_from():
 
 def test_samples_in_any_order_give_the_same_questions():
     samples, images, classes = make_tables({"a": [1, 2, 2, 0], "b": [3, 0, 3, None]})
-    wanted = OptionsParams(3, 0, "topk", "", "")
+    wanted = OptionsParams(3, 0, "topk", "", "", 1.0)
     mixed = samples.sample(fraction=1.0, shuffle=True, seed=1)
     assert questions(mixed, images, classes, wanted).equals(questions(samples, images, classes, wanted))
+
+
+@given(
+    st.lists(st.lists(st.none() | st.integers(0, 6), min_size=6, max_size=6), min_size=1, max_size=4),
+    st.integers(0, 8),
+    st.integers(2, 7),
+    st.sampled_from([0.3, 0.5, 0.7, 0.95, 1.0]),
+)
+def test_all_images_at_once_are_asked_as_each_by_itself(drawn, truth, k, mass):
+    rows = questions(
+        *make_tables({f"image {n}": draws for n, draws in enumerate(drawn)}, truth),
+        OptionsParams(k, 0, "topk", "", "", mass),
+    )
+    assert rows["image_id"].to_list() == [f"image {n}" for n in range(len(drawn))]
+    names = {c: f"class {c}" for c in range(10)}
+    for draws, row in zip(drawn, rows.iter_rows(named=True), strict=True):
+        order = shuffled(top_options(draws, truth, k, mass), 0, row["image_id"])
+        assert row["options"] == described(order, draws, names)
+        assert order["ABCDEFG".index(row["answer"])] == truth
+        ranks = ranked(draws)
+        assert row["truth_rank"] == (ranks.index(truth) + 1 if truth in ranks else None)
+        counts = (draws.count(truth), sum(c is not None for c in draws), len(ranks))
+        assert (row["truth_votes"], row["valid_draws"], row["distinct"]) == counts
+
+
+@pytest.mark.parametrize(
+    ("drawn", "truth", "mass", "wanted", "reason"),
+    [
+        ([1, 1, 1, 2], None, 0.75, [1], "three of four votes are enough"),
+        ([1, 1, 1, 2], None, 0.76, [1, 2], "one class holds too little"),
+        ([1, 1, 2, 3], None, 1.0, [1, 2, 3], "off"),
+        ([1, 1, None, None, 2], None, 0.6, [1], "draws that name nothing have no vote"),
+        ([1, 1, 1, 2], 3, 0.75, [1, 3], "the truth takes a free place"),
+        ([1, 2, 3, 4], 5, 0.9, [1, 2, 5], "or the last"),
+        ([None, None], None, 0.5, [], "nothing was named"),
+        ([0] * 7 + [1] * 3, None, 0.7, [0], "0.7 of 10 is 7"),
+    ],
+)
+def test_the_fewest_options_that_hold_the_votes(drawn, truth, mass, wanted, reason):
+    assert top_options(drawn, truth, 3, mass) == wanted, reason

@@ -80,7 +80,9 @@ def test_every_test_image_keeps_its_row(clone):
     assert sorted(images["split"].value_counts().rows()) == [("test", 48), ("train", 144), ("val", 48)]
     test = set(images.filter(split="test")["image_id"])
     for _, rows in predictions(clone).group_by("model"):
-        assert set(rows["image_id"]) == test
+        assert set(rows.filter(split="test")["image_id"]) == test
+        decided_on = images.join(rows.filter(split="val").select("image_id", "half"), on="image_id")
+        assert decided_on.height == 24 and set(decided_on["split"]) == {"val"} and set(decided_on["half"]) == {"base"}
     metrics = json.loads((clone / "reports" / "metrics.json").read_text())
     assert metrics["trained"]["two_step"]["n_base"] + metrics["trained"]["two_step"]["n_novel"] == 48
 
@@ -270,10 +272,10 @@ def test_draws_are_counted_and_forgotten(clone, tmp_path):
         command = (sys.executable, "-m", *module)
         return subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True).stdout
 
-    # 72 training images with 8 draws, 48 test images with 6 and the greedy answer.
-    assert "      912 draws     120 images" in said("pipeline", "draws")
-    assert said("pipeline.sample", "--forget") == "912 draws forgotten\n"
-    assert "120 images" not in said("pipeline", "draws")
+    # 72 training images with 8 draws; 48 test and 24 validation images with 6 and the greedy answer.
+    assert "    1,080 draws     144 images" in said("pipeline", "draws")
+    assert said("pipeline.sample", "--forget") == "1,080 draws forgotten\n"
+    assert "144 images" not in said("pipeline", "draws")
     assert said("pipeline.sample", "--forget") == "0 draws forgotten\n"
 
 
@@ -293,6 +295,27 @@ def test_another_k_runs_options_and_what_follows_and_not_sample(clone):
         assert f"Running stage '{stage}'" not in said
     assert predictions(clone)["options"].list.len().max() <= 3
     assert "two_step" in call(clone, "dvc", "metrics", "diff")
+
+
+def test_two_runs_are_compared_by_revision_and_experiment(clone):
+    names = re.findall(r"[0-9a-f]{7} \[(\S+)\]", call(clone, "dvc", "exp", "list"))
+    said = call(clone, "python", "-m", "pipeline", "compare", "HEAD", names[-1], "--flips", "flips.csv")
+    assert "two_step  hm" in said and "right in HEAD only" in said
+    flips = pl.read_csv(clone / "flips.csv")
+    assert set(flips["right"]) <= {"first", "second"}
+    (clone / "flips.csv").unlink()
+    refused = call(clone, "python", "-m", "pipeline", "compare", "HEAD", "no-such-run", fails=True)
+    assert "no-such-run: no data/predictions/trained.parquet" in refused and "dvc exp show" in refused
+
+
+def test_the_paper_tables_and_the_cost_come_from_runs_that_are_there(clone):
+    assert "runs; reports/paper.md" in call(clone, "python", "-m", "pipeline", "paper-tables")
+    assert "| DiVE-k* | published | 92.9 |" in (clone / "reports/paper.md").read_text()
+    for name in ("paper.md", "paper.tex"):
+        (clone / "reports" / name).unlink()
+    said = call(clone, "python", "-m", "pipeline", "cost", "--images", "1000")
+    for stage in ("sample", "train", "predict", "together"):
+        assert stage in said
 
 
 @pytest.fixture(scope="module")
@@ -321,7 +344,7 @@ def test_two_data_sets_are_trained_on_and_scored_as_one(clone, photos):
     assert dict(classes["dataset"].value_counts().rows()) == {"fieldguide": 48, "folder": 8}
     images = tables.read(tables.IMAGES, clone / "data" / "images.parquet")
     found = predictions(clone)
-    assert set(found["image_id"]) == set(images.filter(split="test")["image_id"])
+    assert set(found.filter(split="test")["image_id"]) == set(images.filter(split="test")["image_id"])
     assert set(tables.read(tables.HARD, clone / "data" / "hard.parquet")["dataset"]) == {"fieldguide", "folder"}
     metrics = json.loads((clone / "reports" / "metrics.json").read_text())["trained"]
     own = metrics["datasets"]

@@ -9,7 +9,7 @@ from pipeline import params, tables
 from pipeline.asking import ClassLists
 from pipeline.engines import Completion
 from pipeline.params import UserError
-from pipeline.predict import PredictParams, predictions, two_steps
+from pipeline.predict import PredictParams, predictions, two_steps, validation_images
 from pipeline.sample import SampleParams, draw_samples, training_images
 
 CLASSES = pl.DataFrame(
@@ -48,6 +48,7 @@ class Scripted:
             for draw in request.draws:
                 choice = "\n" in request.question
                 text = self.choices[request.image_id] if choice else self.draws[request.image_id][max(draw, 0)]
+                text = text(request.question) if callable(text) else text
                 if isinstance(text, Completion):
                     batch.append(replace(text, image_id=request.image_id, draw=draw))
                 else:
@@ -84,10 +85,10 @@ def images(**truths):
     )
 
 
-def predicted(draws, choice, truth=0, limit=1.0):
+def predicted(draws, choice, truth=0, limit=1.0, orders=1):
     engine = Scripted({"x": draws}, {"x": choice})
     wanted = asked(PredictParams, topk=3)
-    found, choices = two_steps(engine, images(x=(truth, "test")), ClassLists(CLASSES), wanted)
+    found, choices = two_steps(engine, images(x=(truth, "test")), ClassLists(CLASSES), wanted, orders)
     table = predictions(found, choices, "base", limit)
     assert table.height == 1, "every image keeps its row"
     return table.row(0, named=True), engine.asked_twice
@@ -179,3 +180,85 @@ def test_errors_of_either_step_stop_prediction():
 def test_an_image_whose_draws_all_failed_says_error():
     row, _ = predicted([FAILED] * 4, None, limit=1.0)
     assert (row["status"], row["greedy_status"], row["draw_statuses"]) == ("error", "error", ["error"] * 4)
+
+
+def shown(question):
+    return [line.partition(". ")[2] for line in question.splitlines() if line[1:3] == ". "]
+
+
+def test_every_order_turns_the_options_by_a_place():
+    orders = []
+
+    def always_the_first(question):
+        orders.append(shown(question))
+        return said("A")
+
+    row, twice = predicted(WRENS, always_the_first, orders=5)
+    first = [option["name"] for option in row["options"]]
+    assert orders == [first, first[::-1]], "no more orders than options"
+    assert twice == ["x", "x"]
+    assert [row["two_step"], *row["turned"]] == [option["class_id"] for option in row["options"]]
+    assert row["turned_tokens"] == [3]
+    assert row["letter"] == "A"
+
+
+def test_a_choice_by_the_mark_is_the_same_in_every_order():
+    row, _ = predicted(WRENS, lambda question: said("ABC"[shown(question).index("blue wren")]), orders=2)
+    assert (row["two_step"], row["turned"]) == (1, [1])
+
+
+def test_one_option_is_turned_nowhere():
+    row, _ = predicted([said("blue wren")] * 4, None, orders=5)
+    assert (row["turned"], row["turned_tokens"], row["choice_tokens"]) == ([], [], 0)
+
+
+def test_an_order_that_cannot_be_read_is_no_answer_in_it():
+    row, _ = predicted(WRENS, lambda question: said("A") if shown(question)[0] == "red wren" else "…", orders=2)
+    assert sorted([row["two_step"], *row["turned"]], key=str) == [0, None]
+
+
+def test_how_sure_the_model_was_is_kept():
+    sure = Completion("x", 0, said("A"), 3, True, probability=0.75)
+    row, _ = predicted([replace(sure, text=said("red wren"), probability=0.5), *WRENS[1:]], sure)
+    assert (row["greedy_probability"], row["choice_probability"]) == (0.5, 0.75)
+    assert (row["greedy_tokens"], row["draw_tokens"], row["choice_tokens"]) == (3, [3] * 4, 3)
+
+
+def test_decisions_are_made_on_validation_images_of_base_classes():
+    every = images(a=(0, "val"), b=(0, "val"), c=(1, "val"), d=(2, "val"), e=(0, "test"), f=(0, "train"))
+    assert validation_images(every, CLASSES, 9)["image_id"].to_list() == ["a", "b", "c"]
+    assert validation_images(every, CLASSES, 2)["image_id"].to_list() == ["a", "c"], "spread over the classes"
+    assert validation_images(every, CLASSES, 0).height == 0
+
+
+def stopped(draws, rule, confidence=0.9):
+    """Draws of an image until `rule` finds them enough, and how many were asked for."""
+    wanted = replace(
+        asked(PredictParams, topk=3), num_samples=len(draws), early_stop=rule, early_stop_confidence=confidence
+    )
+    engine = Scripted({"x": draws}, {"x": said("A")})
+    found, choices = two_steps(engine, images(x=(0, "test")), ClassLists(CLASSES), wanted, 1, wanted.rule())
+    return predictions(found, choices, "base", 1.0).row(0, named=True)
+
+
+def test_drawing_stops_once_the_vote_is_decided():
+    row = stopped([said("red wren")] * 4 + [said("blue wren")] * 16, "vote")
+    assert row["draws"] == [0] * 4 and (row["vote"], row["choice_text"]) == (0, None)
+    assert len(row["draw_texts"]) == len(row["draw_tokens"]) == 4
+    assert len(stopped([said("red wren"), said("blue wren")] * 10, "vote")["draws"]) == 20
+    assert len(stopped([said("red wren")] * 20, "vote", confidence=0.99)["draws"]) == 8, "1 − 2⁻⁹ and not 1 − 2⁻⁵"
+
+
+def test_drawing_stops_once_the_order_of_the_options_is_settled():
+    # After 16 draws 3 options lead by more than 4 votes, and so does the last of them what was never named.
+    seen = [said("red wren")] * 10 + [said("blue wren")] * 5 + [said("dodo")] * 5
+    assert len(stopped(seen, "order")["draws"]) == 20, "a third class could still be named"
+    assert len(stopped(seen, "never")["draws"]) == 20
+
+
+def test_draws_that_stop_early_are_those_that_come_first():
+    draws = [said("red wren")] * 3 + [said("blue wren")] + [said("red wren")] * 16
+    row, full = stopped(draws, "vote"), stopped(draws, "never")
+    count = len(row["draws"])
+    assert 4 < count < 20 and row["draws"] == full["draws"][:count]
+    assert row["one_step"] == full["one_step"] == 0

@@ -46,6 +46,7 @@ def row(model: str, number: int, right: bool, **changes):
     return {
         "model": model,
         "image_id": f"{number:016x}",
+        "split": "test",
         "dataset": "tiny",
         "class_id": truth,
         "half": "base" if truth < 2 else "novel",
@@ -53,6 +54,7 @@ def row(model: str, number: int, right: bool, **changes):
         "greedy_status": "ok",
         "draws": [truth, truth, other, truth, None],
         "draw_texts": [""] * 5,
+        "turned": [],
         "options": options,
         "choice_text": f"<think> {model} looks </think> <answer> {'A' if right else 'B'} </answer>",
         "letter": "A" if right else "B",

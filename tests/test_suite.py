@@ -3,7 +3,7 @@
 import sys
 import time
 
-from pipeline.commands.suite import METHODS, Method, _dvc, _metrics, _states, experiment, table
+from pipeline.commands.suite import METHODS, Method, _dvc, _states, experiment, nested, table
 
 TWO = (Method("One", "one", ()), Method("Other", "other", ("train.method=sft",)))
 
@@ -23,7 +23,7 @@ def test_the_table_has_mean_least_and_most_of_the_seeds():
 
 def test_metrics_are_told_from_the_flat_columns_of_dvc():
     row = {"Experiment": "x", "reports/metrics.json:base.two_step.hm": 0.5, "base.pass@1.base": 0.25, "topk": 5}
-    found = _metrics(row)
+    found = nested(row)
     assert found["base"]["two_step"]["hm"] == 0.5 and found["base"]["pass@1"]["base"] == 0.25
 
 

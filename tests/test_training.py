@@ -17,8 +17,7 @@ from safetensors.torch import load_file
 
 from pipeline import tables
 from pipeline.fieldguide.drawn import drawn
-from pipeline.fieldguide.species import SPECIES
-from pipeline.options import question
+from pipeline.options import OptionsParams, questions
 
 SMALL = {
     "prompts_per_step": 4, "prompts_per_device": 4, "generations": 4, "steps": 4, "check_every": 2, "check_images": 6,
@@ -31,18 +30,20 @@ def material(tmp_path_factory):
     """A project with 24 questions about base birds, each with its siblings as options."""
     folder = tmp_path_factory.mktemp("material")
     classes, images = drawn(1, 1, 1)
-    names = {species.class_id: species.name for species in SPECIES}
     rng, rows = random.Random(0), []
     base = images.filter((pl.col("split") == "train") & (pl.col("class_id") < 24))
     for image_id, class_id in base["image_id", "class_id"].iter_rows():
         siblings = [other for other in range(class_id // 6 * 6, class_id // 6 * 6 + 6) if other != class_id]
         draws = [class_id, *rng.choices(siblings, k=5)]
-        rows.append(question(image_id, "fieldguide", class_id, draws, names, 4, 0))
+        row = {"image_id": image_id, "text": "", "answer": None, "status": "ok", "tokens": 1}
+        rows += [row | {"draw": number, "class_id": named} for number, named in enumerate(draws)]
+    samples = pl.DataFrame(rows, schema=tables.SAMPLES.schema)
+    asked = questions(samples, images, classes, OptionsParams(4, 0, "topk", "", "", 1.0))
     (folder / "data").mkdir()
     tables.write(tables.CLASSES, classes, folder / "data" / "classes.parquet")
     tables.write(tables.IMAGES, images, folder / "data" / "images.parquet")
     for table in (tables.QUESTIONS, tables.HARD):
-        tables.write(table, pl.DataFrame(rows, schema=table.schema), folder / "data" / f"{table.name}.parquet")
+        tables.write(table, asked, folder / "data" / f"{table.name}.parquet")
     return folder
 
 

@@ -105,7 +105,7 @@ def _states() -> dict[str, tuple[str, dict[str, Any]]]:
     return {str(row["Experiment"]): (str(row.get("State") or "Success"), row) for row in rows}
 
 
-def _metrics(row: dict[str, Any]) -> dict[str, Any]:
+def nested(row: dict[str, Any]) -> dict[str, Any]:
     """metrics.json from the flat columns of `dvc.api.exp_show`."""
     tree: dict[str, Any] = {}
     for column, value in row.items():
@@ -154,7 +154,7 @@ def suite(
             print(f"{name}: {states[name][0].lower()} ({len(finished)} of {len(wanted)})", flush=True)
         done = finished
         found = {
-            (wanted[name][0].name, wanted[name][1]): _metrics(states[name][1])
+            (wanted[name][0].name, wanted[name][1]): nested(states[name][1])
             for name in finished
             if states[name][0] == "Success"
         }

@@ -13,7 +13,7 @@ class Request:
     """One picture with one question, and the numbers of the draws that are wanted: GREEDY, 0, 1, 2, …"""
 
     image_id: str
-    image: bytes  # JPEG or PNG
+    image: bytes | None  # JPEG or PNG; None for a question about no picture, which only servers take
     question: str
     draws: Sequence[int]
     # Another question about the same picture comes next, so that what was read of the picture is worth keeping.
@@ -46,6 +46,8 @@ class Completion:
     error: str | None = None
     # Token ids, the end mark included, where the engine knows them.
     ids: tuple[int, ...] = ()
+    # Of the greedy one, where the engine knows it: how probable its answer was, given what stands before it.
+    probability: float | None = None
 
 
 def failed(request: Request, draw: int, reason: str, tokens: int = 0) -> Completion:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from pipeline import rates
 from pipeline.engines.wire import choices, parsed, usage
 from pipeline.params import UserError
 from pipeline.urls import is_http
@@ -204,6 +205,7 @@ class Endpoints:
 
     def _count(self, answer: Any) -> None:
         used = sum(usage(answer, name) for name in ("prompt_tokens", "completion_tokens"))
+        rates.note(prompt_tokens=usage(answer, "prompt_tokens"))
         self.spending.tokens += used
         if self.server.max_tokens and not used and choices(answer):
             raise UserError(

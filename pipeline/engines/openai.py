@@ -32,6 +32,7 @@ YIELD_EVERY = 1.0  # seconds
 DISPENSABLE = {
     "n": "the server draws one answer a request, whatever n says: going on with a request for every draw",
     "seed": "the server takes no seed: going on without, so that another run draws other answers",
+    "logprobs": "the server does not tell how probable its tokens are: going on without",
 }
 
 Done = SimpleQueue[list[Completion]]
@@ -129,7 +130,7 @@ class _Run:
 
     async def _draw(self, request: Request, draws: list[int]) -> None:
         """Asks until every draw has its completion."""
-        if image_kind(request.image) is None:
+        if request.image is not None and image_kind(request.image) is None:
             self._give([failed(request, draw, "the picture is neither JPEG nor PNG") for draw in draws])
             return
         while draws:
@@ -153,8 +154,9 @@ class _Run:
         self.done.put([replace(one, text=self.endpoints.clean(one.text)) for one in read])
 
     def _without_what_is_refused(self, reason: str, said: dict[str, Any]) -> bool:
-        """Whether the refusal names, in quotes, a field of the request that can be left out."""
-        refused = [name for name in DISPENSABLE if name in said and re.search(rf"""['"`]{name}\\?['"`]""", reason)]
+        """Whether the refusal names a field of the request that can be left out; in quotes, unless it is no word."""
+        patterns = {name: rf"""['"`]{name}\\?['"`]""" for name in DISPENSABLE} | {"logprobs": r"\blogprobs\b"}
+        refused = [name for name, pattern in patterns.items() if name in said and re.search(pattern, reason)]
         for name in refused:
             self._do_without(name)
         return bool(refused)

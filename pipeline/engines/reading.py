@@ -76,7 +76,7 @@ class Reader:
 
     def length(self, request: Request) -> int:
         """Tokens of a prompt, all but exactly. Raises ValueError for a picture that cannot be read."""
-        pixels = size(request.image)
+        pixels = size(request.image or b"")
         if pixels not in self._picture_lengths:
             counted = self.processor._get_num_multimodal_tokens(image_sizes=[pixels])
             self._picture_lengths[pixels] = counted["num_image_tokens"][0]

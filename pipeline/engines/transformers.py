@@ -12,7 +12,9 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
-from pipeline.engines import Completion, Request, Sampler, failed
+from pipeline import rates
+from pipeline.engines import GREEDY, Completion, Request, Sampler, failed
+from pipeline.engines.probability import answer_probability
 from pipeline.engines.reading import Reader, Reading
 from pipeline.loading import content, load_model, load_processor
 from pipeline.params import UserError
@@ -143,7 +145,7 @@ class TransformersEngine:
         readable, pictures, done = [], [], []
         for request in requests:
             try:
-                pictures.append(picture(request.image))
+                pictures.append(picture(request.image or b""))
                 readable.append(request)
             except PictureError as error:
                 done += [failed(request, draw, str(error)) for draw in request.draws]
@@ -151,6 +153,7 @@ class TransformersEngine:
             return done
         with torch.inference_mode():
             reading = self.reader.read(readable, pictures)
+            rates.note(prompt_tokens=sum(self.reader.length(request) for request in readable))
             return done + self._decode(readable, reading, sampler)
 
     def _decode(self, requests: Sequence[Request], reading: Reading, sampler: Sampler) -> list[Completion]:
@@ -169,12 +172,18 @@ class TransformersEngine:
         cache = completion_cache()
         logits, positions = reading.logits[owner], reading.positions[..., owner, -1:]
         drawn = torch.zeros(len(draws), sampler.max_new_tokens, dtype=torch.int64, device=device)
+        logprobs = torch.zeros(len(draws), sampler.max_new_tokens, device=device)  # of the greedy draws
+        any_greedy = any(draw == GREEDY for _, draw in draws)
         lengths = torch.zeros(len(draws), dtype=torch.int64, device=device)  # 0 while a draw goes on
         rows = torch.arange(len(draws), device=device)  # those still decoded
         with shared_prefix_attention(self.model):
             for step in range(sampler.max_new_tokens):
                 token = choose(logits, step)
                 drawn[rows, step] = token
+                if any_greedy:
+                    greedy = choose.greedy
+                    likely = logits[greedy].float().log_softmax(-1).gather(1, token[greedy, None])
+                    logprobs[rows[greedy], step] = likely[:, 0]
                 ended = has_ended(drawn[rows, : step + 1]) & (lengths[rows] == 0)
                 lengths[rows] += ended * (step + 1)
                 left = (lengths[rows] == 0).nonzero()[:, 0]
@@ -194,19 +203,22 @@ class TransformersEngine:
                     use_cache=True,
                     prefix=prefix,
                 ).logits[:, -1]
-        ids = zip(draws, drawn.tolist(), lengths.tolist(), strict=True)
-        return [self._completion(*draw, tokens, length, sampler.stop) for draw, tokens, length in ids]
+        ids = zip(draws, drawn.tolist(), logprobs.tolist(), lengths.tolist(), strict=True)
+        return [self._completion(*draw, tokens, sure, length, sampler.stop) for draw, tokens, sure, length in ids]
 
     def _completion(
-        self, image_id: str, draw: int, tokens: list[int], length: int, stop: tuple[str, ...]
+        self, image_id: str, draw: int, tokens: list[int], sure: list[float], length: int, stop: tuple[str, ...]
     ) -> Completion:
         """`length` tokens were drawn, the one that ended the completion included; 0 where none did."""
         finished = length > 0
         tokens = tokens[:length] if finished else tokens
+        probability = None
+        if draw == GREEDY:
+            probability = answer_probability([self._decoded([token]) for token in tokens], sure[: len(tokens)])
         text = self._decoded(tokens[:-1] if tokens[-1] in self._end_tokens else tokens)
         cuts = [text.index(mark) + len(mark) for mark in stop if mark in text]
         text = text[: min(cuts, default=len(text))]
-        return Completion(image_id, draw, text, len(tokens), finished, ids=tuple(tokens))
+        return Completion(image_id, draw, text, len(tokens), finished, None, tuple(tokens), probability)
 
     @property
     def _end_tokens(self) -> list[int]:

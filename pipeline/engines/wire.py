@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.engines import GREEDY, Completion, Request, Sampler, failed
 from pipeline.engines.noise import stream
+from pipeline.engines.probability import answer_probability
 from pipeline.params import UserError
 from pipeline.prompts import chat
 
@@ -46,15 +47,20 @@ def image_kind(image: bytes) -> str | None:
     return next((kind for magic, kind in KINDS.items() if image.startswith(magic)), None)
 
 
+def _shown(image: bytes | None) -> dict[str, Any]:
+    """The part of a message that shows a picture; nothing where there is none."""
+    if image is None:
+        return {}
+    url = f"data:image/{image_kind(image)};base64,{base64.b64encode(image).decode('ascii')}"
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
 def body(dialect: str, request: Request, draws: Sequence[int], sampler: Sampler) -> dict[str, Any]:
     """One chat completion without the model's name, for GREEDY alone or for draws of which none is GREEDY."""
-    url = f"data:image/{image_kind(request.image)};base64,{base64.b64encode(request.image).decode('ascii')}"
     turns = chat(request.question)
     for turn in turns:
-        turn["content"] = [
-            {"type": "image_url", "image_url": {"url": url}} if part["type"] == "image" else part
-            for part in turn["content"]
-        ]
+        turn["content"] = [_shown(request.image) if part["type"] == "image" else part for part in turn["content"]]
+        turn["content"] = [part for part in turn["content"] if part]
     greedy = GREEDY in draws
     said: dict[str, Any] = {
         "messages": turns,
@@ -65,6 +71,8 @@ def body(dialect: str, request: Request, draws: Sequence[int], sampler: Sampler)
     if not greedy:
         # vLLM takes 64 bits with a sign, others 32: 31 bits are understood everywhere.
         said["seed"] = stream(sampler.seed, request.image_id, draws[0]) & 0x7FFFFFFF
+    else:
+        said["logprobs"] = True
     if len(draws) > 1:
         said["n"] = len(draws)
     if dialect != "openai":
@@ -100,8 +108,20 @@ def completions(
         # vLLM and SGLang name the text that ended the draw, and SGLang cuts it off.
         ended = next((mark for mark in stop if mark in (choice.get("stop_reason"), choice.get("matched_stop"))), "")
         text, stopped = _until_stop(text if text.endswith(ended) else text + ended, stop)
-        read.append(Completion(request.image_id, draw, text, tokens, finished=stopped or why != "length"))
+        finished, sure = stopped or why != "length", probability(choice)
+        read.append(Completion(request.image_id, draw, text, tokens, finished, probability=sure))
     return read
+
+
+def probability(choice: dict[str, Any]) -> float | None:
+    """How probable the choice's answer was; None where the server does not tell."""
+    told = choice.get("logprobs")
+    told = told.get("content") if isinstance(told, dict) else None
+    try:
+        pieces = [(str(one["token"]), float(one["logprob"])) for one in told or []]
+    except (TypeError, KeyError, ValueError):
+        return None
+    return answer_probability([piece for piece, _ in pieces], [sure for _, sure in pieces])
 
 
 def parsed(content: bytes) -> Any:

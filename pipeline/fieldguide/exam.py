@@ -37,7 +37,7 @@ def examine(model: str, threads: int) -> dict[str, Any]:
     engine = TransformersEngine(model, "float32", "eager", max_rows=1200, max_tokens=100_000, threads=threads)
     table = predictions(*two_steps(engine, images, ClassLists(classes), asked), "base", asked.max_error_rate)
     return {
-        **metrics.by_half(table),
+        **metrics.by_part(metrics.scores(table)),
         "letter_choice": metrics.letter_choice(table),
         "verdicts": follows_verdicts(engine),
     }

@@ -112,7 +112,9 @@ def redrawn(images: pl.DataFrame, classes: pl.DataFrame, source: str, wanted: Tr
         source, wanted.weights, wanted.attention, wanted.max_rows, wanted.max_tokens, wanted.threads
     )
     samples = draw_samples(StoredEngine(engine, draws_folder()), images, classes, wanted)
-    return questions(samples, images, classes, OptionsParams(wanted.topk, wanted.seed, "topk", "", wanted.model))
+    return questions(
+        samples, images, classes, OptionsParams(wanted.topk, wanted.seed, "topk", "", wanted.model, wanted.mass)
+    )
 
 
 def pictured(hard: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:

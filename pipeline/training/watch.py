@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from pipeline import rates
 from pipeline.answers import letter
 from pipeline.training.checkpoints import Work
 from pipeline.training.grpo import BrokenError
@@ -80,6 +81,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self.rollouts.rows = kept["rollouts"]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        rates.note(steps=1)
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
             if state.is_world_process_zero and self.whole:
                 self._check(state.global_step)

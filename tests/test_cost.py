@@ -1,0 +1,99 @@
+"""What past runs took, and what that says of a run of another size."""
+
+import json
+
+import polars as pl
+import pytest
+from imports import ROOT
+from typer.testing import CliRunner
+
+from pipeline import rates, tables
+from pipeline.__main__ import app
+from pipeline.commands.cost import rate
+
+
+def run_of(images, draws=0, seconds=10.0, startup=4.0, **others):
+    return {"images": images, "draws": draws, "seconds": seconds, "startup": startup, "mib": 500} | others
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project with 100 images: 40 to train on, 20 to test with, 10 to decide by, and 30 of novel classes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    classes = [
+        {"dataset": "d", "class_id": c, "name": f"kind {c}", "split": half, "aliases": [], "noun": "thing"}
+        for c, half in enumerate(("base", "novel"))
+    ]
+    parts = [("train", 0)] * 40 + [("val", 0)] * 10 + [("train", 1)] * 30 + [("test", 0)] * 10 + [("test", 1)] * 10
+    rows = [
+        {"image_id": f"{n:03}", "dataset": "d", "class_id": c, "split": split, "status": "ok", "image": b""}
+        for n, (split, c) in enumerate(parts)
+    ]
+    tables.write(tables.CLASSES, pl.DataFrame(classes, schema=tables.CLASSES.schema), tmp_path / "data/classes.parquet")
+    tables.write(tables.IMAGES, pl.DataFrame(rows, schema=tables.IMAGES.schema), tmp_path / "data/images.parquet")
+    return tmp_path
+
+
+def keep(folder, stage, *lines):
+    file = folder / ".work" / "rates" / f"{stage}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(json.dumps(line) for line in lines) + "\n{half a li")
+
+
+def test_a_rate_is_the_median_of_the_last_runs():
+    lines = [run_of(10, seconds=99.0), *(run_of(10, seconds=4.0 + 10 * n) for n in (1, 2, 3, 4, 5))]
+    found = rate(lines, "images", by_draw=False)
+    assert (found.startup, found.seconds, found.mib) == (4.0, 3.0, 500)
+
+
+def test_draws_that_the_store_held_cost_nothing():
+    lines = [run_of(10, draws=200), run_of(10, draws=100, seconds=7.0), run_of(10, draws=0, seconds=0.5)]
+    found = rate(lines, "images", by_draw=True)
+    assert found.draws == 20.0
+    assert found.seconds == pytest.approx(20 * 6 / 200), "seconds for an image whose twenty draws are all drawn"
+    assert rate(lines[2:], "images", by_draw=True) is None
+
+
+def test_twice_the_images_take_twice_the_work(project):
+    keep(project, "sample", run_of(40, draws=800, generated_tokens=8000, prompt_tokens=4000))
+    keep(project, "predict", run_of(164, draws=164 * 25, seconds=45.0, generated_tokens=41000))
+    keep(project, "train", {"steps": 50, "seconds": 110.0, "startup": 10.0, "mib": 2000})
+    said = CliRunner().invoke(app, ["cost", "--images", "200"]).stdout.splitlines()
+    sample = next(line.split() for line in said if line.startswith("sample"))
+    assert sample[1:4] == ["80", "images", "16"], "4 to start, 6 for each 40 images"
+    assert sample[5:] == ["8,000", "16,000", "500"]
+    train = next(line.split() for line in said if line.startswith("train"))
+    assert train[1:4] == ["100", "steps", "210"]
+    predict = next(line.split() for line in said if line.startswith("predict"))
+    seconds = 2 * 4 + 2 * (40 + 144) * 41 / 164
+    assert predict[1:6] == ["2", "×", "184", "images", f"{seconds:.0f}"]
+    assert said[-1] == "never run here and so not counted: download, options, filter, evaluate, report"
+
+
+def test_more_draws_and_more_workers(project):
+    keep(project, "sample", run_of(40, draws=800))
+
+    def seconds(*arguments):
+        said = CliRunner().invoke(app, ["cost", "--images", "100", *arguments]).stdout
+        return int(next(line for line in said.splitlines() if line.startswith("sample")).split()[3])
+
+    assert (seconds(), seconds("--num-samples", "40"), seconds("--workers", "3")) == (10, 16, 6)
+
+
+def test_without_a_past_run_there_is_nothing_to_tell_from(project):
+    result = CliRunner().invoke(app, ["cost", "--images", "100"])
+    assert "no past run" in str(result.exception) and "dvc repro" in str(result.exception)
+
+
+def test_only_work_is_kept(project, monkeypatch):
+    monkeypatch.setattr(rates, "_noted", rates.Counter())
+    rates.keep("options")
+    assert rates.kept("options") == []
+    rates.note(images=3)
+    rates.note(images=4)
+    rates.keep("options")
+    rates.keep("options")
+    first, second = rates.kept("options")
+    assert first["images"] == second["images"] == 7 and first["seconds"] > 0 and first["mib"] > 10

@@ -1,0 +1,130 @@
+"""The judge, asked over HTTP: only about what is left, once, and never taken for wrong where it fails."""
+
+import re
+from dataclasses import replace
+
+import polars as pl
+import pytest
+from imports import ROOT
+from test_metrics import ROWS, frame
+from test_openai_engine import Fake, answer, good, quick, status  # noqa: F401
+
+from pipeline import params, tables
+from pipeline.evaluate import open_answers
+from pipeline.judge import JudgeParams, judged, verdicts
+from pipeline.params import UserError
+
+CLASSES = pl.DataFrame(
+    [
+        {"dataset": "x", "class_id": c, "name": n, "split": "base", "aliases": [], "noun": "bird"}
+        for c, n in enumerate(("red wren", "blue wren", "grey owl", "snow owl"))
+    ],
+    schema=tables.CLASSES.schema,
+)
+
+
+def row(image, truth, said, named=None):
+    status = "off_list" if named is None else "ok"
+    return ROWS[0] | {
+        "image_id": image,
+        "class_id": truth,
+        "greedy_text": f"<answer>{said}</answer>",
+        "greedy_status": status,
+        "one_step": named,
+    }
+
+
+ANSWERS = frame(
+    row("a", 0, "crimson wren"),
+    row("b", 1, "some bird"),
+    row("c", 0, "red wren", named=0),
+    row("d", 2, "snow owl", named=3),
+    row("e", 0, "crimson wren"),
+)
+
+
+def says(handler, body):
+    """Takes crimson for red, the same names for the same, and all else for something else."""
+    truth, given = (re.search(f"{what} is: (.*)", asked_text(body))[1] for what in ("name", "given"))
+    handler.send(200, answer(body, text="Yes." if given.replace("crimson", "red") == truth else "no"))
+
+
+def asked_text(body):
+    parts = body["messages"][-1]["content"]
+    assert [part["type"] for part in parts] == ["text"], "no picture"
+    return parts[0]["text"]
+
+
+@pytest.fixture
+def judge(tmp_path, monkeypatch):
+    """A judge at a server, with a store of its own."""
+    asked = replace(params.load(JudgeParams, ROOT / "params.yaml"), model="m", key_variable="TEST_KEY", retries=0)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return lambda fake: replace(asked, endpoints=(fake.url,)).connect()
+
+
+def test_only_what_the_matcher_left_is_asked_and_each_pair_once(judge):
+    with Fake(otherwise=says) as fake:
+        same, about = judged(ANSWERS, CLASSES, judge(fake), sample=0)
+        assert same.to_list() == [True, False, False, False, True]
+        assert len(fake.bodies) == 2, "two images have the same answer and truth"
+    assert about["base"] == {
+        "asked": 3,
+        "same": 2,
+        "unreadable": 0,
+        "share": 0.6,
+        "agreement": None,
+        "sample": 0,
+    }
+
+
+def test_what_was_said_once_is_not_asked_again(judge):
+    with Fake(otherwise=says) as fake:
+        first = judged(ANSWERS, CLASSES, judge(fake), sample=9)
+        count = len(fake.bodies)
+        assert judged(ANSWERS, CLASSES, judge(fake), sample=9)[1] == first[1]
+        assert len(fake.bodies) == count == 4
+
+
+def test_the_sample_tells_whether_judge_and_matcher_agree(judge):
+    with Fake(otherwise=says) as fake:
+        _, about = judged(ANSWERS, CLASSES, judge(fake), sample=9)
+    assert (about["base"]["agreement"], about["base"]["sample"]) == (1.0, 2)
+    with Fake(otherwise=good(text="yes")) as fake:
+        contrary = frame(row("d", 2, "grey bird", named=3))
+        _, about = judged(contrary, CLASSES, judge(fake), sample=9)
+    assert about["base"]["agreement"] == 0.0
+
+
+def test_the_accuracy_counts_what_the_judge_took_for_the_truth(judge):
+    with Fake(otherwise=says) as fake:
+        found = open_answers(ANSWERS, CLASSES, judge(fake), 0)["base"]
+    assert found["one_step"]["base"] == 0.6, "three of five"
+
+
+def test_a_failure_is_an_error_and_what_was_answered_is_kept(judge):
+    failure = pytest.raises(UserError, match=r"judge.model: 1 of 2 questions failed, .* a failure is no verdict")
+    with Fake(says, otherwise=status(500)) as fake, failure:
+        judged(ANSWERS, CLASSES, replaced(judge(fake)), sample=0)
+    with Fake(otherwise=says) as fake:
+        judged(ANSWERS, CLASSES, judge(fake), sample=0)
+        assert len(fake.bodies) == 1, "only the one that failed"
+
+
+def replaced(engine):
+    """One request at a time, so that the first is the one that is answered."""
+    engine.engine.server = replace(engine.engine.server, concurrency=1)
+    return engine
+
+
+def test_a_reply_that_is_neither_yes_nor_no_is_counted(judge):
+    with Fake(otherwise=good(text="It depends.")) as fake:
+        same, about = judged(ANSWERS, CLASSES, judge(fake), sample=0)
+    assert not same.any() and about["base"]["unreadable"] == 3
+
+
+@pytest.mark.parametrize(("reply", "verdict"), [("yes", True), ("**No**", False), (" YES.", True), ("maybe", None)])
+def test_replies(judge, reply, verdict):
+    with Fake(otherwise=good(text=reply)) as fake:
+        assert verdicts(judge(fake), [("bird", "a", "b")]) == {("bird", "a", "b"): verdict}
