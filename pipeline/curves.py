@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from pipeline import metrics
-from pipeline.confidence import BINS, CONFIDENCES, confidences, isotonic, reliability, risk_coverage
+from pipeline.confidence import BINS, CONFIDENCES, confidences, isotonic, risk_coverage
 from pipeline.metrics import HALVES, VOTE_SHARE
 from pipeline.votes import NONE, decided, leaders, matrix, running_rank, running_vote, settled
 
@@ -159,11 +159,12 @@ def letters(predictions: pl.DataFrame) -> pl.DataFrame:
 
 
 def calibration(validation: pl.DataFrame, test: pl.DataFrame) -> pl.DataFrame:
-    """One row for every bin of confidence: the accuracy in it, by way to answer, model and half; empty where no image.
+    """One row for every tenth of the images, the least sure first: their mean confidence and the share right.
 
-    With `_fitted` behind its name: of the confidence after the isotonic fit on validation images.
+    Two columns, confidence_ and accuracy_, by way to answer, model and half; with `_fitted` behind the name after the
+    isotonic fit on validation images. Tenths, and not steps of confidence, so that each has as many images.
     """
-    found = pl.DataFrame({"bin": np.arange(BINS), "confidence": (np.arange(BINS) + 0.5) / BINS})
+    found: dict[str, np.ndarray] = {}
     for model, rows in _by_model(test):
         before, truth = validation.filter(model=model), metrics.scores(rows)
         for arm in CONFIDENCES:
@@ -175,10 +176,12 @@ def calibration(validation: pl.DataFrame, test: pl.DataFrame) -> pl.DataFrame:
                 kinds["_fitted"] = isotonic(known, metrics.scores(before)[arm].to_numpy())(sure)
             for kind, values in kinds.items():
                 for half, of in _halves(rows).items():
-                    bins = reliability(values[of], truth[arm].to_numpy()[of])
-                    column = bins.select("bin", pl.col("accuracy").alias(f"{arm}_{model}_{half}{kind}"))
-                    found = found.join(column, on="bin", how="left", maintain_order="left")
-    return found.drop("bin").with_columns(pl.selectors.float().round(DIGITS))
+                    parts = np.array_split(np.argsort(values[of], kind="stable"), BINS)
+                    for name, column in (("confidence", values[of]), ("accuracy", truth[arm].to_numpy()[of])):
+                        means = [column[part].mean() if len(part) else np.nan for part in parts]
+                        found[f"{name}_{arm}_{model}_{half}{kind}"] = np.array(means)
+    table = pl.DataFrame({"tenth": np.arange(1, BINS + 1), **found})
+    return table.with_columns(pl.selectors.float().fill_nan(None).round(DIGITS))
 
 
 def risks(test: pl.DataFrame) -> pl.DataFrame:

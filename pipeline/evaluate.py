@@ -149,6 +149,20 @@ def pairs(models: list[str]) -> list[tuple[Way, Way]]:
     return between + within
 
 
+def verdict(differences: pl.DataFrame) -> str:
+    """What training did to two-step, over all images, and whether so few images could tell."""
+    for row in differences.filter(
+        first="base two_step", second="trained two_step", dataset="all", part="total"
+    ).iter_rows(named=True):
+        said = f"; training changes two-step by {100 * row['difference']:+.1f} points"
+        if row["low"] is not None:
+            said += f" ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
+        if abs(row["difference"]) < row["detectable"]:
+            said += f": too few to tell, {row['n']} images show {100 * row['detectable']:.1f} points or more"
+        return said
+    return ""
+
+
 def unmatched(samples: pl.DataFrame, predictions: pl.DataFrame) -> pl.DataFrame:
     """Answers of step 1 that name no class of the image's own half, with their counts, most frequent first."""
     drawn = predictions.select("model", text="draw_texts", status="draw_statuses").explode("text", "status")
@@ -205,21 +219,16 @@ def main(
     gate.require_answered_images(rows, index)
     rates.note(images=rows["image_id"].n_unique())
     models = evaluate(rows, asked.precision)
-    judge = params.load(JudgeParams)
+    judge, tested = params.load(JudgeParams), rows.filter(split="test")
     if judge.model:
-        for model, verdict in open_answers(
-            rows.filter(split="test"), class_rows, judge.connect(), judge.sample
-        ).items():
-            models[model]["judge"] = verdict
+        for model, said in open_answers(tested, class_rows, judge.connect(), judge.sample).items():
+            models[model]["judge"] = said
     write_text(out / "metrics.json", json.dumps(models, indent=2, sort_keys=True) + "\n")
     files = results(rows, class_rows, asked.topk)
-    files["unmatched"] = unmatched(tables.read(tables.SAMPLES, samples), rows.filter(split="test"))
+    files["unmatched"] = unmatched(tables.read(tables.SAMPLES, samples), tested)
     for name, table in files.items():
         write_text(out / f"{name}.csv", table.write_csv())
-    gain = models.get("gain", {}).get("two_step", {})
-    part = "hm" if "hm" in gain else "base"
-    said = f"; training gains {100 * gain[part]:+.1f} points of two-step {part}" if gain else ""
-    print(f"{rows.height} predictions scored{said}")
+    print(f"{rows.height} predictions scored{verdict(files['differences'])}")
 
 
 if __name__ == "__main__":

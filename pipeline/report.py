@@ -169,6 +169,12 @@ def read_scores(path: Path) -> dict[str, Any]:
     return scores
 
 
+def checks_alone(training: Path) -> str:
+    """The steps at which validation images were answered: a plot of the whole log would take the others for 0."""
+    columns = ["step", "validation_two_step"]
+    return pl.read_csv(training, columns=columns, schema_overrides={columns[1]: pl.Float64}).drop_nulls().write_csv()
+
+
 def main(
     predictions: Annotated[list[Path], typer.Option(help="Table of predictions; repeatable.")] = PREDICTIONS,
     images: Annotated[Path, typer.Option(help="Table of images.")] = Path("data/images.parquet"),
@@ -177,6 +183,7 @@ def main(
     training: Annotated[Path, typer.Option(help="CSV of the training curves.")] = Path("data/training.csv"),
     out: Annotated[Path, typer.Option(help="Page to write.")] = Path("reports/index.html"),
     curves: Annotated[Path, typer.Option(help="Copy of the curves to write.")] = Path("reports/training.csv"),
+    checks: Annotated[Path, typer.Option(help="CSV of the checks in training to write.")] = Path("reports/checks.csv"),
 ) -> None:
     """Show the numbers, the training curves and twelve examples on one page that needs no network."""
     asked, scores, log = params.load(ReportParams), read_scores(metrics), read_log(training)
@@ -193,6 +200,7 @@ def main(
     write_text(out, html)
     rates.note(images=rows["image_id"].n_unique())
     write_text(curves, training.read_text())
+    write_text(checks, checks_alone(training))
     print(f"{out}: {len(html.encode()):,} bytes; open it in any browser")
 
 

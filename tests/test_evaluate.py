@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import sys
 
 import numpy as np
@@ -12,7 +13,7 @@ from test_metrics import ROWS, frame
 
 from pipeline import comparison, curves, metrics, tables
 from pipeline.comparison import Resampled
-from pipeline.evaluate import evaluate, gates, pairs, results
+from pipeline.evaluate import evaluate, gates, pairs, results, verdict
 from pipeline.intervals import mcnemar, wilson
 
 sys.path.append(str(ROOT / "bench"))
@@ -183,9 +184,11 @@ def test_confidence_of_draws_that_are_right_as_often_as_they_agree():
     assert found["base"]["ece"] < 0.08
     assert found["base"]["precision"] == pytest.approx(0.8, abs=0.1)
     table = curves.calibration(both.filter(split="val"), both.filter(split="test"))
-    known = table.drop_nulls("vote_base_base")
-    assert known["confidence"].to_list() == pytest.approx([0.25, 0.55, 0.75, 0.95])
-    assert known["vote_base_base"].to_list() == pytest.approx([0.25, 0.5, 0.75, 1.0], abs=0.12)
+    assert table["confidence_vote_base_base"].is_sorted() and table["tenth"].to_list() == list(range(1, 11))
+    gaps = table["confidence_vote_base_base"] - table["accuracy_vote_base_base"]
+    assert gaps.abs().max() < 0.25 and abs(gaps.mean()) < 0.05
+    right = metrics.scores(both.filter(split="test"))["vote"].mean()
+    assert table["accuracy_vote_base_base"].mean() == pytest.approx(right, abs=1e-3), "tenths of as many images"
     risk = curves.risks(both.filter(split="test"))
     assert risk["coverage"].to_list()[-1] == 1.0
     wrong = 1 - metrics.scores(both.filter(split="test"))["vote"].mean()
@@ -219,3 +222,16 @@ def test_without_validation_images_nothing_is_decided(predictions):
     assert found["gate"] is None and found["confidence"] == {}
     assert found["gated"] == found["two_step"]
     assert results(test, bench.classes(), bench.TOPK)["calibration"].height == 10
+
+
+def test_it_is_said_when_there_are_too_few_images_to_tell(predictions):
+    small = results(predictions.filter(pl.col("image_id") < f"{40:016x}"), bench.classes(), bench.TOPK)["differences"]
+    assert re.search(
+        r"changes two-step by [+-]\d+\.\d points \(.* to .*\): too few to tell, 40 images show", verdict(small)
+    )
+    better = predictions.with_columns(
+        two_step=pl.when(pl.col("model") == "trained").then("class_id").otherwise("two_step")
+    )
+    told = verdict(results(better, bench.classes(), bench.TOPK)["differences"])
+    assert "points (+" in told and "too few" not in told
+    assert verdict(small.clear()) == ""

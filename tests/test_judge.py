@@ -1,16 +1,18 @@
 """The judge, asked over HTTP: only about what is left, once, and never taken for wrong where it fails."""
 
+import json
 import re
 from dataclasses import replace
 
 import polars as pl
 import pytest
 from imports import ROOT
+from ruamel.yaml import YAML
 from test_metrics import ROWS, frame
 from test_openai_engine import Fake, answer, good, quick, status  # noqa: F401
 
 from pipeline import params, tables
-from pipeline.evaluate import open_answers
+from pipeline.evaluate import main, open_answers
 from pipeline.judge import JudgeParams, judged, verdicts
 from pipeline.params import UserError
 
@@ -101,6 +103,33 @@ def test_the_accuracy_counts_what_the_judge_took_for_the_truth(judge):
     with Fake(otherwise=says) as fake:
         found = open_answers(ANSWERS, CLASSES, judge(fake), 0)["base"]
     assert found["one_step"]["base"] == 0.6, "three of five"
+
+
+def test_the_stage_asks_the_judge_and_reports_it(judge, tmp_path, capsys):
+    settings = YAML().load((ROOT / "params.yaml").read_text())
+    image = {"dataset": "x", "split": "test", "status": "ok", "image": b"", "perceptual_hash": None}
+    with Fake(otherwise=says) as fake:
+        settings["judge"] |= {"model": "m", "endpoints": [fake.url], "key_variable": "TEST_KEY"}
+        with (tmp_path / "params.yaml").open("w") as file:
+            YAML().dump(settings, file)
+        both = [ANSWERS.with_columns(model=pl.lit(model)) for model in ("base", "trained")]
+        images = [
+            image | {"image_id": i, "class_id": c, "content": i} for i, c in ANSWERS["image_id", "class_id"].rows()
+        ]
+        tables.write(tables.IMAGES, pl.DataFrame(images, schema=tables.IMAGES.schema), tmp_path / "data/images.parquet")
+        tables.write(tables.CLASSES, CLASSES, tmp_path / "data/classes.parquet")
+        for empty in (tables.SAMPLES, tables.HARD):
+            tables.write(empty, pl.DataFrame(schema=empty.schema), tmp_path / f"data/{empty.name}.parquet")
+        for model, rows in zip(("base", "trained"), both, strict=True):
+            tables.write(tables.PREDICTIONS, rows, tmp_path / f"data/predictions/{model}.parquet")
+        main()
+        asked = len(fake.bodies)
+        main()
+        assert len(fake.bodies) == asked == 4, "the second run asks nothing"
+    found = json.loads((tmp_path / "reports/metrics.json").read_text())["trained"]
+    assert found["judge"]["one_step"]["base"] == 0.6 and found["one_step"]["base"] == 0.2
+    assert found["judge"]["agreement"] == 1.0
+    assert "10 predictions scored; training changes two-step by +0.0 points" in capsys.readouterr().out
 
 
 def test_a_failure_is_an_error_and_what_was_answered_is_kept(judge):

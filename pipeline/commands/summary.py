@@ -9,7 +9,15 @@ import typer
 from pipeline.params import UserError
 
 MODELS = {"base": "base model", "trained": "trained model"}
-ARMS = {"pass@1": "pass@1", "one_step": "one-step", "vote": "vote", "two_step": "two-step", "pass@K": "pass@{k}"}
+ARMS = {
+    "pass@1": "pass@1",
+    "one_step": "one-step",
+    "vote": "vote",
+    "two_step": "two-step",
+    "gated": "gated",
+    "turned": "turned",
+    "pass@K": "pass@{k}",
+}
 
 
 def lines(metrics: dict[str, Any]) -> list[str]:
