@@ -13,10 +13,10 @@ def run(value):
     return {model: {arm: share for arm in ("one_step", "two_step")} for model in ("base", "trained")}
 
 
-def test_the_table_has_mean_least_and_most_of_the_seeds():
+def test_the_table_has_the_mean_of_the_seeds_and_its_interval():
     found = {("one", 0): run(0.5), ("one", 1): run(0.7), ("one", 2): run(0.6)}
     lines = table(found, TWO, 3)
-    assert lines[2] == "| no training | one-step | 60.0 (50.0–70.0) | 30.0 (25.0–35.0) | 40.0 (33.3–46.7) | 3 |"
+    assert lines[2] == "| no training | one-step | 60.0 (35.2–84.8) | 30.0 (17.6–42.4) | 40.0 (23.4–56.6) | 3 |"
     assert lines[4].startswith("| One | one-step | 60.0") and lines[6] == "| Other | one-step | – | – | – | 0 |"
     assert len(lines) == 2 + 3 * 2
 

@@ -1,6 +1,5 @@
 """Train and score every method with several seeds, and write the table that compares them."""
 
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.files import write_text
+from pipeline.intervals import mean_over_seeds
 from pipeline.params import UserError
 
 POLL = 20.0  # seconds
@@ -48,7 +48,7 @@ def experiment(dataset: str, method: Method, seed: int) -> str:
 
 
 def table(found: dict[tuple[str, int], dict[str, Any]], methods: Iterable[Method], seeds: int) -> list[str]:
-    """Markdown: mean (least–most) over the seeds, in percent; a dash where nothing was run.
+    """Markdown: mean over the seeds with its 95 % interval, in percent; a dash where nothing was run.
 
     `found` holds metrics.json by method and seed.
     """
@@ -65,8 +65,8 @@ def table(found: dict[tuple[str, int], dict[str, Any]], methods: Iterable[Method
 def _cell(shares: list[float]) -> str:
     if not shares:
         return "–"
-    low, mean, high = (100 * value for value in (min(shares), statistics.mean(shares), max(shares)))
-    return f"{mean:.1f} ({low:.1f}–{high:.1f})"
+    mean, low, high = mean_over_seeds([100 * share for share in shares])
+    return f"{mean:.1f}" if len(shares) == 1 else f"{mean:.1f} ({max(low, 0.0):.1f}–{min(high, 100.0):.1f})"
 
 
 def _dvc(*arguments: str) -> str:
@@ -172,6 +172,6 @@ def _notes(found: dict[tuple[str, int], dict[str, Any]], seeds: int) -> list[str
     images = next(iter(found.values()), {}).get("base", {}).get("two_step", {})
     counts = f", {images['n_base']:.0f} base and {images['n_novel']:.0f} novel test images" if images else ""
     return [
-        f"Mean (least–most) of {seeds} seed{'s' * (seeds > 1)}, in percent{counts}. "
+        f"Mean of {seeds} seed{'s' * (seeds > 1)} with its 95 % interval by Student's t, in percent{counts}. "
         "Made by `python -m pipeline suite`, from the experiments of one commit."
     ]
