@@ -75,6 +75,10 @@ class ClassLists:
         """Class names of `dataset` by class id, both halves."""
         return self._names[dataset]
 
+    def names_in(self, dataset: str, half: str) -> dict[int, str]:
+        """Class names of one half of `dataset` by class id, in the order of the ids."""
+        return {class_id: self._names[dataset][class_id] for class_id in sorted(self._halves[dataset, half][1])}
+
     def half(self, dataset: str, class_id: int) -> str:
         return self._half_of[dataset, class_id]
 
@@ -83,9 +87,7 @@ class ClassLists:
 
     def question(self, dataset: str, half: str, asked: AskParams) -> str:
         """Step 1 for an image of this half, with the class names that `asked.class_list` wants shown."""
-        shown = self._names[dataset]
-        if asked.class_list != "union":
-            shown = {class_id: shown[class_id] for class_id in self._halves[dataset, half][1]}
+        shown = self._names[dataset] if asked.class_list == "union" else self.names_in(dataset, half)
         names = [] if asked.class_list == "none" else [shown[class_id] for class_id in sorted(shown)]
         return open_question(asked.prompt, self._nouns[dataset], names)
 

@@ -37,11 +37,12 @@ class Resampled:
     """
 
     def __init__(self, scored: pl.DataFrame, seed: int = 0) -> None:
-        by_model = scored.sort("dataset", "half", "class_id", "image_id").partition_by("model", maintain_order=True)
-        self.models = [str(rows["model"][0]) for rows in by_model]
-        self.ways: list[Way] = [(model, metric) for model in self.models for metric in METRICS]
-        self.images = by_model[0].select("dataset", "half", "class_id")
-        self.right = np.hstack([rows.select(METRICS).to_numpy() for rows in by_model])
+        rows = scored.sort("dataset", "half", "class_id", "image_id")
+        of = {str(model): rows.filter(model=model) for model in scored["model"].unique(maintain_order=True)}
+        self.models = list(of)
+        self.ways: list[Way] = [(m, metric) for m in of for metric in METRICS if not of[m][metric].null_count()]
+        self.images = of[self.models[0]].select("dataset", "half", "class_id")
+        self.right = np.column_stack([of[model][metric].to_numpy() for model, metric in self.ways])
         self.sizes: dict[tuple[str, str], int] = {}
         self.classes: dict[tuple[str, str], int] = {}
         self._means: dict[tuple[str, str], Floats] = {}

@@ -208,10 +208,11 @@ def by_class(predictions: pl.DataFrame, classes: pl.DataFrame) -> pl.DataFrame:
     arms = ("one_step", "vote", "two_step")
     found = classes.select("dataset", "class_id", "name")
     for model, rows in _by_model(predictions):
+        known = [arm for arm in arms if arm in metrics.measured(rows)]
         means = (
             metrics.scores(rows)
             .group_by("dataset", "half", "class_id")
-            .agg(pl.len().alias("n"), *(pl.col(arm).mean().round(DIGITS).alias(f"{arm}_{model}") for arm in arms))
+            .agg(pl.len().alias("n"), *(pl.col(arm).mean().round(DIGITS).alias(f"{arm}_{model}") for arm in known))
         )
         keys = [name for name in ("dataset", "class_id", "half", "n") if name in found.columns]
         found = found.join(means, on=keys, how="inner")

@@ -25,7 +25,7 @@ from pipeline.files import write_text
 from pipeline.judge import JudgeParams, judged
 from pipeline.params import UserError
 
-PREDICTIONS = [Path("data/predictions/base.parquet"), Path("data/predictions/trained.parquet")]
+PREDICTIONS = [Path(f"data/predictions/{name}.parquet") for name in ("base", "trained", "rivals")]
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class EvaluateParams:
 def require_same_images(predictions: pl.DataFrame) -> None:
     """Raises UserError unless every model answered the same images, each once and with as many draws.
 
-    Where drawing was stopped early their numbers differ within a model, and may between models.
+    Where drawing was stopped early their numbers differ within a model, and may between models. Some models never draw.
     """
     rows = predictions.group_by("model", maintain_order=True).agg("image_id", draws=pl.col("draws").list.len().unique())
     images = [sorted(ids) for ids in rows["image_id"]]
-    draws = {tuple(counts) for counts in rows["draws"].to_list()}
+    draws = {tuple(counts) for counts in rows["draws"].to_list() if counts != [0]}
     other_draws = len(draws) > 1 and all(len(counts) == 1 for counts in draws)
     if any(ids != images[0] or len(set(ids)) < len(ids) for ids in images) or other_draws:
         counts = ", ".join(f"{len(ids)} rows of {model}" for model, ids in zip(rows["model"], images, strict=True))
@@ -70,7 +70,7 @@ def trust(validation: pl.DataFrame, test: pl.DataFrame, precision: float) -> dic
     that are as sure (coverage) and of these the share that is right. Nothing where no confidence is known.
     """
     found: dict[str, dict[str, Any]] = {}
-    for arm in CONFIDENCES:
+    for arm in (arm for arm in CONFIDENCES if arm in metrics.measured(test)):
         known, asked = confidences(validation, arm), confidences(test, arm)
         if known is None or asked is None:
             continue
@@ -107,9 +107,7 @@ def evaluate(predictions: pl.DataFrame, precision: float = 0.9) -> dict[str, Any
             **({"datasets": sets} if (sets := metrics.by_dataset(scored.filter(model=model))) else {}),
             "K": metrics.draws_per_image(rows),
             "gate": round(thresholds[model], 4) if model in thresholds else None,
-            "letter_choice": metrics.letter_choice(rows),
-            "mistakes": metrics.mistakes(rows),
-            "status": metrics.status_counts(rows),
+            **two_steps(rows),
             "confidence": trust(validation.filter(model=model), rows, precision),
         }
         for (model,), rows in test.group_by("model", maintain_order=True)
@@ -119,6 +117,17 @@ def evaluate(predictions: pl.DataFrame, precision: float = 0.9) -> dict[str, Any
         parts = [part for part in ("base", "novel", "hm") if before[part] is not None]
         models["gain"] = {"two_step": {part: round(after[part] - before[part], 4) for part in parts}}
     return models
+
+
+def two_steps(rows: pl.DataFrame) -> dict[str, Any]:
+    """How one model's second step went; nothing where it has none."""
+    if "two_step" not in metrics.measured(rows):
+        return {}
+    return {
+        "letter_choice": metrics.letter_choice(rows),
+        "mistakes": metrics.mistakes(rows),
+        "status": metrics.status_counts(rows),
+    }
 
 
 def open_answers(rows: pl.DataFrame, classes: pl.DataFrame, engine: Engine, sample: int) -> dict[str, Any]:
@@ -131,9 +140,18 @@ def open_answers(rows: pl.DataFrame, classes: pl.DataFrame, engine: Engine, samp
     }
 
 
-def pairs(models: list[str]) -> list[tuple[Way, Way]]:
-    """The comparisons that the method stands or falls by: of answers within a model, and of models by answer."""
-    within: list[tuple[Way, Way]] = [
+def pairs(ways: list[Way]) -> list[tuple[Way, Way]]:
+    """The comparisons that the method stands or falls by: of the trained model with each other one, then within each.
+
+    By answer, with two steps also where the other model has but one.
+    """
+    models = list(dict.fromkeys(model for model, _ in ways))
+    subject = "trained" if "trained" in models else models[0]
+    between = [
+        ((model, arm), (subject, arm)) for model in models if model != subject for arm in ("pass@1", *metrics.ARMS)
+    ]
+    between += [((m, "one_step"), (subject, "two_step")) for m in models if (m, "two_step") not in ways]
+    within = [
         ((model, first), (model, second))
         for model in models
         for first, second in (
@@ -143,10 +161,7 @@ def pairs(models: list[str]) -> list[tuple[Way, Way]]:
             ("two_step", "turned"),
         )
     ]
-    between: list[tuple[Way, Way]] = [
-        ((models[0], arm), (other, arm)) for other in models[1:] for arm in ("pass@1", *metrics.ARMS)
-    ]
-    return between + within
+    return [pair for pair in between + within if set(pair) <= set(ways)]
 
 
 def verdict(differences: pl.DataFrame) -> str:
@@ -184,18 +199,19 @@ def results(predictions: pl.DataFrame, classes: pl.DataFrame, topk: int) -> dict
     validation, test = predictions.filter(split="val"), predictions.filter(split="test")
     thresholds = gates(validation)
     resampled = Resampled(metrics.scores(test, thresholds))
-    models = [str(model) for model in test["model"].unique(maintain_order=True)]
+    subject = "trained" if "trained" in resampled.models else resampled.models[0]
+    drawn, before = (rows.filter(pl.col("draws").list.len() > 0) for rows in (test, validation))
     return {
         "arms": comparison.arms(resampled),
-        "differences": comparison.differences(resampled, pairs(models)),
-        "draws": curves.by_draws(test, topk),
-        "early_stop": curves.early_stops(test, topk),
-        "cost": curves.cost(test, thresholds),
-        "letters": curves.letters(test),
-        "calibration": curves.calibration(validation, test),
-        "risk_coverage": curves.risks(test),
+        "differences": comparison.differences(resampled, pairs(resampled.ways)),
+        "draws": curves.by_draws(drawn, topk),
+        "early_stop": curves.early_stops(drawn, topk),
+        "cost": curves.cost(drawn, thresholds),
+        "letters": curves.letters(drawn),
+        "calibration": curves.calibration(before, drawn),
+        "risk_coverage": curves.risks(drawn),
         "classes": curves.by_class(test, classes),
-        "confusion": curves.confusion(test.filter(model=models[-1]), classes),
+        "confusion": curves.confusion(test.filter(model=subject), classes),
     }
 
 
@@ -221,7 +237,8 @@ def main(
     models = evaluate(rows, asked.precision)
     judge, tested = params.load(JudgeParams), rows.filter(split="test")
     if judge.model:
-        for model, said in open_answers(tested, class_rows, judge.connect(), judge.sample).items():
+        worded = tested.filter(pl.col("draws").list.len() > 0)  # the others choose from a list
+        for model, said in open_answers(worded, class_rows, judge.connect(), judge.sample).items():
             models[model]["judge"] = said
     write_text(out / "metrics.json", json.dumps(models, indent=2, sort_keys=True) + "\n")
     files = results(rows, class_rows, asked.topk)

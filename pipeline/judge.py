@@ -4,7 +4,6 @@ Departure from the paper, which asks a judge about every answer: exact names, al
 matcher, so that a judge is asked about the rest, and about some of the others to see whether both agree.
 """
 
-import hashlib
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +12,9 @@ import polars as pl
 
 from pipeline import params
 from pipeline.answers import answer_text
-from pipeline.engines import GREEDY, Engine, Request, Sampler
-from pipeline.engines.openai import OpenAIEngine, Server
-from pipeline.params import UserError
-from pipeline.store import StoredEngine, draws_folder
+from pipeline.engines import Engine
+from pipeline.engines.texts import Patience, replies
+from pipeline.store import StoredEngine
 
 # Part of what verdicts are kept by: another wording asks anew.
 QUESTION = (
@@ -24,42 +22,19 @@ QUESTION = (
     "Do both name the same kind of {noun}, be it in other words, another spelling or another language? A broader or a "
     "narrower kind is not the same. Reply with yes or no alone."
 )
-SAMPLER = Sampler(
-    temperature=1.0,  # of no account: only the greedy reply is asked for
-    top_p=1.0,
-    top_k=0,
-    repetition_penalty=1.0,
-    penalize_prompt=True,
-    max_new_tokens=8,
-    stop=(),
-    seed=0,
-)
+MAX_TOKENS = 8
 
 
 @dataclass(frozen=True)
-class JudgeParams:
+class JudgeParams(Patience):
     model: str = params.key("judge.model", or_empty=True)
     endpoints: tuple[str, ...] = params.key("judge.endpoints")
     key_variable: str = params.key("judge.key_variable")
     sample: int = params.key("judge.sample", at_least=0)
-    concurrency: int = params.key("server.concurrency", at_least=1)
-    timeout: float = params.key("server.timeout", above=0)
-    retries: int = params.key("server.retries", at_least=0)
 
     def connect(self) -> StoredEngine:
         """The judge; what it has said once is kept."""
-        server = Server(
-            endpoints=self.endpoints,
-            dialect="openai",
-            draws_per_request=1,
-            concurrency=self.concurrency,
-            timeout=self.timeout,
-            retries=self.retries,
-            max_requests=0,
-            max_tokens=0,
-            key_variable=self.key_variable,
-        )
-        return StoredEngine(OpenAIEngine(self.model, server), draws_folder())
+        return self.ask(self.model, self.endpoints, self.key_variable)
 
 
 Pair = tuple[str, str, str]
@@ -71,30 +46,10 @@ def verdicts(engine: Engine, pairs: list[Pair]) -> dict[Pair, bool | None]:
 
     Raises UserError where a request failed: that is no verdict.
     """
-    asked = {_key(pair): pair for pair in pairs}
-    requests = [
-        Request(key, None, QUESTION.format(noun=noun, truth=truth, answer=answer), [GREEDY])
-        for key, (noun, truth, answer) in asked.items()
-    ]
-    found: dict[Pair, bool | None] = {}
-    failed = []
-    for batch in engine.draw(requests, SAMPLER):
-        for done in batch:
-            if done.error is not None:
-                failed.append(done.error)
-                continue
-            word = done.text.strip().strip(".*\"'!").lower()
-            found[asked[done.image_id]] = {"yes": True, "no": False}.get(word)
-    if failed:
-        raise UserError(
-            f"judge.model: {len(failed)} of {len(asked)} questions failed, the first with {failed[0]!r}; a failure is "
-            "no verdict: mend the cause and `dvc repro evaluate`, which asks only what is missing"
-        )
-    return found
-
-
-def _key(pair: Pair) -> str:
-    return hashlib.sha256("\0".join(pair).encode()).hexdigest()[:16]
+    asked = {pair: QUESTION.format(noun=pair[0], truth=pair[1], answer=pair[2]) for pair in pairs}
+    said = replies(engine, asked.values(), MAX_TOKENS, "judge.model", "evaluate")
+    words = {question: reply.strip().strip(".*\"'!").lower() for question, reply in said.items()}
+    return {pair: {"yes": True, "no": False}.get(words[question]) for pair, question in asked.items()}
 
 
 def judged(

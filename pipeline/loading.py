@@ -77,6 +77,22 @@ def load_model(source: str, dtype: str, attention: str) -> Any:
     return model
 
 
+def load_clip(source: str) -> tuple[Any, Any, Any]:
+    """The CLIPModel of `source` on the best device there is, in float32, with its tokenizer and image processor."""
+    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPModel
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    _require_folder(source)
+    if (kind := _opened(source, lambda: AutoConfig.from_pretrained(source)).model_type) != "clip":
+        raise UserError(f"{source}: found a model of type {kind}, wanted clip; leave it out of evaluate.models")
+    model = _opened(source, lambda: CLIPModel.from_pretrained(source)).float().to(device()).eval()
+    others = _opened(source, lambda: [kind.from_pretrained(source) for kind in (AutoTokenizer, AutoImageProcessor)])
+    rates.ready()
+    return model, *others
+
+
 def content(source: str) -> str:
     """A hash of the model folder's files, or the revision of a hub id: what its answers depend on.
 

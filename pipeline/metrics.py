@@ -37,6 +37,14 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1.0 - comb(n - correct, k) / comb(n, k)
 
 
+def measured(predictions: pl.DataFrame) -> tuple[str, ...]:
+    """Those of METRICS that one model has: without draws its answer alone, and its choice where it made any."""
+    if predictions["draws"].list.len().sum():
+        return METRICS
+    chose = predictions["choice_text"].is_not_null().any()
+    return ("one_step", "two_step", "oracle") if chose else ("one_step", "oracle")
+
+
 OFFERED = (
     pl.col("options").list.eval(pl.element().struct.field("class_id")).list.contains(pl.col("class_id"))
 ).fill_null(False)
@@ -61,7 +69,8 @@ def scores(predictions: pl.DataFrame, gates: Mapping[str, float] = {}) -> pl.Dat
         gates: vote share by model from which on the gated answer is the vote; without one it is never.
 
     Returns:
-        model, dataset, half, class_id, image_id and the METRICS. A null answer is a wrong answer: every row counts.
+        model, dataset, half, class_id, image_id and the METRICS, null where a model has no such metric. A null answer
+        is a wrong answer: every row counts.
     """
     orders = matrix(predictions.select(pl.concat_list("two_step", "turned")).to_series())
     turned = pl.Series("_turned", running_vote(orders)[:, -1])
@@ -72,7 +81,9 @@ def scores(predictions: pl.DataFrame, gates: Mapping[str, float] = {}) -> pl.Dat
         "turned": pl.when(pl.col("_turned") != NONE).then("_turned"),
     }
     right, drawn = right_draws(predictions), pl.col("draws").list.len()
-    return predictions.with_columns(turned, right).select(
+    known = {str(model): measured(rows) for (model,), rows in predictions.group_by("model", maintain_order=True)}
+    lacking = {metric: [model for model, own in known.items() if metric not in own] for metric in METRICS}
+    scored = predictions.with_columns(turned, right).select(
         *("model", "dataset", "half", "class_id", "image_id"),
         (pl.col("right") / drawn).alias("pass@1"),
         (pl.col("right") > 0).cast(pl.Float64).alias("pass@K"),
@@ -82,6 +93,9 @@ def scores(predictions: pl.DataFrame, gates: Mapping[str, float] = {}) -> pl.Dat
         ),
         OFFERED.cast(pl.Float64).alias("oracle"),
     )
+    return scored.with_columns(
+        pl.when(~pl.col("model").is_in(models)).then(metric).alias(metric) for metric, models in lacking.items()
+    )
 
 
 def by_part(scored: pl.DataFrame) -> dict[str, dict[str, Any]]:
@@ -89,7 +103,7 @@ def by_part(scored: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
     Several data sets count alike, whatever their size: an accuracy is the mean over the data sets that have such
     images, `hm` the harmonic mean of these means, and `mean_hm` the mean of the data sets' own harmonic means. A half
-    without images, as with few shots, is null.
+    without images, as with few shots, is null; a metric that the model lacks is left out.
 
     Args:
         scored: `scores` of one model.
@@ -101,6 +115,8 @@ def by_part(scored: pl.DataFrame) -> dict[str, dict[str, Any]]:
     sets = scored["dataset"].n_unique()
     found: dict[str, dict[str, Any]] = {}
     for metric in METRICS:
+        if scored.height and scored[metric].null_count() == scored.height:
+            continue
         own = {part: {row["dataset"]: row[metric] for row in means.get(part, [])} for part in (*HALVES, "total")}
         base, novel, total = (_mean(list(own[part].values())) for part in own)
         found[metric] = {"base": base, "novel": novel, "total": total, "hm": _hm(base, novel)}

@@ -185,7 +185,7 @@ def chosen(one: StepOne, choice: Completion | None, turn: int = 0) -> tuple[str 
     if choice is None and one.options:
         return "A", Reading("", one.options[0]["name"], one.options[0]["class_id"], "ok", 0)
     if choice is None:
-        failed = any(reading.status == "error" for reading in one.draws)
+        failed = any(reading.status == "error" for reading in (*one.draws, *([] if one.draws else [one.greedy])))
         return None, Reading("", None, None, "error" if failed else "no_answer", 0)
     if choice.error is not None:
         return None, Reading(choice.error, None, None, "error", choice.tokens)
@@ -248,6 +248,24 @@ def validation_images(images: pl.DataFrame, classes: pl.DataFrame, count: int) -
     return found.with_columns(_turn=turn).sort("_turn", "image_id").head(count).drop("_turn").sort("image_id")
 
 
+def tested(images: Path, classes: pl.DataFrame, val_images: int) -> dict[str, pl.DataFrame]:
+    """The images to answer, without their pictures: those of the test, and of validation as many as are wanted."""
+    index = tables.read(tables.IMAGES, images, ["image_id", "dataset", "class_id", "split"])
+    return {"test": index.filter(split="test"), "val": validation_images(index, classes, val_images)}
+
+
+def answered(
+    engine: Engine, images: Path, parts: dict[str, pl.DataFrame], lists: ClassLists, asked: PredictParams, model: str
+) -> pl.DataFrame:
+    """Table of predictions of one model, called `model`, for the images of `tested`."""
+    done = []
+    for split, part in parts.items():
+        rows = tables.read(tables.IMAGES, images, where=pl.col("image_id").is_in(part["image_id"].implode()))
+        found, choices = two_steps(engine, rows, lists, asked, asked.orders, asked.rule())
+        done.append(predictions(found, choices, model, asked.max_error_rate, split))
+    return pl.concat(done)
+
+
 class Label(StrEnum):
     """What the tables call the two models."""
 
@@ -264,18 +282,12 @@ def main(
 ) -> None:
     """Answer every test image in two steps: K draws make the options, then the model chooses among them."""
     asked = params.load(PredictParams)
-    index = tables.read(tables.IMAGES, images, ["image_id", "dataset", "class_id", "split"])
     class_rows = tables.read(tables.CLASSES, classes)
-    lists, engine = ClassLists(class_rows), asked.connect(model)
-    parts = {"test": index.filter(split="test"), "val": validation_images(index, class_rows, asked.val_images)}
-    answered = []
-    for split, part in parts.items():
-        rows = tables.read(tables.IMAGES, images, where=pl.col("image_id").is_in(part["image_id"].implode()))
-        found, choices = two_steps(engine, rows, lists, asked, asked.orders, asked.rule())
-        answered.append(predictions(found, choices, label.value, asked.max_error_rate, split))
-    tables.write(tables.PREDICTIONS, pl.concat(answered), out)
-    rates.note(images=sum(part.height for part in answered))
-    table = answered[0]
+    engine, parts = asked.connect(model), tested(images, class_rows, asked.val_images)
+    rows = answered(engine, images, parts, ClassLists(class_rows), asked, label.value)
+    tables.write(tables.PREDICTIONS, rows, out)
+    rates.note(images=rows.height)
+    table = rows.filter(split="test")
     asked_twice = table["choice_text"].is_not_null().sum()
     right = (table["two_step"] == table["class_id"]).sum() / max(1, table.height)
     print(

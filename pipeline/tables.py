@@ -118,7 +118,7 @@ PREDICTIONS = Table(
     2,
     ("model", "image_id"),
     {
-        "model": (pl.String, "base or trained"),
+        "model": (pl.String, "base, trained, or the name of a further model"),
         "image_id": (pl.String, "the image"),
         "split": (pl.String, "test, for results; or val, images of base classes that decisions are made on"),
         "dataset": (pl.String, "name of the data set"),

@@ -62,7 +62,7 @@ def test_arms_have_the_intervals_of_their_images_and_classes(predictions, resamp
 
 
 def test_differences_are_of_the_same_images(predictions, resampled):
-    table = comparison.differences(resampled, pairs(["base", "trained"]))
+    table = comparison.differences(resampled, pairs(resampled.ways))
     scored = metrics.scores(predictions.filter(split="test"), gates(predictions.filter(split="val")))
     first, second = (scored.filter(model=model).sort("image_id") for model in ("base", "trained"))
     row = table.row(
@@ -97,7 +97,7 @@ def test_the_order_of_the_rows_does_not_matter(predictions):
 
 def comparison_files(rows):
     resampled = Resampled(metrics.scores(rows))
-    return comparison.arms(resampled), comparison.differences(resampled, pairs(["base", "trained"]))
+    return comparison.arms(resampled), comparison.differences(resampled, pairs(resampled.ways))
 
 
 def test_data_sets_count_alike(predictions):

@@ -122,6 +122,7 @@ def test_the_stage_asks_the_judge_and_reports_it(judge, tmp_path, capsys):
             tables.write(empty, pl.DataFrame(schema=empty.schema), tmp_path / f"data/{empty.name}.parquet")
         for model, rows in zip(("base", "trained"), both, strict=True):
             tables.write(tables.PREDICTIONS, rows, tmp_path / f"data/predictions/{model}.parquet")
+        tables.write(tables.PREDICTIONS, both[0].clear(), tmp_path / "data/predictions/rivals.parquet")
         main()
         asked = len(fake.bodies)
         main()
@@ -133,7 +134,7 @@ def test_the_stage_asks_the_judge_and_reports_it(judge, tmp_path, capsys):
 
 
 def test_a_failure_is_an_error_and_what_was_answered_is_kept(judge):
-    failure = pytest.raises(UserError, match=r"judge.model: 1 of 2 questions failed, .* a failure is no verdict")
+    failure = pytest.raises(UserError, match=r"judge.model: 1 of 2 questions failed, .* a failure is no answer")
     with Fake(says, otherwise=status(500)) as fake, failure:
         judged(ANSWERS, CLASSES, replaced(judge(fake)), sample=0)
     with Fake(otherwise=says) as fake:

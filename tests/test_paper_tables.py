@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from pipeline.commands.paper_tables import PUBLISHED, ROWS, Run, cells, filled, grid, latex, markdown
+from pipeline.commands.paper_tables import PUBLISHED, ROWS, Run, cells, filled, grid, latex, markdown, rivals
 
 SHARE = {"base": 0.8, "novel": 0.6, "hm": 0.6857}
 
@@ -68,6 +68,27 @@ def test_methods_and_tables_are_told_apart():
     few = filled(cells(runs[3:]))
     assert row(few, "few-shot", "DiVE-k", "7B")["cub"] == "80.0"
     assert cells([run("fieldguide")]) == {}, "not one of the paper's"
+
+
+def test_further_models_have_rows_of_their_own():
+    one = run("cub")
+    one.metrics.update(
+        {
+            "clip_ViT-B-16": {"one_step": SHARE},
+            "fudd_ViT-B-16": {"one_step": SHARE, "two_step": {"base": 0.7, "novel": 0.7, "hm": 0.7}},
+            "Qwen2-5-VL-3B": {"one_step": SHARE, "two_step": SHARE},
+        }
+    )
+    table = filled(cells([one]))
+    assert row(table, "base-to-novel", "CLIP", "ViT-B-16")["cub"] == "68.6"
+    assert row(table, "base-to-novel", "FuDD", "ViT-B-16")["cub"] == "70.0"
+    assert row(table, "base-to-novel", "other model*", "Qwen2-5-VL-3B")["cub"] == "68.6"
+    assert row(table, "base-to-novel", "CLIP", "published")["base"] == "63.8", "beside the published one"
+
+
+def test_what_is_no_model_is_no_rival():
+    tree = {"base": {"one_step": SHARE}, "gain": {"two_step": SHARE}, "train": {"steps": 1}, "clip_x": {"one_step": {}}}
+    assert rivals(tree | {"clip": {"prompt": "a"}}) == {"clip_x": {"one_step": {}}}
 
 
 def test_markdown_and_latex_hold_the_same_cells():

@@ -11,7 +11,9 @@ import typer
 from pipeline import params, rates, tables
 from pipeline.params import UserError
 
+STAGES = ("download", "sample", "options", "filter", "train", "predict", "evaluate", "report")
 LAST = 5  # runs of a stage that count
+NO_RUN = "no past run is known in .work/rates; `dvc repro` makes one, with any number of images"
 DRAWING = ("sample", "predict")  # what several workers share
 
 
@@ -70,17 +72,33 @@ def shares(images: pl.DataFrame, classes: pl.DataFrame) -> dict[str, float]:
     return {stage: count / every for stage, count in parts.items()}
 
 
+def taken() -> list[str]:
+    """A table of what the last run of every stage took. Raises UserError where none is known."""
+    head = ("stage", "images", "steps", "seconds", "draws", "prompt tokens", "generated", "peak MiB")
+    lines = [f"{head[0]:10}" + "".join(f"{name:>15}" for name in head[1:])]
+    keys = ("images", "steps", "seconds", "draws", "prompt_tokens", "generated_tokens", "mib")
+    for stage in (*STAGES[:-2], "rivals", *STAGES[-2:]):
+        for line in rates.kept(stage)[-1:]:
+            lines.append(f"{stage:10}" + "".join(f"{line[key]:>15,}" if key in line else f"{'':15}" for key in keys))
+    if len(lines) == 1:
+        raise UserError(NO_RUN)
+    return lines
+
+
 def cost(
-    images: Annotated[int, typer.Option(min=1, help="Images of the data set, all parts together.")],
+    images: Annotated[int, typer.Option(min=0, help="Images of the data set, all parts together; 0 asks no more.")] = 0,
     num_samples: Annotated[int, typer.Option(min=0, help="Draws per image; 0 is num_samples of params.yaml.")] = 0,
     steps: Annotated[int, typer.Option(min=0, help="Optimiser steps; 0 is train.steps of params.yaml.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Machines or servers that share the drawing.")] = 1,
 ) -> None:
-    """Estimate the hours and tokens of a run with so many images, stage by stage, from what past runs took here.
+    """Show what the last run of every stage took here, or estimate a run with so many images from the past ones.
 
-    Every stage leaves a line in .work/rates when it ends. Images are parted as in the present tables; the time of a
-    draw is taken as it was with the model and the settings of the last five runs.
+    Every stage leaves a line in .work/rates when it ends. For an estimate images are parted as in the present tables;
+    the time of a draw is taken as it was with the model and the settings of the last five runs.
     """
+    if not images:
+        print("\n".join(taken()))
+        return
     asked = params.load(CostParams)
     k, wanted = num_samples or asked.num_samples, steps or asked.steps
     index = tables.read(tables.IMAGES, Path("data/images.parquet"), ["image_id", "dataset", "class_id", "split"])
@@ -89,7 +107,7 @@ def cost(
         f"{'stage':10}{'work':>18}{'seconds':>10}{'hours':>8}{'prompt tokens':>16}{'generated':>14}{'peak MiB':>10}"
     ]
     total, missing = 0.0, []
-    for stage in ("download", "sample", "options", "filter", "train", "predict", "evaluate", "report"):
+    for stage in STAGES:
         unit = "steps" if stage == "train" else "images"
         found = rate(rates.kept(stage), unit, stage in DRAWING)
         if found is None:
@@ -113,7 +131,7 @@ def cost(
         tokens = f"{amount * found.prompt_tokens:>16,.0f}{amount * found.tokens:>14,.0f}"
         lines.append(f"{stage:10}{work:>18}{seconds:>10,.0f}{seconds / 3600:>8.2f}{tokens}{found.mib:>10,.0f}")
     if len(lines) == 1:
-        raise UserError("no past run is known in .work/rates; `dvc repro` makes one, with any number of images")
+        raise UserError(NO_RUN)
     lines.append(f"{'together':28}{total:>10,.0f}{total / 3600:>8.2f}")
     print("\n".join(lines))
     if missing:

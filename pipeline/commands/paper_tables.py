@@ -25,12 +25,18 @@ COLUMNS = {
     "few-shot": (*SETS, "base"),
 }
 HEADINGS = {"hm": "HM"}
-ROWS = ("CLIP", "SFT, full", "SFT, LoRA", "base model", "base model*", "ViRFT", "ViRFT*", "DiVE-k", "DiVE-k*")
+CLASSIFIERS = {"clip": ("CLIP", "one_step"), "coop": ("CoOp", "one_step"), "fudd": ("FuDD", "two_step")}
+OTHERS = ("other model", "other model*")
+ROWS = (
+    *(row for row, _ in CLASSIFIERS.values()),
+    *("SFT, full", "SFT, LoRA", "base model", "base model*", "ViRFT", "ViRFT*", "DiVE-k", "DiVE-k*"),
+    *OTHERS,
+)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a table needs of one run: its data sets, model and method, its shots, and metrics.json."""
+    """What a table needs of one run: its data sets, model and method, its shots, and the metrics of its models."""
 
     datasets: tuple[str, ...]
     model: str
@@ -40,13 +46,21 @@ class Run:
     metrics: dict[str, Any]
 
 
-def rows_of(run: Run) -> Iterable[tuple[str, dict[str, Any]]]:
-    """The rows of the tables that a run fills, with what their columns are read from."""
+def rows_of(run: Run) -> Iterable[tuple[str, str, dict[str, Any]]]:
+    """The rows of the tables that a run fills: method, model, and what the columns are read from."""
     titles = {"divek": "DiVE-k", "virft": "ViRFT", "sft": f"SFT, {'LoRA' if run.tuning == 'lora' else 'full'}"}
     for arm, mark in (("one_step", ""), ("two_step", "*")):
-        yield f"base model{mark}", {"all": run.metrics["base"][arm]}
+        yield f"base model{mark}", run.model, run.metrics["base"][arm]
         if run.method in titles and not (run.method == "sft" and mark):
-            yield f"{titles[run.method]}{mark}", {"all": run.metrics["trained"][arm]}
+            yield f"{titles[run.method]}{mark}", run.model, run.metrics["trained"][arm]
+    for label, found in run.metrics.items():
+        kind, _, name = label.partition("_")
+        if kind in CLASSIFIERS and name:
+            row, arm = CLASSIFIERS[kind]
+            yield row, name, found[arm]
+        elif label not in ("base", "trained"):
+            for row, arm in zip(OTHERS, ("one_step", "two_step"), strict=True):
+                yield row, label, found[arm]
 
 
 def cells(runs: Iterable[Run]) -> dict[tuple[str, str, str, str], list[float]]:
@@ -54,15 +68,15 @@ def cells(runs: Iterable[Run]) -> dict[tuple[str, str, str, str], list[float]]:
     found: dict[tuple[str, str, str, str], list[float]] = {}
     for run in runs:
         kind = "hybrid" if len(run.datasets) > 1 else "few-shot" if run.shots else "base-to-novel"
-        for row, shares in rows_of(run):
+        for row, model, shares in rows_of(run):
             for part in ("base", "novel", "hm"):
-                if shares["all"].get(part) is None:
+                if shares.get(part) is None:
                     continue
                 columns = [part] if kind == "hybrid" else []
                 if kind != "hybrid" and run.datasets[0] in SETS:
                     columns = [f"{run.datasets[0]} {part}"]
                 for column in columns:
-                    found.setdefault((kind, row, run.model, column), []).append(100 * shares["all"][part])
+                    found.setdefault((kind, row, model, column), []).append(100 * shares[part])
     return found
 
 
@@ -141,12 +155,20 @@ def present() -> list[Run]:
                 tree["train"]["method"],
                 tree["train"]["tuning"],
                 int(tree["data"]["shots"]),
-                {model: tree[model] for model in ("base", "trained")},
+                {"base": tree["base"], "trained": tree["trained"]} | rivals(tree),
             )
         except (KeyError, TypeError):
             continue  # it failed, or is of a time before these settings
         found[repr((run, tree.get("seed")))] = run
     return list(found.values())
+
+
+def rivals(tree: dict[str, Any]) -> dict[str, Any]:
+    """What the metrics of a run say of further models, by their names."""
+    others = {
+        name: found for name, found in tree.items() if isinstance(found, dict) and name not in ("base", "trained")
+    }
+    return {name: found for name, found in others.items() if isinstance(found.get("one_step"), dict)}
 
 
 def paper_tables(

@@ -8,7 +8,7 @@ import typer
 
 from pipeline.params import UserError
 
-MODELS = {"base": "base model", "trained": "trained model"}
+MODELS = {"base": "base model", "trained": "trained model"}  # and any further ones, by their names
 ARMS = {
     "pass@1": "pass@1",
     "one_step": "one-step",
@@ -20,12 +20,21 @@ ARMS = {
 }
 
 
+WIDTH = 14  # of a model's name
+
+
 def lines(metrics: dict[str, Any]) -> list[str]:
     """The table, one line per model and arm, in percent."""
+    titles = MODELS | {name: name for name in metrics if name not in (*MODELS, "gain")}
     out = [f"{'':15}{'':10}{'base':>7}{'novel':>7}{'HM':>7}   images"]
-    for model, title in MODELS.items():
+    for model, title in titles.items():
         for arm, label in ARMS.items():
-            found = metrics[model][arm]
+            found = metrics[model].get(arm)
+            if found is None and model not in MODELS:
+                continue
+            if len(title) > WIDTH:
+                out.append(title)
+                title = ""
             out.append(_line(title, label.format(k=metrics[model]["K"]), found))
             title = ""
         for name, found in metrics[model].get("datasets", {}).items():

@@ -1,0 +1,67 @@
+"""Questions about no picture to a language model behind an endpoint: each is asked once, and a failure is no answer."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline import params
+from pipeline.engines import GREEDY, Engine, Request, Sampler
+from pipeline.engines.openai import OpenAIEngine, Server
+from pipeline.params import UserError
+from pipeline.store import StoredEngine, draws_folder
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long servers are waited for."""
+
+    concurrency: int = params.key("server.concurrency", at_least=1)
+    timeout: float = params.key("server.timeout", above=0)
+    retries: int = params.key("server.retries", at_least=0)
+
+    def ask(self, model: str, endpoints: tuple[str, ...], key_variable: str) -> StoredEngine:
+        """The model of this name; what it has said once is kept."""
+        server = Server(
+            endpoints=endpoints,
+            dialect="openai",
+            draws_per_request=1,
+            concurrency=self.concurrency,
+            timeout=self.timeout,
+            retries=self.retries,
+            max_requests=0,
+            max_tokens=0,
+            key_variable=key_variable,
+        )
+        return StoredEngine(OpenAIEngine(model, server), draws_folder())
+
+
+def replies(engine: Engine, questions: Iterable[str], max_new_tokens: int, setting: str, stage: str) -> dict[str, str]:
+    """The greedy reply to every question, each asked once.
+
+    Raises UserError, which names the setting and the stage to run again, where any request failed.
+    """
+    asked = {hashlib.sha256(question.encode()).hexdigest()[:16]: question for question in questions}
+    sampler = Sampler(
+        temperature=1.0,  # of no account: only the greedy reply is asked for
+        top_p=1.0,
+        top_k=0,
+        repetition_penalty=1.0,
+        penalize_prompt=True,
+        max_new_tokens=max_new_tokens,
+        stop=(),
+        seed=0,
+    )
+    found, failed = {}, []
+    requests = [Request(name, None, question, [GREEDY]) for name, question in asked.items()]
+    for batch in engine.draw(requests, sampler):
+        for done in batch:
+            if done.error is not None:
+                failed.append(done.error)
+            else:
+                found[asked[done.image_id]] = done.text
+    if failed:
+        raise UserError(
+            f"{setting}: {len(failed)} of {len(asked)} questions failed, the first with {failed[0]!r}; a failure is no "
+            f"answer: mend the cause and `dvc repro {stage}`, which asks only what is missing"
+        )
+    return found
