@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from pipeline.commands.paper_tables import PUBLISHED, ROWS, Run, cells, filled, grid, latex, markdown, rivals
+from pipeline.commands.paper_tables import PUBLISHED, ROWS, Run, cells, filled, grid, latex, markdown, present, rivals
 
 SHARE = {"base": 0.8, "novel": 0.6, "hm": 0.6857}
 
@@ -84,6 +84,16 @@ def test_further_models_have_rows_of_their_own():
     assert row(table, "base-to-novel", "FuDD", "ViT-B-16")["cub"] == "70.0"
     assert row(table, "base-to-novel", "other model*", "Qwen2-5-VL-3B")["cub"] == "68.6"
     assert row(table, "base-to-novel", "CLIP", "published")["base"] == "63.8", "beside the published one"
+
+
+def test_runs_that_failed_are_left_out(monkeypatch):
+    import dvc.api
+
+    whole = {"dataset": "cub", "model": "a/7B", "train.method": "divek", "train.tuning": "full", "data.shots": 0}
+    shares = {f"{m}.{arm}.{p}": 0.5 for m in ("base", "trained") for arm in ("one_step", "two_step") for p in SHARE}
+    rows = [whole | shares, whole | {"data.shots": "None"}, {"State": "Failed"}]
+    monkeypatch.setattr(dvc.api, "exp_show", lambda num: rows)
+    assert [one.model for one in present()] == ["7B"]
 
 
 def test_what_is_no_model_is_no_rival():

@@ -157,7 +157,7 @@ def present() -> list[Run]:
                 int(tree["data"]["shots"]),
                 {"base": tree["base"], "trained": tree["trained"]} | rivals(tree),
             )
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             continue  # it failed, or is of a time before these settings
         found[repr((run, tree.get("seed")))] = run
     return list(found.values())
