@@ -1,4 +1,7 @@
-"""The training log as line charts in SVG, without script or colours: the page's style sheet dresses them."""
+"""Charts in SVG, without script or colours: the page's style sheet dresses them.
+
+Lines are told apart by their dashes and marks, not by colour alone.
+"""
 
 import csv
 import io
@@ -23,17 +26,18 @@ CURVES = {
 }
 """Columns of the log, with the title and the unit on the page."""
 
-WIDTH, HEIGHT = 320, 208
 LEFT, RIGHT, TOP, BOTTOM = 42, 308, 26, 166  # of the plot inside the picture, in its own units
+BROAD = 1030  # the right edge of a chart over the whole page
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One curve over training: the drawing, and what it says in words."""
+    """A drawing, what it says in words, and the names of its curves with their looks."""
 
     title: str
     summary: str
     svg: Markup
+    key: tuple[tuple[str, str], ...] = ()
 
 
 def read_log(path: Path) -> dict[str, Points]:
@@ -75,6 +79,41 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
     return [float(f"{n * step:.6g}") for n in range(floor(low / step + 1e-9), ceil(high / step - 1e-9) + 1)]
 
 
+@dataclass(frozen=True)
+class Frame:
+    """The plane of a chart: what its edges mean, in the units of the data and of the drawing."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    right: float = RIGHT
+    bottom: float = BOTTOM
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        across = (x - self.x[0]) / ((self.x[1] - self.x[0]) or 1)
+        up = (y - self.y[0]) / ((self.y[1] - self.y[0]) or 1)
+        return LEFT + across * (self.right - LEFT), self.bottom - up * (self.bottom - TOP)
+
+    def path(self, points: Points) -> str:
+        # "h0" makes a line of one point a visible dot.
+        return "M" + "L".join("{:.1f} {:.1f}".format(*self.at(*point)) for point in points) + "h0"
+
+    def axes(self, unit: str, across: str, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> list[Markup]:
+        """Grid lines with their values, and the units of both axes."""
+        parts = [Markup('<text class="unit" x="4" y="12">{}</text>').format(unit)]
+        grid = Markup('<path class="{}" d="M{} {:.1f}H{}"/><text class="end" x="{}" y="{:.1f}">{:g}</text>')
+        for value in y_ticks:
+            y = self.at(self.x[0], value)[1]
+            line = "axis" if value == y_ticks[0] else "grid"
+            parts.append(grid.format(line, LEFT, y, self.right, LEFT - 6, y + 4, value))
+        label = Markup('<text class="{}" x="{:.1f}" y="{}">{}</text>')
+        parts += [label.format("mid", self.at(x, self.y[0])[0], self.bottom + 17, f"{x:g}") for x in x_ticks]
+        return [*parts, label.format("unit mid", (LEFT + self.right) / 2, self.bottom + 36, across)]
+
+    def drawing(self, words: str, parts: Sequence[Markup]) -> Markup:
+        svg = '<svg viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}</svg>'
+        return Markup(svg).format(self.right + 12, self.bottom + 42, words, Markup("").join(parts))
+
+
 def line_chart(title: str, unit: str, points: Points) -> Chart:
     """A chart of at least one point: the values as a thin line, their running mean as a thick one.
 
@@ -82,35 +121,77 @@ def line_chart(title: str, unit: str, points: Points) -> Chart:
     """
     steps, values = [step for step, _ in points], [value for _, value in points]
     window = max(1, len(points) // 10)
-    means = running_mean(points, window)
-    shown = ticks(min(values), max(values))
-    first, last = steps[0], steps[-1]
-
-    def x(step: float) -> float:
-        return LEFT + (step - first) / ((last - first) or 1) * (RIGHT - LEFT)
-
-    def y(value: float) -> float:
-        return BOTTOM - (value - shown[0]) / (shown[-1] - shown[0]) * (BOTTOM - TOP)
-
-    parts = [Markup('<text class="unit" x="4" y="12">{}</text>').format(unit)]
-    grid = Markup('<path class="{}" d="M{} {:.1f}H{}"/><text class="end" x="{}" y="{:.1f}">{:g}</text>')
-    for value in shown:
-        line = "axis" if value == shown[0] else "grid"
-        parts.append(grid.format(line, LEFT, y(value), RIGHT, LEFT - 6, y(value) + 4, value))
-    label = Markup('<text class="{}" x="{:.1f}" y="{}">{}</text>')
+    means, shown = running_mean(points, window), ticks(min(values), max(values))
+    frame = Frame((steps[0], steps[-1]), (shown[0], shown[-1]))
     # Steps begin where the log does: an empty strip before step 1 would look like missing data.
-    for step in [step for step in ticks(first, last) if first <= step <= last] or [first]:
-        parts.append(label.format("mid", x(step), BOTTOM + 17, f"{step:g}"))
-    parts.append(label.format("unit mid", (LEFT + RIGHT) / 2, HEIGHT - 6, "optimiser step"))
+    across = [step for step in ticks(*frame.x) if steps[0] <= step <= steps[-1]] or [steps[0]]
+    parts = frame.axes(unit, "optimiser step", across, shown)
     for kind, curve in (("raw", points), ("mean", means)):
-        line = "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in curve)
-        # "h0" makes a line of one point a visible dot.
-        parts.append(Markup('<path class="{}" d="M{}h0"/>').format(kind, line))
+        parts.append(Markup('<path class="{}" d="{}"/>').format(kind, frame.path(curve)))
     summary = f"{means[0][1]:.3g} {_in(steps[:window])}, {means[-1][1]:.3g} {_in(steps[-window:])}"
-    svg = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, f"{title}, {unit}: {summary}", Markup("").join(parts)
+    return Chart(title, summary, frame.drawing(f"{title}, {unit}: {summary}", parts))
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve of several: its name and the look that the style sheet gives it, such as "of-trained on-novel"."""
+
+    name: str
+    look: str
+    points: Points
+
+
+MARKED = 12  # points of a curve that get a mark, at most
+
+
+def curves_chart(
+    title: str, unit: str, across: str, series: Sequence[Series], diagonal: bool = False, shares: bool = False
+) -> Chart:
+    """Several curves over the same axes, with a key; at least one point.
+
+    Args:
+        diagonal: draws the line on which both axes are alike.
+        shares: the vertical axis is 0 to 1, whatever the values.
+    """
+    xs, ys = zip(*(point for one in series for point in one.points), strict=True)
+    y_ticks = [0, 0.25, 0.5, 0.75, 1] if shares else ticks(min(ys), max(ys))
+    frame = Frame((0.0, 1.0) if diagonal else (min(xs), max(xs)), (y_ticks[0], y_ticks[-1]))
+    x_ticks = [0, 0.25, 0.5, 0.75, 1] if diagonal else [x for x in ticks(*frame.x) if frame.x[0] <= x <= frame.x[1]]
+    parts = frame.axes(unit, across, x_ticks or [frame.x[0]], y_ticks)
+    if diagonal:
+        parts.append(Markup('<path class="grid" d="{}"/>').format(frame.path([(0, 0), (1, 1)])))
+    for one in series:
+        parts.append(Markup('<path class="curve {}" d="{}"/>').format(one.look, frame.path(one.points)))
+        mark = Markup('<circle class="mark {}" cx="{:.1f}" cy="{:.1f}" r="3"/>')
+        marked = one.points[:: ceil(len(one.points) / MARKED)]
+        parts += [mark.format(one.look, *frame.at(*point)) for point in marked]
+    ends = "; ".join(f"{one.name} {one.points[0][1]:.2f} to {one.points[-1][1]:.2f}" for one in series)
+    key = tuple((one.name, one.look) for one in series)
+    return Chart(title, ends, frame.drawing(f"{title}, {unit}: {ends}", parts), key)
+
+
+Dot = tuple[str, float, float]
+"""Name of a class, and its accuracy by the base model and by the trained one."""
+
+
+def classes_chart(title: str, dots: Sequence[Dot]) -> Chart:
+    """One column for every class, the worst first: a hollow dot for the base model, a full one for the trained one."""
+    ordered = sorted(dots, key=lambda dot: (dot[2], dot[1], dot[0]))
+    frame = Frame((-0.5, len(ordered) - 0.5), (0.0, 1.0), right=BROAD)
+    radius = min(4.0, 0.4 * (BROAD - LEFT) / len(ordered))
+    across = f"{len(ordered)} classes, by the trained model's accuracy"
+    parts = frame.axes("share right", across, [], [0, 0.25, 0.5, 0.75, 1])
+    column = Markup(
+        '<g><title>{}: {:.0%} base model, {:.0%} trained</title><path class="step" d="M{x:.1f} {a:.1f}V{b:.1f}"/>'
+        '<circle class="dot before" cx="{x:.1f}" cy="{a:.1f}" r="{r:.1f}"/>'
+        '<circle class="dot after" cx="{x:.1f}" cy="{b:.1f}" r="{r:.1f}"/></g>'
     )
-    return Chart(title, summary, svg)
+    for place, (name, before, after) in enumerate(ordered):
+        (x, a), (_, b) = frame.at(place, before), frame.at(place, after)
+        parts.append(column.format(name, before, after, x=x, a=a, b=b, r=radius))
+    middle = ordered[len(ordered) // 2]
+    summary = f"worst {ordered[0][0]} {ordered[0][2]:.0%}, median {middle[2]:.0%}, best {ordered[-1][2]:.0%}"
+    return Chart(title, summary, frame.drawing(f"{title}, share right: {summary}", parts))
 
 
 def _in(steps: Sequence[float]) -> str:

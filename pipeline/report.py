@@ -1,10 +1,8 @@
-"""Show the numbers, the training curves and twelve examples on one page that needs no network."""
+"""Show the numbers with their intervals, the curves, and every test image with its answers on one page, offline."""
 
-import base64
-import io
+import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Sequence
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,22 +12,38 @@ import typer
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline import params, rates, tables
-from pipeline.charts import CURVES, Points, line_chart, read_log
+from pipeline.cautions import cautions
+from pipeline.charts import CURVES, Chart, Points, Series, classes_chart, curves_chart, line_chart, read_log
 from pipeline.cli import run
 from pipeline.files import write_text
-from pipeline.metrics import ARMS
+from pipeline.gallery import Gallery
+from pipeline.metrics import ARMS, HALVES
 from pipeline.params import UserError
 
 PREDICTIONS = [Path("data/predictions/base.parquet"), Path("data/predictions/trained.parquet")]
-MODELS = ("base", "trained")
+MODELS = {"base": "Base model", "trained": "Trained model"}
 METRICS = ("pass@1", "pass@K", *ARMS, "letter_choice", "status")
-PARTS = {"base": "Base classes", "novel": "Novel classes", "hm": "Harmonic mean"}
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-EXAMPLES = 12
-LARGEST_SIDE = 480  # pixels; larger pictures are embedded smaller, so that the page can be committed
-
-Answers = Sequence[dict[str, Any]]
-"""The rows of predictions for one test image, one per model, the base model's first."""
+ROWS = {
+    "pass@1": "pass@1, a single draw",
+    "one_step": "One-step",
+    "vote": "Vote",
+    "two_step": "Two-step",
+    "gated": "Gated two-step",
+    "turned": "Two-step, turned",
+    "oracle": "truth offered",
+    "pass@K": "truth drawn (pass@K)",
+}
+PARTS = {"base": "Base", "novel": "Novel", "hm": "HM"}
+PAGE = Path(__file__).with_name("page")
+CSVS = {
+    "arms": ("model", "dataset", "metric", "part", "n", "accuracy", "low", "high"),
+    "differences": ("first", "second", "dataset", "part", "n", "difference", "low", "high", "detectable"),
+    "draws": ("draws",),
+    "calibration": ("tenth",),
+    "classes": ("dataset", "name", "half", "n", "two_step_base"),
+    "letters": ("model", "letter", "chosen", "truth"),
+}
+"""Files of evaluate that the page reads, with columns that they must have."""
 
 
 @dataclass(frozen=True)
@@ -41,116 +55,136 @@ class ReportParams:
     seed: int = params.key("seed", at_least=0, at_most=params.LARGEST_SEED)
 
 
-def right(row: dict[str, Any], arm: str = "two_step") -> bool:
-    return bool(row[arm] == row["class_id"])  # a null answer is a wrong one
-
-
-def offered(row: dict[str, Any]) -> bool:
-    return any(option["class_id"] == row["class_id"] for option in row["options"])
-
-
 @dataclass(frozen=True)
-class Rule:
-    """A kind of example, and how many of it the page wants."""
+class Found:
+    """What evaluate and train wrote: metrics.json, CSV files by name, and the curves of training."""
 
-    title: str
-    wanted: int
-    fits: Callable[[Answers], bool]
+    scores: dict[str, Any]
+    csv: dict[str, pl.DataFrame]
+    log: dict[str, Points]
 
+    @property
+    def models(self) -> dict[str, str]:
+        """Titles of the models whose answers are shown, in order."""
+        return {model: title for model, title in MODELS.items() if model in self.scores}
 
-RULES = (
-    Rule("Training put it right", 4, lambda a: not right(a[0]) and right(a[-1])),
-    Rule("Training spoiled it", 2, lambda a: right(a[0]) and not right(a[-1])),
-    Rule("The vote was wrong, the choice right", 1, lambda a: not right(a[-1], "vote") and right(a[-1])),
-    Rule("The vote was right, the choice wrong", 1, lambda a: right(a[-1], "vote") and not right(a[-1])),
-    Rule("Wrong, though it was among the options", 1, lambda a: not any(map(right, a)) and offered(a[-1])),
-    Rule("Wrong, it was not among the options", 1, lambda a: not any(map(right, a)) and not offered(a[-1])),
-    Rule("Right throughout", 2, lambda a: all(map(right, a))),
-)
+    @property
+    def parts(self) -> dict[str, str]:
+        """Titles of the parts that there are images of."""
+        two_step = self.scores["base"]["two_step"]
+        return {part: title for part, title in PARTS.items() if two_step[part] is not None}
 
-
-def by_image(predictions: pl.DataFrame, models: Sequence[str]) -> list[Answers]:
-    """The answers to every image that all `models` answered, sorted by image."""
-    found: dict[str, dict[str, Any]] = {}
-    for row in predictions.sort("image_id").iter_rows(named=True):
-        found.setdefault(row["image_id"], {})[row["model"]] = row
-    return [[rows[model] for model in models] for rows in found.values() if set(models) <= set(rows)]
-
-
-def examples(answers: Sequence[Answers]) -> list[tuple[Rule, Answers]]:
-    """Up to twelve instructive images, each with the rule that took it: never picked by hand.
-
-    Each rule takes as many as it wants, then the rules take turns. Base and novel classes take turns too; a
-    question that was asked and a class not yet shown go first; ids, which are hashes, decide the rest.
-    """
-    left, taken = list(answers), list[tuple[Rule, Answers]]()
-    for rule in [*(r for r in RULES for _ in range(r.wanted)), *RULES * EXAMPLES]:
-        halves = Counter(a[0]["half"] for _, a in taken)
-        shown = {a[0]["class_id"] for _, a in taken}
-        ranks = [
-            (
-                halves[a[0]["half"]],
-                sum(row["choice_text"] is None for row in a),
-                a[0]["class_id"] in shown,
-                place,
+    def arms(self) -> list[dict[str, Any]]:
+        """A group of rows for every model, rivals too: its title, and by metric the cells of the parts."""
+        rows = self.csv["arms"].filter(dataset="all")
+        groups = []
+        for model in rows["model"].unique(maintain_order=True):
+            own = rows.filter(model=model)
+            cells = {(r["metric"], r["part"]): r for r in own.iter_rows(named=True)}
+            metrics = [metric for metric in ROWS if (metric, next(iter(self.parts))) in cells]
+            groups.append(
+                {
+                    "title": MODELS.get(model, model),
+                    "counts": {half: cells[metrics[0], half]["n"] for half in HALVES if half in self.parts},
+                    "rows": [
+                        {"metric": metric, "title": ROWS[metric], "cells": [cells[metric, part] for part in self.parts]}
+                        for metric in metrics
+                    ],
+                }
             )
-            for place, a in enumerate(left)
-            if rule.fits(a)
-        ]
-        if ranks and len(taken) < EXAMPLES:
-            taken.append((rule, left.pop(min(ranks)[-1])))
-    return sorted(taken, key=lambda pair: RULES.index(pair[0]))
+        return groups
 
+    def gains(self) -> list[dict[str, Any]]:
+        """What training and the second step gave, by part with intervals; what was not compared is left out."""
+        wanted = {
+            "Training, two-step": ("base two_step", "trained two_step"),
+            "Training, one-step": ("base one_step", "trained one_step"),
+            "Second step, base": ("base one_step", "base two_step"),
+            "Second step, trained": ("trained one_step", "trained two_step"),
+        }
+        rows = self.csv["differences"].filter(dataset="all")
+        found = []
+        for title, (first, second) in wanted.items():
+            cells = {row["part"]: row for row in rows.filter(first=first, second=second).iter_rows(named=True)}
+            if cells:
+                found.append({"title": title, "cells": [cells[part] for part in self.parts]})
+        return found
 
-def data_uri(image: bytes) -> str:
-    """The picture inside an address: as it is, or as a smaller JPEG where it is too large.
+    def curves(self) -> list[Chart]:
+        """pass@k, accuracy by number of draws and calibration, of both halves."""
+        found = []
+        draws = self.csv["draws"]
+        for title, unit, name in (("pass@k", "share with a right draw", "pass"), ("Vote", "share right", "vote")):
+            series = self._series(draws, "draws", f"{name}_{{model}}_{{half}}", self.models)
+            found.append(curves_chart(title, unit, "draws per image", series, shares=True))
+        last = list(self.models)[-1]
+        for arm, title in (("vote", "Calibration of the vote"), ("two_step", "Calibration of two-step")):
+            series = self._series(
+                self.csv["calibration"],
+                f"confidence_{arm}_{{model}}_{{half}}",
+                f"accuracy_{arm}_{{model}}_{{half}}",
+                {last: self.models[last]},
+            )
+            if series:
+                across = "share of the votes" if arm == "vote" else "probability of the letter"
+                found.append(curves_chart(title, "share right", across, series, diagonal=True, shares=True))
+        return found
 
-    An image that could not be read is empty, and its address too.
-    """
-    from PIL import Image, ImageOps
+    def _series(self, table: pl.DataFrame, x: str, y: str, models: dict[str, str]) -> list[Series]:
+        found = []
+        for model, title in models.items():
+            for half in HALVES:
+                names = [name.format(model=model, half=half) for name in (x, y)]
+                if set(names) <= set(table.columns):
+                    points = table.select(pl.col(names).cast(pl.Float64)).drop_nulls().rows()
+                    if points:
+                        found.append(Series(f"{title}, {half}", f"of-{model} on-{half}", [(a, b) for a, b in points]))
+        return found
 
-    if not image:
-        return "data:,"
-    picture = Image.open(io.BytesIO(image))
-    kind = str(picture.format).lower()
-    if max(picture.size) > LARGEST_SIDE:
-        smaller, buffer = ImageOps.exif_transpose(picture).convert("RGB"), io.BytesIO()
-        smaller.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-        smaller.save(buffer, "JPEG", quality=85)
-        image, kind = buffer.getvalue(), "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+    def classes(self) -> list[Chart]:
+        """Accuracy of every class, a chart for each half."""
+        table, last = self.csv["classes"], list(self.models)[-1]
+        found = []
+        for half in HALVES:
+            own = table.filter(half=half)
+            dots = list(zip(own["name"], own["two_step_base"], own[f"two_step_{last}"], strict=True))
+            if dots:
+                found.append(classes_chart(f"{half.capitalize()} classes", dots))
+        return found
 
 
 def page(
     asked: ReportParams,
-    scores: dict[str, Any],
-    log: dict[str, Points],
+    found: Found,
     predictions: pl.DataFrame,
     classes: pl.DataFrame,
     images: pl.DataFrame,
+    fingerprint: str,
 ) -> str:
     """The page as HTML. Raises UserError where the tables are not of one run."""
-    models = [model for model in MODELS if model in scores]
-    answers = by_image(predictions, models)
-    chosen = examples(answers)
-    wanted = [a[0]["image_id"] for _, a in chosen]
-    pictures = dict(images.filter(pl.col("image_id").is_in(wanted)).select("image_id", "image").iter_rows())
-    if not chosen or len(pictures) < len(wanted):
-        found = f"{len(answers)} images that {' and '.join(models)} answered, {len(pictures)} example pictures"
-        raise UserError(f"predictions: found {found}, wanted all of one run; `dvc repro report` makes them")
-    # Autoescape, since class names and all that a model wrote are untrusted. Charts escape their own texts.
-    loader = FileSystemLoader(TEMPLATE.parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.get_template(TEMPLATE.name).render(
+    gallery = Gallery(predictions, classes, images, found.models)
+    script = (PAGE / "gallery.js").read_text()
+    # Autoescape, since class names and all that a model wrote are untrusted. Charts and JSON escape their own texts.
+    environment = Environment(
+        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html.j2").render(
         asked=asked,
-        scores=scores,
-        parts={part: title for part, title in PARTS.items() if scores["base"]["two_step"][part] is not None},
-        models=models,
-        charts=[line_chart(*CURVES[name], points) for name, points in log.items()],
-        names=dict(zip(classes.select("dataset", "class_id").iter_rows(), classes["name"], strict=True)),
-        pictures={image_id: data_uri(image) for image_id, image in pictures.items()},
-        examples=[(rule.title, sum(map(rule.fits, answers)), a) for rule, a in chosen],
-        images=len(answers),
+        scores=found.scores,
+        parts=found.parts,
+        models=found.models,
+        arms=found.arms(),
+        gains=found.gains(),
+        cautions=cautions(found.scores, found.csv["differences"], found.csv["letters"], predictions),
+        training=[line_chart(*CURVES[name], points) for name, points in found.log.items()],
+        curves=found.curves(),
+        classes=found.classes(),
+        by_class=found.csv["classes"].rows(named=True),
+        gallery=gallery,
+        style=(PAGE / "style.css").read_text(),
+        script=script,
+        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        fingerprint=fingerprint,
     )
 
 
@@ -169,6 +203,20 @@ def read_scores(path: Path) -> dict[str, Any]:
     return scores
 
 
+def read_csv(name: str, folder: Path) -> pl.DataFrame:
+    """One of CSVS. Raises UserError where it is not there, or not what evaluate writes."""
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file, wanted a table of evaluate; `dvc repro evaluate` writes it")
+    try:
+        table = pl.read_csv(path, infer_schema_length=None)
+    except pl.exceptions.PolarsError:
+        table = pl.DataFrame()
+    if lacking := [column for column in CSVS[name] if column not in table.columns]:
+        raise UserError(f"{path}: found no column {', '.join(lacking)}; `dvc repro evaluate` writes it anew")
+    return table
+
+
 def checks_alone(training: Path) -> str:
     """The steps at which validation images were answered: a plot of the whole log would take the others for 0."""
     columns = ["step", "validation_two_step"]
@@ -179,29 +227,32 @@ def main(
     predictions: Annotated[list[Path], typer.Option(help="Table of predictions; repeatable.")] = PREDICTIONS,
     images: Annotated[Path, typer.Option(help="Table of images.")] = Path("data/images.parquet"),
     classes: Annotated[Path, typer.Option(help="Table of classes.")] = Path("data/classes.parquet"),
-    metrics: Annotated[Path, typer.Option(help="JSON file of metrics.")] = Path("reports/metrics.json"),
+    evaluated: Annotated[Path, typer.Option(help="Folder of metrics.json and CSV files.")] = Path("reports"),
     training: Annotated[Path, typer.Option(help="CSV of the training curves.")] = Path("data/training.csv"),
     out: Annotated[Path, typer.Option(help="Page to write.")] = Path("reports/index.html"),
     curves: Annotated[Path, typer.Option(help="Copy of the curves to write.")] = Path("reports/training.csv"),
     checks: Annotated[Path, typer.Option(help="CSV of the checks in training to write.")] = Path("reports/checks.csv"),
 ) -> None:
-    """Show the numbers, the training curves and twelve examples on one page that needs no network."""
-    asked, scores, log = params.load(ReportParams), read_scores(metrics), read_log(training)
+    """Show the numbers with their intervals, the curves, and every test image with its answers on one page, offline."""
+    asked, scores = params.load(ReportParams), read_scores(evaluated / "metrics.json")
+    found = Found(scores, {name: read_csv(name, evaluated) for name in CSVS}, read_log(training))
     tested = pl.col("split") == "test"
-    rows = pl.concat([tables.read(tables.PREDICTIONS, path, where=tested) for path in predictions])
-    html = page(
-        asked,
-        scores,
-        log,
-        rows,
-        tables.read(tables.CLASSES, classes),
-        tables.read(tables.IMAGES, images, where=tested),
-    )
+    parts = {path: tables.read(tables.PREDICTIONS, path, where=tested) for path in predictions}
+    rows, last = pl.concat(parts.values()), list(found.models)[-1]
+    fingerprint = next((md5(path) for path, part in parts.items() if last in part["model"]), "")
+    shown = tables.read(tables.IMAGES, images, where=tested)
+    html = page(asked, found, rows, tables.read(tables.CLASSES, classes), shown, fingerprint)
     write_text(out, html)
     rates.note(images=rows["image_id"].n_unique())
     write_text(curves, training.read_text())
     write_text(checks, checks_alone(training))
-    print(f"{out}: {len(html.encode()):,} bytes; open it in any browser")
+    print(f"{out}: {rows['image_id'].n_unique():,} images, {len(html.encode()):,} bytes; open it in any browser")
+
+
+def md5(path: Path) -> str:
+    """The hash by which dvc.lock knows a file, and so git the commit of a run."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 if __name__ == "__main__":

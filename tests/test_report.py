@@ -1,11 +1,11 @@
-"""The report: right numbers, honest examples, nothing from outside, no text of a model taken for HTML."""
+"""The report: right numbers, every image, nothing from outside, no text of a model taken for HTML."""
 
 import base64
+import hashlib
 import io
 import json
 import re
 from html.parser import HTMLParser
-from itertools import groupby
 from pathlib import Path
 
 import polars as pl
@@ -15,14 +15,22 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pipeline import report, tables
-from pipeline.charts import line_chart, read_log, running_mean, ticks
-from pipeline.evaluate import evaluate
+from pipeline.cautions import cautions
+from pipeline.charts import Series, classes_chart, curves_chart, line_chart, read_log, running_mean, ticks
+from pipeline.evaluate import evaluate, results
+from pipeline.gallery import KINDS, LARGEST_SIDE, Gallery, by_image, data_uri, embedded, kind
 from pipeline.params import UserError
-from pipeline.report import by_image, data_uri, examples
 
-ATTACK = '<script>alert(1)</script><img src="https://example.com/x.png" onerror="alert(2)">'
+ATTACK = '<script>alert(1)</script><img src="https://example.com/x.png" onerror="alert(2)"><!--'
 NAMES = ["red <b>finch</b>", "blue finch", 'the "green" finch', "grey finch"]
 OTHERS = {"aliases": [], "noun": "bird"}
+CLASSES = pl.DataFrame(
+    [
+        {"dataset": "tiny", "class_id": c, "name": n, "split": "base" if c < 2 else "novel"} | OTHERS
+        for c, n in enumerate(NAMES)
+    ],
+    schema=tables.CLASSES.schema,
+)
 HEADER = (
     "step,answer_reward,format_reward,share_of_groups_without_variance,entropy,kl,completion_length,"
     "gradient_norm,learning_rate,validation_two_step\n"
@@ -53,8 +61,13 @@ def row(model: str, number: int, right: bool, **changes):
         "greedy_text": "",
         "greedy_status": "ok",
         "draws": [truth, truth, other, truth, None],
+        "draw_statuses": ["ok"] * 5,
         "draw_texts": [""] * 5,
+        "draw_tokens": [4] * 5,
+        "greedy_tokens": 4,
+        "choice_tokens": 9,
         "turned": [],
+        "turned_tokens": [],
         "options": options,
         "choice_text": f"<think> {model} looks </think> <answer> {'A' if right else 'B'} </answer>",
         "letter": "A" if right else "B",
@@ -78,16 +91,12 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     trained = [row("trained", n, right=4 <= n < 28) for n in range(40)]
     base[38] = row("base", 38, False, letter=None, status="truncated", two_step=None)
     save(base, trained)
-    classes = [
-        {"dataset": "tiny", "class_id": c, "name": n, "split": "base" if c < 2 else "novel"} | OTHERS
-        for c, n in enumerate(NAMES)
-    ]
     images = [
         {"image_id": f"{n:016x}", "dataset": "tiny", "class_id": n % 4, "split": "test", "image": png(n)}
         | {"width": 8, "height": 6, "file": f"{n}.png", "status": "ok"}
         for n in range(40)
     ]
-    tables.write(tables.CLASSES, pl.DataFrame(classes, schema=tables.CLASSES.schema), Path("data/classes.parquet"))
+    tables.write(tables.CLASSES, CLASSES, Path("data/classes.parquet"))
     tables.write(tables.IMAGES, pl.DataFrame(images, schema=tables.IMAGES.schema), Path("data/images.parquet"))
     Path("data/training.csv").write_text(LOG)
     Path("params.yaml").write_text("dataset: tiny\nmodel: some/model\nnum_samples: 5\ntopk: 3\nseed: 7\n")
@@ -95,11 +104,17 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def save(base: list[dict], trained: list[dict]) -> None:
-    """Both tables of predictions, and the metrics that evaluate makes of them."""
+    """Both tables of predictions, and what evaluate makes of them."""
     for name, rows in (("base", base), ("trained", trained)):
         tables.write(tables.PREDICTIONS, predictions(rows), Path(f"data/predictions/{name}.parquet"))
+    scored(base + trained)
+
+
+def scored(rows: list[dict]) -> None:
     Path("reports").mkdir(exist_ok=True)
-    Path("reports/metrics.json").write_text(json.dumps(evaluate(predictions(base + trained)), sort_keys=True))
+    Path("reports/metrics.json").write_text(json.dumps(evaluate(predictions(rows)), sort_keys=True))
+    for name, table in results(predictions(rows), CLASSES, 3).items():
+        table.write_csv(f"reports/{name}.csv")
 
 
 def invoke(*arguments: str):
@@ -121,13 +136,17 @@ class Elements(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.pieces: list[str] = []
+        self.scripts: list[tuple[tuple[str, dict[str, str | None]], str]] = []
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data):
-        self.pieces.append(data)
+        if self.tags and self.tags[-1][0] == "script" and self.cdata_elem == "script":
+            self.scripts.append((self.tags[-1], data))
+        else:
+            self.pieces.append(data)
 
     @property
     def text(self) -> str:
@@ -143,63 +162,106 @@ def test_numbers_on_the_page_are_those_of_the_metrics(run_folder):
     # 12 of 40 before and 24 of 40 after, half of them in each half.
     assert "Training gained 30.0 points" in words
     assert "From 30.0 % to 60.0 %" in words
-    assert "Two-step 30.0 30.0 30.0 20 + 20" in words
-    assert "Two-step 60.0 60.0 60.0 20 + 20" in words
-    assert "Two-step +30.0 +30.0 +30.0" in words
-    assert "Base model, pass@5 100.0 100.0 100.0" in words
-    assert "Trained model 60.0 50.0 40 of 40" in words, "letter choice, chance with two options, n"
+    intervals = r" [\d.]+–[\d.]+"
+    assert re.search(f"Two-step 30.0{intervals} 30.0{intervals} 30.0{intervals} Gated", words)
+    assert re.search(f"Two-step 60.0{intervals} 60.0{intervals} 60.0{intervals} Gated", words)
+    assert re.search(r"Training, two-step \+30.0 .* \+30.0 .* \+30.0 .* Training, one-step", words)
+    assert "Base model 20 base + 20 novel images" in words
+    assert re.search(f"pass@K\\) 100.0{intervals} 100.0", words)
+    assert "Trained model 60.0 50.0 0.0 40 of 40" in words, "letter choice, chance with two options, flips, n"
     assert "base model 39 ok, 1 truncated" in words
     for shown in ("tiny", "some/model", "Seed 7", "Draws per image, K 5", "Options at most, k 3"):
         assert shown in words
+
+
+def test_intervals_are_those_of_the_table_of_arms(run_folder):
+    page = Elements(made()).words
+    arms = pl.read_csv("reports/arms.csv")
+    for row in arms.filter(pl.col("metric") == "two_step", pl.col("part") != "total").iter_rows(named=True):
+        assert f"{100 * row['accuracy']:.1f} {100 * row['low']:.1f}–{100 * row['high']:.1f}" in page
 
 
 def test_a_loss_is_called_a_loss(run_folder):
     save([row("base", n, n < 32) for n in range(40)], [row("trained", n, n < 20) for n in range(40)])
     words = Elements(made()).words
     assert "Training lost 30.0 points" in words
-    assert "Two-step −30.0 −30.0 −30.0" in words
+    assert re.search(r"Training, two-step −30.0", words)
 
 
-def test_what_a_model_wrote_is_text(run_folder):
+def shown(page: str) -> tuple[dict, list]:
+    """The index and the images of a page, in order."""
+    elements = Elements(page)
+    scripts = {a["id"]: text for (tag, a), text in elements.scripts if a.get("type") == "application/json"}
+    index = json.loads(scripts.pop("index"))
+    return index, [image for number in range(len(scripts)) for image in json.loads(scripts[f"chunk-{number}"])]
+
+
+def test_every_image_is_there_with_the_answers_of_both(run_folder):
+    index, images = shown(made())
+    assert index["models"] == ["Base model", "Trained model"] and len(index["images"]) == len(images) == 40
+    assert [c["name"] for c in index["classes"]] == NAMES
+    for number, ((image_id, class_number, *kinds), image) in enumerate(zip(index["images"], images, strict=True)):
+        assert image_id == f"{number:016x}" and class_number == number % 4
+        wanted = [KINDS.index(k) for k in ("right" if number < 12 else "wrong letter", "wrong letter")]
+        wanted[1] = 0 if 4 <= number < 28 else 1
+        assert kinds == ([3, 1] if number == 38 else wanted)
+        before = image["answers"][0]
+        assert before["votes"] == [[number % 4, 3], [(number + 1) % 4, 1]] and before["draws"] == 5
+        assert before["options"] == [number % 4, (number + 1) % 4]
+        assert image["picture"].startswith("data:image/webp;base64,")
+
+
+def test_what_a_model_wrote_cannot_leave_its_script_element(run_folder):
     save(*([row(m, n, n % 3 == 0, choice_text=ATTACK) for n in range(40)] for m in ("base", "trained")))
     page = made()
     elements = Elements(page)
-    assert "<script" not in page.lower()
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert elements.text.count(ATTACK) == 24, "the reader sees it as it is, from both models"
+    assert page.lower().count("<script") == page.lower().count("</script") == 3, "index, chunk, and the page's own"
+    assert "<!--" not in page and "onerror" not in {name for _, attributes in elements.tags for name in attributes}
+    _, images = shown(page)
+    assert {answer["text"] for image in images for answer in image["answers"]} == {ATTACK}, "and yet nothing is lost"
     assert "<b>finch" not in page and "red <b>finch</b>" in elements.text
-    assert not [name for _, attributes in elements.tags for name in attributes if name.startswith("on")]
 
 
-def test_nothing_is_fetched(run_folder):
-    elements = Elements(made())
+@pytest.mark.parametrize("text", ["</script>", "<!--<script>", "a\u2028b", "&lt;", '"quoted" \\ back', "ß漢🐦"])
+def test_embedded_json_says_the_same(text):
+    found = embedded({"text": text})
+    assert json.loads(found) == {"text": text}
+    assert not set(found) & set("<>&\u2028\u2029")
+
+
+def test_nothing_is_fetched_and_only_its_own_script_runs(run_folder):
+    page = made()
+    elements = Elements(page)
     addresses = [
         (tag, attributes[name])
         for tag, attributes in elements.tags
         for name in ("src", "href", "srcset", "data", "action", "xlink:href")
         if name in attributes
     ]
-    assert {value for tag, value in addresses if tag == "a"} == {"https://arxiv.org/abs/2511.18305"}
-    pictures = [value for tag, value in addresses if tag != "a"]
-    assert len(pictures) == 12 and all(value.startswith("data:image/png;base64,") for value in pictures)
+    outside = {value for _, value in addresses if not value.startswith(("#", "data:"))}
+    assert outside == {"https://arxiv.org/abs/2511.18305"}
     assert not {"link", "iframe", "object", "embed", "base"} & {tag for tag, _ in elements.tags}
-    assert not re.search(r"url\(|@import", Path("reports/index.html").read_text())
+    assert not re.search(r"url\(|@import", page)
+    assert not [name for _, attributes in elements.tags for name in attributes if name.startswith("on")]
+    policy = next(a["content"] for tag, a in elements.tags if a.get("http-equiv") == "Content-Security-Policy")
+    script = (report.PAGE / "gallery.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert script in page
 
 
-def test_every_picture_and_chart_has_words(run_folder):
+def test_every_chart_has_words(run_folder):
     tags = Elements(made()).tags
-    alternatives = [attributes["alt"] for tag, attributes in tags if tag == "img"]
-    assert len(alternatives) == 12 and all(any(name in words for name in NAMES) for words in alternatives)
-    charts = [attributes["aria-label"] for tag, attributes in tags if tag == "svg"]
+    charts = [attributes["aria-label"] for tag, attributes in tags if tag == "svg" and "aria-label" in attributes]
     assert [label.split(",")[0] for label in charts] == [
-        "Answer reward",
-        "Groups without variance",
-        "Entropy",
-        "Completion length",
-        "KL from the base model",
+        *("pass@k", "Vote", "Calibration of the vote", "Base classes", "Novel classes"),
+        *("Answer reward", "Groups without variance", "Entropy", "Completion length", "KL from the base model"),
         "Validation",
     ]
-    assert "0.4 in step 1, 0.6 in step 2" in charts[0]
+    assert "0.4 in step 1, 0.6 in step 2" in charts[5]
+    assert "Base model, base 0.60 to 1.00" in charts[0]
+    silent = [attributes for tag, attributes in tags if tag == "svg" and "aria-label" not in attributes]
+    assert all(attributes["aria-hidden"] == "true" for attributes in silent)
 
 
 def test_same_tables_same_bytes(run_folder):
@@ -218,6 +280,7 @@ def test_same_tables_same_bytes(run_folder):
         ("data/classes.parquet", "dvc repro download"),
         ("data/training.csv", "dvc repro train"),
         ("reports/metrics.json", "dvc repro evaluate"),
+        ("reports/arms.csv", "dvc repro evaluate"),
     ],
 )
 def test_missing_file_is_one_sentence_and_the_old_page_stays(run_folder, file, command):
@@ -233,7 +296,8 @@ def test_missing_file_is_one_sentence_and_the_old_page_stays(run_folder, file, c
 def test_nothing_half_written_is_left(run_folder):
     Path("reports/index.html").mkdir()
     assert isinstance(invoke().exception, OSError)
-    assert {path.name for path in Path("reports").iterdir()} == {"index.html", "metrics.json"}
+    assert not [path for path in Path("reports").iterdir() if "partial" in path.name]
+    assert not Path("reports/training.csv").exists()
 
 
 @pytest.mark.parametrize(
@@ -243,6 +307,8 @@ def test_nothing_half_written_is_left(run_folder):
         ("reports/metrics.json", "[]", "found no metrics of the base model as JSON"),
         ("reports/metrics.json", '{"trained": {}}', "found no metrics of the base model as JSON"),
         ("reports/metrics.json", '{"base": {"pass@1": {}}}', "found no base.pass@K, base.one_step"),
+        ("reports/arms.csv", "", "found no column model, dataset"),
+        ("reports/draws.csv", "a,b\n1\n2,3,4,5\n", "found no column draws"),
         ("data/training.csv", "", "found no column step, answer_reward"),
         (
             "data/training.csv",
@@ -273,87 +339,85 @@ def test_tables_of_different_runs_are_refused(run_folder):
 
 
 def test_base_model_alone(run_folder):
-    rows = [row("base", n, n < 12) for n in range(40)]
-    Path("reports/metrics.json").write_text(json.dumps(evaluate(predictions(rows))))
-    words = Elements(made("--predictions", "data/predictions/base.parquet")).words
+    scored([row("base", n, n < 12) for n in range(40)])
+    page = made("--predictions", "data/predictions/base.parquet")
+    words = Elements(page).words
     assert "Two‑step accuracy of the base model: 30.0 %" in words
-    assert "Trained model" not in words and "What training gained" not in words
+    assert "Trained model" not in words and "Training, two-step" not in words
+    assert shown(page)[0]["models"] == ["Base model"] and "put right by training" not in words
 
 
-def test_no_question_and_no_letter_are_told(run_folder):
-    alone = {"choice_text": None, "letter": "A"}
-    rows = [row("base", n, False, choice_text="hm", letter=None, status="no_answer", two_step=None) for n in range(4)]
-    after = [row("trained", n, True, options=row("trained", n, True)["options"][:1], **alone) for n in range(3)]
-    nothing = {"options": [], "draws": [None] * 5, "vote": None, "two_step": None, "status": "no_answer"}
-    save(rows, [*after, row("trained", 3, False, **{**alone, **nothing, "letter": None})])
+def test_further_models_stand_in_the_table(run_folder):
+    rows = [row(m, n, n < k) for m, k in (("base", 10), ("trained", 20)) for n in range(40)]
+    plain = {"draws": [], "draw_statuses": [], "draw_texts": [], "draw_tokens": [], "choice_text": None}
+    rival = [row("clip_small", n, False, **plain, one_step=n % 4 if n < 8 else None) for n in range(40)]
+    scored(rows + rival)
     words = Elements(made()).words
-    assert words.count("no letter: no letter could be read") == 4
-    assert words.count("No question was asked: the draws named one class only.") == 3
-    assert words.count("No question was asked: the draws named no class.") == 1
-    assert words.count("1 of 5 draws named a class that is no option.") == 3
-    assert "5 of 5 named no class." in words and "Vote: no class ✗ wrong" in words
+    assert re.search(r"clip_small 20 base \+ 20 novel images One-step 20.0 [\d.]+–[\d.]+ 20.0", words)
 
 
-def outcomes(pairs: list[tuple[bool, bool]], **changes):
-    return [[row("base", n, b, **changes), row("trained", n, t, **changes)] for n, (b, t) in enumerate(pairs)]
+def test_shots_without_novel_classes(run_folder):
+    save(*([row(m, n, n % 3 == 0) for n in range(40) if n % 4 < 2] for m in ("base", "trained")))
+    words = Elements(made()).words
+    assert "on classes that were all trained on" in words and "Novel classes" not in words
 
 
-def test_examples_hold_every_kind_that_there_is():
-    pairs = [(False, True)] * 60 + [(True, False)] * 3 + [(True, True)] * 30 + [(False, False)] * 7
-    answers = outcomes(pairs)
-    answers[0] = [{**answer, "vote": None} for answer in answers[0]]
-    picked = examples(answers)
-    titles = [rule.title for rule, _ in picked]
-    assert len(titles) == 12
-    assert len(list(groupby(titles))) == len(set(titles)), "each kind stands together"
-    assert titles.count("Training put it right") >= 4
-    assert titles.count("Training spoiled it") >= 2, "rare, and shown all the same"
-    assert titles.count("Right throughout") >= 2
-    assert "Wrong, though it was among the options" in titles
-    assert "The vote was right, the choice wrong" in titles
-    ids = [answer[0]["image_id"] for _, answer in picked]
-    assert len(set(ids)) == 12
-    halves = [answer[0]["half"] for _, answer in picked]
-    assert halves.count("base") == halves.count("novel") == 6
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"two_step": 0}, "right"),
+        ({"two_step": 1}, "wrong letter"),
+        ({"two_step": 1, "options": [{"class_id": 1}]}, "not offered"),
+        ({"two_step": None}, "unreadable"),
+        ({"two_step": None, "options": []}, "unreadable"),
+    ],
+)
+def test_kinds_of_outcome(changes, wanted):
+    assert KINDS[kind(row("base", 0, True, **changes))] == wanted
 
 
-def test_examples_prefer_a_question_that_was_asked():
-    answers = outcomes([(False, True)] * 40)
-    for pair in answers[:36]:
-        pair[0]["choice_text"] = None
-    asked = {pair[0]["image_id"] for pair in answers[36:]}
-    first = {answer[0]["image_id"] for _, answer in examples(answers)}
-    assert asked <= first
-
-
-def test_examples_prefer_classes_not_yet_shown():
-    numbers = [*range(0, 80, 4), 81]  # class 0 twenty times, class 1 once and last, both of the base half
-    answers = [[row("base", n, False), row("trained", n, True)] for n in numbers]
-    assert 1 in {answer[0]["class_id"] for _, answer in examples(answers)}
-
-
-def test_truth_that_is_no_option_has_its_own_kind():
-    options = [{"class_id": 9, "name": "x", "votes": 5, "rank": 1, "source": "draws"}]
-    answers = outcomes([(False, False)], options=options, vote=9, two_step=9)
-    assert [rule.title for rule, _ in examples(answers)] == ["Wrong, it was not among the options"]
-
-
-def test_fewer_images_than_places():
-    assert len(examples(outcomes([(True, True)] * 5))) == 5
-
-
-def test_every_outcome_fits_a_rule():
-    for before in (True, False):
-        for after in (True, False):
-            assert len(examples(outcomes([(before, after)]))) == 1
-
-
-def test_large_pictures_shrink_and_small_ones_stay():
-    assert base64.b64decode(data_uri(png(1)).split(",")[1]) == png(1)
+def test_pictures_are_small_and_what_cannot_be_opened_is_empty():
     uri = data_uri(png(200, (1000, 500)))
-    assert uri.startswith("data:image/jpeg;base64,")
     small = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
-    assert small.size == (480, 240) and small.getpixel((9, 9))[0] == pytest.approx(200, abs=3)
+    assert small.format == "WEBP" and small.size == (LARGEST_SIDE, LARGEST_SIDE // 2)
+    assert small.getpixel((9, 9))[0] == pytest.approx(200, abs=4)
+    assert Image.open(io.BytesIO(base64.b64decode(data_uri(png(1)).split(",")[1]))).size == (8, 6)
+    assert data_uri(b"") == ""
+
+
+def found_cautions(base: list[dict], trained: list[dict]) -> list[str]:
+    rows = predictions(base + trained)
+    tables_of = results(rows, CLASSES, 3)
+    return cautions(evaluate(rows), tables_of["differences"], tables_of["letters"], rows)
+
+
+def many(model: str, right, **changes) -> list[dict]:
+    return [row(model, n, right(n), **changes) for n in range(400)]
+
+
+def test_a_good_run_has_no_cautions():
+    def mixed(model, share):
+        rows = many(model, lambda n: n % 10 < share)
+        for one in rows[::2]:  # the truth stands at B as often as at A, and is found as often
+            one["options"] = one["options"][::-1]
+            one["letter"] = {"A": "B", "B": "A"}[one["letter"]]
+        return rows
+
+    named = [c for c in found_cautions(mixed("base", 2), mixed("trained", 8)) if "draws name no class" not in c]
+    assert named == []
+
+
+def test_what_cannot_be_trusted_is_said():
+    few = found_cautions([row("base", n, n < 5) for n in range(40)], [row("trained", n, n < 6) for n in range(40)])
+    assert "Few test images: 20 of base classes and 20 of novel classes. Look at the intervals first." in few
+    assert any(re.match(r"Too few images to tell what training did on base classes: \+\d", one) for one in few)
+    broken = {"letter": None, "two_step": None, "status": "truncated"}
+    failed = found_cautions(many("base", lambda n: True), many("trained", lambda n: True, **broken))
+    assert "Trained model: 400 of 400 second steps gave no letter (400 truncated)." in failed
+    always_b = {"letter": "B"}
+    biased = found_cautions(many("base", lambda n: False, **always_b), many("trained", lambda n: True))
+    assert any(one.startswith("Base model: it prefers the letter B, chosen in 100% of the questions") for one in biased)
+    assert "Base model: 20% of the draws name no class of the list." in biased
 
 
 @pytest.mark.parametrize(
@@ -391,6 +455,41 @@ def test_empty_cells_are_left_out(tmp_path):
     log = tmp_path / "training.csv"
     log.write_text(HEADER + "1,0.4,1,,nan,,30,1,1\n2,,1,,nan,,31,1,1\n")
     assert read_log(log) == {"answer_reward": [(1, 0.4)], "completion_length": [(1, 30), (2, 31)]}
+
+
+def test_curves_are_told_apart_by_more_than_colour():
+    chart = curves_chart(
+        "pass@k", "share", "draws", [Series("a, base", "of-base on-base", [(1, 0.2), (3, 0.6)])], shares=True
+    )
+    assert '<path class="curve of-base on-base" d="M42.0 138.0L308.0 82.0h0"/>' in chart.svg
+    assert chart.svg.count("<circle") == 2 and chart.key == (("a, base", "of-base on-base"),)
+    style = (report.PAGE / "style.css").read_text()
+    assert "stroke-dasharray" in style[style.index(".curve.on-novel") :].split("}")[0]
+
+
+def test_marks_are_few_on_a_long_curve():
+    chart = curves_chart("c", "u", "x", [Series("a", "l", [(n, n) for n in range(200)])])
+    assert 10 <= chart.svg.count("<circle") <= 12
+
+
+def test_calibration_has_its_diagonal():
+    chart = curves_chart("c", "u", "x", [Series("a", "l", [(0.5, 0.5)])], diagonal=True, shares=True)
+    assert '<path class="grid" d="M42.0 166.0L308.0 26.0h0"/>' in chart.svg
+
+
+def test_classes_stand_worst_first_with_their_names():
+    chart = classes_chart("Base classes", [("b <i>", 0.5, 1.0), ("a", 0.25, 0.0)])
+    assert chart.svg.index("a: 25% base model, 0% trained") < chart.svg.index(
+        "b &lt;i&gt;: 50% base model, 100% trained"
+    )
+    assert chart.summary == "worst a 0%, median b <i> 100%, best 100%" or "worst a 0%" in chart.summary
+
+
+def test_tables_of_different_runs_have_no_gallery():
+    with pytest.raises(UserError, match="wanted all of one run"):
+        Gallery(
+            predictions([row("base", 0, True)]), CLASSES, pl.DataFrame({"image_id": [], "image": []}), {"base": "B"}
+        )
 
 
 def test_images_come_sorted_and_answered_by_every_model():
