@@ -35,5 +35,5 @@ $(VENV)/runtime: requirements.lock | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/development: requirements-dev.lock $(VENV)/runtime
-	python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.lock
 	touch $@

@@ -3,12 +3,14 @@
 import typer
 
 from pipeline.cli import fail_in_a_sentence
+from pipeline.commands.classify import classify
 from pipeline.commands.compare import compare
 from pipeline.commands.cost import cost
 from pipeline.commands.draws import draws
 from pipeline.commands.names import names
 from pipeline.commands.paper_tables import paper_tables
 from pipeline.commands.preset import preset
+from pipeline.commands.publish import publish
 from pipeline.commands.suite import suite
 from pipeline.commands.summary import summary
 
@@ -19,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(summary)
+app.command()(classify)
 app.command()(draws)
 app.command()(names)
 app.command()(preset)
@@ -26,6 +29,7 @@ app.command()(suite)
 app.command()(compare)
 app.command()(cost)
 app.command()(paper_tables)
+app.command()(publish)
 
 
 @app.callback()

@@ -55,6 +55,11 @@ def read(dotted: str, file: Path = PARAMS_FILE) -> Any:
     return _value(_tree(file), dotted, file)
 
 
+def whole(file: Path = PARAMS_FILE) -> dict[str, Any]:
+    """All of params.yaml, unchecked. Raises UserError."""
+    return dict(_tree(file))
+
+
 def _tree(file: Path) -> Any:
     # ruamel.yaml and not PyYAML: DVC writes 2e-6 without a point, which YAML 1.1 reads as text.
     from ruamel.yaml import YAML

@@ -1,0 +1,254 @@
+"""classify: pictures of one's own, for people and for scripts, from the command line and on a page."""
+
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from imports import ROOT
+from PIL import Image
+from test_predict import Scripted, said
+from typer.testing import CliRunner
+
+from pipeline import params, tables
+from pipeline.__main__ import app
+from pipeline.classifying import Classifier, calibration, class_rows
+from pipeline.commands import classify as command
+from pipeline.engines import Completion
+from pipeline.fieldguide.drawing import draw, random_bird
+from pipeline.fieldguide.species import SPECIES
+from pipeline.params import UserError
+from pipeline.predict import PredictParams
+
+NAMES = class_rows([("red wren", ["Troglodytes ruber"]), ("blue wren", []), ("grey owl", [])], "bird")
+
+
+def picture(colour: int = 0, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (12, 10), (colour, 0, 0)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def scripted(draws, choice=None, calibrated=None):
+    """A classifier whose model says these draws of every picture, and chooses by `choice`."""
+
+    class Model(Scripted):
+        def draw(self, requests, sampler):
+            ids = [request.image_id for request in requests]
+            self.draws, self.choices = dict.fromkeys(ids, draws), dict.fromkeys(ids, choice)
+            yield from super().draw(requests, sampler)
+
+    asked = replace(params.load(PredictParams, ROOT / "params.yaml"), num_samples=4)
+    return Classifier(Model({}, {}), NAMES, asked, calibrated)
+
+
+RED, BLUE = said("red wren"), said("Blue Wren")
+
+
+def letter_of(name):
+    """A choice of the option of this name, whatever its letter."""
+    return lambda question: said(next(line[0] for line in question.splitlines() if line.endswith(name)))
+
+
+def test_both_steps_are_told():
+    (one,) = scripted([RED, BLUE, BLUE, said("a stone")], letter_of("red wren")).classify([("a.png", picture())], 999)
+    assert (one.answer, one.vote, one.status, one.draws) == (
+        "red wren",
+        "blue wren",
+        "ok",
+        {"blue wren": 2, "red wren": 1},
+    )
+    assert {option["name"]: option["votes"] for option in one.options} == {"red wren": 1, "blue wren": 2}
+    chosen = next(option for option in one.options if option["letter"] == one.letter)
+    assert chosen["name"] == "red wren" and one.reasoning == said(one.letter)
+
+
+def test_where_all_draws_agree_nothing_is_asked():
+    (one,) = scripted([RED, RED, RED, said("Troglodytes ruber")]).classify([("a.png", picture())], 999)
+    assert (one.answer, one.letter, one.reasoning, one.confidence) == ("red wren", None, None, 1.0)
+    assert one.said() == "red wren (100%, not calibrated)"
+
+
+def test_confidence_is_that_of_the_letter_as_it_was_calibrated():
+    done = Completion("", 0, said("A"), 3, True, probability=0.99)
+    (one,) = scripted([RED, BLUE] * 2, done, lambda sure: sure / 2).classify([("a.png", picture())], 999)
+    assert (one.confidence, one.calibrated) == (0.495, True) and one.said().endswith(" (50%)")
+
+
+def test_pictures_without_an_answer_say_why():
+    found = scripted([said("a stone")] * 4).classify([("a.png", picture()), ("b.png", b"nothing")], 999)
+    assert [one.said() for one in found] == [
+        "no answer (no class was named)",
+        "no answer (picture cannot be opened: of no known format)",
+    ]
+    (one,) = scripted([RED, BLUE] * 2, said("Z")).classify([("a.png", picture())], 999)
+    assert one.said() == "no answer (off list)" and one.confidence is None and len(one.options) == 2
+
+
+def test_the_order_is_kept_and_the_same_picture_may_come_twice():
+    pictures = [("b", picture(2)), ("a", picture(1)), ("c", picture(2)), ("d", b"")]
+    found = scripted([RED] * 4).classify(pictures, 999)
+    assert [one.file for one in found] == ["b", "a", "c", "d"]
+    assert [one.answer for one in found] == ["red wren"] * 3 + [None]
+
+
+def test_large_pictures_are_scaled_as_those_of_training():
+    seen = []
+    classifier = scripted([RED] * 4)
+    inner = classifier.engine.draw
+    classifier.engine.draw = lambda requests, sampler: (seen.extend(requests), inner(requests, sampler))[1]
+    classifier.classify([("a", picture())], 60)
+    assert Image.open(io.BytesIO(seen[0].image)).size == (8, 7)
+
+
+def test_one_class_is_no_choice():
+    with pytest.raises(UserError, match="found 1, wanted at least two names"):
+        Classifier(None, NAMES.head(1), None, None)
+
+
+def test_calibration_is_fitted_on_validation_images(tmp_path):
+    from test_metrics import ROWS, frame
+
+    options = ROWS[0]["options"]
+    rows = [
+        ROWS[0]
+        | {"image_id": f"{n}", "split": "val", "options": options, "choice_text": "t", "choice_probability": p}
+        | {"two_step": ROWS[0]["class_id"] if n % 4 < right else None}
+        for n, (p, right) in enumerate([(0.6, 2)] * 40 + [(0.9, 4)] * 40)
+    ]
+    file = tmp_path / "trained.parquet"
+    assert calibration(file) is None
+    tables.write(tables.PREDICTIONS, frame(*[row for row in rows if row["two_step"] is not None]), file)
+    assert calibration(file)(0.6) == 1.0
+    wrong = [row | {"two_step": 1 - row["class_id"]} if row["two_step"] is None else row for row in rows]
+    tables.write(tables.PREDICTIONS, frame(*wrong), file)
+    fitted = calibration(file)
+    assert (fitted(0.6), fitted(0.9), fitted(0.75)) == (0.5, 1.0, 0.75)
+    tables.write(tables.PREDICTIONS, frame(*[row | {"split": "test"} for row in wrong]), file)
+    assert calibration(file) is None, "test images decide nothing"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with settings, the classes of the field guide, and four pictures of birds."""
+    settings = (ROOT / "params.yaml").read_text().replace("num_samples: 20", "num_samples: 6", 1)
+    (tmp_path / "params.yaml").write_text(settings)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    birds = tmp_path / "birds" / "inside"
+    birds.mkdir(parents=True)
+    for number in range(4):
+        draw(random_bird(SPECIES[number * 9], "classify", number)).save(birds / f"{number}.png")
+    return tmp_path
+
+
+def names_file(folder: Path) -> Path:
+    (folder / "names.txt").write_text("\ufeff" + "\n\n".join(species.name for species in SPECIES) + "\n", "utf-8")
+    return folder / "names.txt"
+
+
+def invoke(*arguments, **others):
+    return CliRunner().invoke(app, ["classify", *map(str, arguments)], **others)
+
+
+def test_a_folder_for_scripts(project, base_model):
+    done = invoke("birds", "--model", base_model, "--classes", names_file(project), "--noun", "bird", "--json")
+    assert done.exit_code == 0, done.output
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["file"] for one in found] == [f"birds/inside/{number}.png" for number in range(4)]
+    for one in found:
+        assert one["answer"] in {species.name for species in SPECIES} and sum(one["draws"].values()) <= 6
+        assert one["answer"].split()[-1] in {name.split()[-1] for name in one["draws"]}
+        assert not one["calibrated"] and 0 < one["confidence"] <= 1
+
+
+def test_people_read_bars_and_stdin_is_a_picture(project, base_model):
+    bird = (project / "birds/inside/1.png").read_bytes()
+    done = invoke("-", "--model", base_model, "--classes", names_file(project), "--noun", "bird", input=bird)
+    assert done.exit_code == 0, done.output
+    head, *rest = done.stdout.splitlines()
+    assert head.startswith("-: ") and head.endswith("not calibrated)")
+    assert any("█" in line for line in rest)
+
+
+def test_exit_codes(project, base_model):
+    names = names_file(project)
+    (project / "bad.jpg").write_bytes(b"no picture")
+    done = invoke("birds/inside/0.png", "bad.jpg", "--model", base_model, "--classes", names, "--noun", "bird")
+    assert done.exit_code == 3
+    assert "bad.jpg: no answer (picture cannot be opened" in done.stdout and "2 pictures, 1 named" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "no picture named"),
+        (("nowhere.jpg",), "nowhere.jpg: no such file or folder"),
+        (("empty",), "no pictures in this folder"),
+        (("birds",), "data/classes.parquet: no such file; name the classes with --classes"),
+        (("birds", "--classes", "none.txt"), "none.txt: cannot be read"),
+    ],
+)
+def test_mistakes_are_one_sentence(project, arguments, message):
+    (project / "empty").mkdir()
+    done = invoke(*arguments)
+    assert isinstance(done.exception, UserError) and message in str(done.exception)
+
+
+def test_the_classes_of_the_run(project):
+    two = pl.concat([NAMES.with_columns(dataset=pl.lit(name)) for name in ("birds", "owls")])
+    tables.write(tables.CLASSES, two, Path("data/classes.parquet"))
+    with pytest.raises(UserError, match="name one of them with --dataset: birds, owls"):
+        command.known(None, "", "")
+    with pytest.raises(UserError, match="wanted one of birds, owls"):
+        command.known(None, "cars", "")
+    found = command.known(None, "owls", "")
+    assert found["name"].to_list() == NAMES["name"].to_list() and set(found["noun"]) == {"bird"}
+    assert found["aliases"].to_list()[0] == ["Troglodytes ruber"] and found["split"].n_unique() == 1
+
+
+def test_the_command_is_told_from_its_exit_code(project):
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "classify", "nowhere.jpg"],
+        cwd=project,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: nowhere.jpg: no such file") and len(done.stderr.splitlines()) == 1
+
+
+def test_the_page_takes_a_picture(tmp_path):
+    """A real server, asked by its own client: what is shown is plain text."""
+    gradio = pytest.importorskip("gradio")
+    from gradio_client import Client, handle_file
+
+    from pipeline.webpage import serve_page
+
+    hostile = "<think><img src=x onerror=alert(1)></think><answer>A</answer>"
+    shown = serve_page(scripted([RED, BLUE] * 2, hostile), 999, 0, block=False)
+    try:
+        assert shown.local_url.startswith("http://127.0.0.1:")
+        (tmp_path / "a.png").write_bytes(picture())
+        (tmp_path / "b.png").write_bytes(picture(9))
+        client = Client(shown.local_url, verbose=False)
+        answer, votes, reasoning = client.predict(handle_file(tmp_path / "a.png"), api_name="/look")
+        assert answer in ("red wren", "blue wren") and reasoning == hostile
+        assert {one["label"]: one["confidence"] for one in votes["confidences"]} == {"red wren": 0.5, "blue wren": 0.5}
+        parts = [type(part) for part in shown.output_components]
+        assert parts == [gradio.Textbox, gradio.Label, gradio.Textbox], "nothing that renders HTML"
+    finally:
+        shown.close()
+
+
+def test_without_gradio_it_says_what_to_install(monkeypatch):
+    from pipeline import webpage
+
+    monkeypatch.setattr(webpage, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs gradio.*pip install --no-deps -r requirements-dev.lock"):
+        webpage.serve_page(None, 0, 0)
