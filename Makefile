@@ -4,11 +4,12 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: repro test check format help
+.PHONY: repro test check format docs help
 
 help:
 	@echo "make repro   environment + the whole pipeline + its results"
 	@echo "make test    environment + every check and test"
+	@echo "make docs    the documentation as a site, in site/"
 	@echo "make format  formats the code"
 
 repro: $(VENV)/runtime
@@ -26,6 +27,10 @@ check: $(VENV)/development
 format: $(VENV)/development
 	ruff check --fix .
 	ruff format .
+
+docs: $(VENV)/development
+	mkdocs build --strict --quiet
+	@echo "site/index.html written"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

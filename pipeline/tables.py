@@ -250,3 +250,30 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     other = [f"{name} as {found[name]}" for name in wanted if name in found and found[name] != wanted[name]]
     parts = (("without", lacking), ("with", extra), ("with", other))
     return "; ".join(f"{word} {', '.join(names)}" for word, names in parts if names) or "in another order"
+
+
+def markdown() -> str:
+    """docs/tables.md: every table with its key, columns, types and the stage that writes it."""
+    parts = [
+        "# The tables between stages",
+        "Parquet files with a schema version in the footer, which is checked on every read. The same rows give the same "
+        "bytes. This page is made by `python -m pipeline.tables > docs/tables.md`.",
+    ]
+    for table in TABLES:
+        key = ", ".join(f"`{name}`" for name in table.key)
+        parts.append(f"## {table.name}\nVersion {table.version}, written by `{table.stage}`. One row for each {key}.")
+        rows = [f"| `{name}` | {_type(dtype)} | {meaning} |" for name, (dtype, meaning) in table.columns.items()]
+        parts.append("\n".join(["| column | type | meaning |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _type(dtype: Any) -> str:
+    if isinstance(dtype, pl.List):
+        return f"list of {_type(dtype.inner)}"
+    if isinstance(dtype, pl.Struct):
+        return f"{{{', '.join(f'{field.name}: {_type(field.dtype)}' for field in dtype.fields)}}}"
+    return str(dtype).lower()
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from imports import ROOT
+from test_docs import commands
 
 from pipeline import tables
 from pipeline.fieldguide.drawing import draw, random_bird
@@ -316,6 +318,34 @@ def test_the_paper_tables_and_the_cost_come_from_runs_that_are_there(clone):
     said = call(clone, "python", "-m", "pipeline", "cost", "--images", "1000")
     for stage in ("sample", "train", "predict", "together"):
         assert stage in said
+
+
+LONG = {
+    "dvc exp run": "the tests above and below run experiments, with other settings",
+    "dvc queue start": "tests/test_suite.py runs the queue",
+    "python -m pipeline suite": "fifty minutes; tests/test_suite.py runs a small one",
+}
+
+
+def test_the_commands_of_every_day_run(clone):
+    """Those of the README, as they stand there, with files and an experiment of these names."""
+    name = re.findall(r"[0-9a-f]{7} \[(\S+)\]", call(clone, "dvc", "exp", "list"))[-1]
+    draw(random_bird(SPECIES[0], "every day", 0)).save(clone / "photo.jpg")
+    (clone / "answers.txt").write_text("Black-footed albatross\n")
+    ran = []
+    for command in commands(ROOT / "README.md", "Every day"):
+        if command.startswith(("source", *LONG)):
+            continue
+        words = shlex.split(command)
+        said = call(clone, *[name if word in ("exp", "topk3") else word for word in words])
+        assert said.strip() and "Traceback" not in said, command
+        ran.append(words[3] if words[0] == "python" else " ".join(words[:2]))
+        call(clone, "git", "checkout", "params.yaml")
+    assert {"dvc repro", "dvc metrics", "dvc plots", "dvc dag"} <= set(ran)
+    assert {"classify", "preset", "compare", "cost", "paper-tables", "summary", "draws", "names", "publish"} <= set(ran)
+    shutil.rmtree(clone / "published")
+    for file in ("photo.jpg", "answers.txt", "reports/paper.md", "reports/paper.tex"):
+        (clone / file).unlink()
 
 
 @pytest.fixture(scope="module")
