@@ -1,7 +1,7 @@
 """Makes the README and CONTRIBUTING pages of the site too, and turns links out of docs/ into the names of the files."""
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
@@ -11,10 +11,9 @@ LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    root = PurePosixPath(config.config_file_path).parent
+    root = Path(config.config_file_path).parent
     for source, page in PAGES.items():
-        with open(root / source, encoding="utf-8") as file:
-            text = re.sub(r"\]\(docs/", "](", file.read())
+        text = re.sub(r"\]\(docs/", "](", (root / source).read_text(encoding="utf-8"))
         files.append(File.generated(config, page, content=LINK.sub(inside, text)))
     return files
 

@@ -37,5 +37,10 @@ def commands() -> None:
     """The stages run with `dvc repro`; these are the commands beside them."""
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The same as a console script, `divek`, for who installs the project; stages never call it."""
     fail_in_a_sentence(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,11 +8,16 @@ from typing import Any
 import typer
 
 from pipeline import rates
+from pipeline.manual import epilog
 from pipeline.params import UserError
 
 
-def run(main: Callable[..., None]) -> None:
-    """Runs `main` as a Typer command, and keeps what it took."""
+def run(main: Callable[..., None], *settings: type) -> None:
+    """Runs `main` as a Typer command, and keeps what it took.
+
+    Args:
+        settings: the dataclasses of what it reads from params.yaml, which its help tells of.
+    """
     module = getattr(sys.modules["__main__"], "__spec__", None)
 
     @functools.wraps(main)
@@ -22,7 +27,7 @@ def run(main: Callable[..., None]) -> None:
             rates.keep(module.name.rpartition(".")[2])
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(stage)
+    app.command(epilog=epilog(settings) if "--help" in sys.argv else None)(stage)
     fail_in_a_sentence(app)
 
 

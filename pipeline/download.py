@@ -14,6 +14,7 @@ from pipeline.cli import run
 from pipeline.datasets import opened
 from pipeline.datasets.settings import DataParams
 from pipeline.params import UserError
+from pipeline.progress import bar
 from pipeline.selection import halves, selected
 
 
@@ -59,7 +60,7 @@ def main(
         for source in sources:
             print(source.licence)
             rows = selected(source, wanted)
-            with packing.bar(source.name, rows.height) as tell:
+            with bar(f"{source.name}: images", rows.height, "images") as tell:
                 parts.append(packing.taken_in(source, rows, wanted.max_pixels, spool, tell))
             print(f"{source.name}: {len(source.names)} classes, {counts(parts[-1])}")
         image_rows = packing.identified(pl.concat(parts))
@@ -84,4 +85,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, DownloadParams)

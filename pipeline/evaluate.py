@@ -249,4 +249,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, EvaluateParams, JudgeParams)

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from pipeline.params import UserError
+from pipeline.progress import Tell, bar
 
 CHUNK = 50  # images
 LARGEST_SIDE = 224  # pixels; larger pictures are embedded smaller
@@ -100,14 +101,16 @@ class Gallery:
 
     def chunks(self) -> list[str]:
         """Pictures and answers, CHUNK images each, in the order of the index."""
-        starts = range(0, len(self.answers), CHUNK)
-        return [embedded([self._shown(one) for one in self.answers[start : start + CHUNK]]) for start in starts]
+        with bar("pictures", len(self.answers), "images") as tell:
+            shown = [self._shown(one, tell) for one in self.answers]
+        return [embedded(shown[start : start + CHUNK]) for start in range(0, len(shown), CHUNK)]
 
     def _number(self, row: dict[str, Any], class_id: int | None) -> int | None:
         return None if class_id is None else self._place[row["dataset"], class_id]
 
-    def _shown(self, one: Answers) -> dict[str, Any]:
+    def _shown(self, one: Answers, tell: Tell) -> dict[str, Any]:
         picture = data_uri(self.pictures[one[0]["image_id"]])
+        tell()
         return {"picture": picture, "answers": [self._answer(row) for row in one]}
 
     def _answer(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,8 @@ import os
 import tempfile
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,11 +17,10 @@ from pipeline import tables
 from pipeline.datasets.source import Source
 from pipeline.intake import MOST_PIXELS, Admitted, admitted
 from pipeline.pictures import PictureError
+from pipeline.progress import Tell
 from pipeline.tables import CLASSES, IMAGES
 
 WINDOW = 8  # pictures under way per core: what is held in memory
-
-Tell = Callable[[], None]
 
 
 class Spool:
@@ -138,19 +136,6 @@ def in_memory(source: Source) -> pl.DataFrame:
         rows = identified(taken_in(source, source.rows, MOST_PIXELS, spool, lambda: None))
         images = pl.Series("image", [spool.get(number) for number in rows["number"]], pl.Binary)
     return rows.with_columns(images).select(IMAGES.schema.names()).sort(IMAGES.key)
-
-
-@contextmanager
-def bar(name: str, total: int) -> Iterator[Tell]:
-    """A progress bar of pictures, silent where nobody watches."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as shown:
-        task = shown.add_task(f"{name}: images", total=total)
-        yield lambda: shown.advance(task)
 
 
 def _hash(content: bytes) -> str:

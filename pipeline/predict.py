@@ -297,4 +297,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, PredictParams)

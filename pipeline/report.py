@@ -256,4 +256,4 @@ def md5(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, ReportParams)

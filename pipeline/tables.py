@@ -256,8 +256,8 @@ def markdown() -> str:
     """docs/tables.md: every table with its key, columns, types and the stage that writes it."""
     parts = [
         "# The tables between stages",
-        "Parquet files with a schema version in the footer, which is checked on every read. The same rows give the same "
-        "bytes. This page is made by `python -m pipeline.tables > docs/tables.md`.",
+        "Parquet files with a schema version in the footer, which is checked on every read. The same rows give the\n"
+        "same bytes. This page is made by `python -m pipeline.tables > docs/tables.md`.",
     ]
     for table in TABLES:
         key = ", ".join(f"`{name}`" for name in table.key)

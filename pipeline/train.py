@@ -144,4 +144,4 @@ def summary(wanted: TrainParams, history: list[dict[str, Any]], checks: dict[int
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, TrainParams)

@@ -64,10 +64,26 @@ def clone(tmp_path_factory):
     yaml.dump(settings, folder / "params.yaml")
     call(folder, "git", "add", "-A")
     call(folder, "git", "commit", "-qm", "tiny")
-    call(folder, "dvc", "repro")
+    (folder / ".git" / "said").write_text(call(folder, "dvc", "repro"))
     call(folder, "git", "add", "-A")
     call(folder, "git", "commit", "-qm", "run")
     return folder
+
+
+def test_every_stage_ends_with_a_line_of_counts(clone):
+    stages = re.findall(r"^> python -m pipeline\.(\w+).*?\n(.*?)(?=^Running stage|\Z)", said(clone), re.M | re.S)
+    assert len(stages) == 10
+    for stage, lines in stages:
+        last = [line for line in lines.splitlines() if line and not line.startswith(("Updating", "To ", "\t", "Use "))][
+            -1
+        ]
+        assert re.search(r"\d", last) or stage == "rivals", f"{stage}: {last}"
+        assert "\x1b" not in lines and "━" not in lines, "no bar and no colour where nobody watches"
+
+
+def said(clone: Path) -> str:
+    """What `dvc repro` printed."""
+    return (clone / ".git" / "said").read_text()
 
 
 def predictions(clone: Path) -> pl.DataFrame:

@@ -20,6 +20,7 @@ from pipeline.engines import GREEDY, Completion
 from pipeline.engines.texts import Patience
 from pipeline.params import UserError
 from pipeline.predict import Choices, StepOne
+from pipeline.progress import bar
 from pipeline.prompts import letters
 
 KINDS = ("clip", "coop", "fudd")
@@ -132,9 +133,10 @@ class Classifier:
             images = torch.cat([self.clip.images(part["image"].to_list()) for part in rows.iter_slices(BATCH)])
             labels = torch.tensor([list(names).index(class_id) for class_id in rows["class_id"]], device=images.device)
             context = Context(self.clip, self.asked.context)
-            losses = context.learn(
-                images, labels, list(names.values()), self.asked.epochs, self.asked.rate, self.asked.seed
-            )
+            with bar(self.label, self.asked.epochs, "epochs") as tell:
+                losses = context.learn(
+                    images, labels, list(names.values()), self.asked.epochs, self.asked.rate, self.asked.seed, tell
+                )
             print(f"{self.label}: {dataset}, {rows.height} images, loss {losses[0]:.3f} to {losses[-1]:.3f}")
             self._contexts[dataset] = context
         return self._contexts[dataset]

@@ -6,7 +6,7 @@ so that each is read once.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.classifiers.clip import Clip, unit
@@ -38,12 +38,22 @@ class Context:
             found = self.clip.model.get_text_features(**self.clip.tokens([f"{self.words} {name}." for name in names]))
         return unit(found.pooler_output)
 
-    def learn(self, images: Any, labels: Any, names: Sequence[str], epochs: int, rate: float, seed: int) -> list[float]:
+    def learn(
+        self,
+        images: Any,
+        labels: Any,
+        names: Sequence[str],
+        epochs: int,
+        rate: float,
+        seed: int,
+        tell: Callable[[], None] = lambda: None,
+    ) -> list[float]:
         """Fits the vectors by cross-entropy: SGD with momentum, a cosine from `rate` to nothing.
 
         Args:
             images: (n, width), vectors of the training images.
             labels: (n,), place of each image's class in `names`.
+            tell: is called after every epoch.
 
         Returns:
             The mean loss of every epoch.
@@ -65,4 +75,5 @@ class Context:
                 optimizer.zero_grad()
                 found.append(loss.item())
             losses.append(sum(found) / len(found))
+            tell()
         return losses

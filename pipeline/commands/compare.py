@@ -1,5 +1,6 @@
 """Compare two runs, by git revision or DVC experiment, on the images that both answered."""
 
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -99,9 +100,20 @@ def flipped(rows: pl.DataFrame, names: tuple[str, str], answer: str) -> pl.DataF
     )
 
 
+def revisions() -> list[str]:
+    """Branches, tags and experiments, for a shell that completes them; none outside of a repository."""
+    command = ["git", "for-each-ref", "--format=%(refname)", "refs/heads", "refs/tags", "refs/exps"]
+    found = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    return ["HEAD", *sorted({name.rpartition("/")[2] for name in found})]
+
+
 def compare(
-    first: Annotated[str, typer.Argument(help="Git revision or experiment that is compared with.")],
-    second: Annotated[str, typer.Argument(help="Git revision or experiment that is compared.")],
+    first: Annotated[
+        str, typer.Argument(help="Git revision or experiment that is compared with.", autocompletion=revisions)
+    ],
+    second: Annotated[
+        str, typer.Argument(help="Git revision or experiment that is compared.", autocompletion=revisions)
+    ],
     model: Annotated[str, typer.Option(help="Which model of the two runs: base or trained.")] = "trained",
     answer: Annotated[str, typer.Option(help="Answer whose flips are listed.")] = "two_step",
     flips: Annotated[Path | None, typer.Option(help="CSV file to write all flipped images to.")] = None,

@@ -28,8 +28,18 @@ def differences(values: Any, preset: Any, above: str = "") -> list[tuple[str, An
     return found
 
 
+def known_presets() -> list[str]:
+    """The presets that there are, for a shell that completes them."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
 def preset(
-    name: Annotated[str, typer.Argument(help="A preset: the name of a file in presets/, without .yaml, or a path.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A preset: the name of a file in presets/, without .yaml, or a path.", autocompletion=known_presets
+        ),
+    ],
     dry: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
 ) -> None:
     """Write a preset's values into params.yaml, and show what they changed."""

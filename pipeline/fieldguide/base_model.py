@@ -166,4 +166,4 @@ def card(recipe: Recipe, scores: dict[str, Any], minutes: float, parameters: int
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, Recipe)

@@ -152,4 +152,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, Recipe)

@@ -12,6 +12,7 @@ from transformers import PrinterCallback
 from pipeline.asking import ClassLists
 from pipeline.engines import Sampler
 from pipeline.params import UserError
+from pipeline.progress import bar
 from pipeline.rewards import rewards
 from pipeline.training.checkpoints import Work
 from pipeline.training.config import grpo_config, sft_config
@@ -113,8 +114,11 @@ def run(
     if last is not None:
         print(f"going on from {last}")
         watch.restore(work.kept(last))
+    done = int(last.name.rpartition("-")[2]) if last else 0
     try:
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        first = trainer.is_world_process_zero()  # of several processes one shows a bar
+        with bar("training", steps - done, "steps", shown=first) as watch.tell:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
     except BrokenError as error:
         good = work.last()
         kept = f"the last good checkpoint is {good}" if good else "no checkpoint was there yet"
