@@ -14,7 +14,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = ("download", "sample", "options", "filter", "train", "predict@base", "predict@trained", "evaluate", "report")
+STAGES = (
+    *("download", "sample", "options", "filter", "train", "predict@base", "predict@trained", "rivals"),
+    *("evaluate", "report"),
+)
 
 
 def measured(folder: Path, *command: str) -> tuple[float, float]:
