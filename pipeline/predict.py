@@ -185,7 +185,7 @@ def chosen(one: StepOne, choice: Completion | None, turn: int = 0) -> tuple[str 
     if choice is None and one.options:
         return "A", Reading("", one.options[0]["name"], one.options[0]["class_id"], "ok", 0)
     if choice is None:
-        failed = any(reading.status == "error" for reading in (*one.draws, *([] if one.draws else [one.greedy])))
+        failed = any(reading.status == "error" for reading in one.draws or [one.greedy])
         return None, Reading("", None, None, "error" if failed else "no_answer", 0)
     if choice.error is not None:
         return None, Reading(choice.error, None, None, "error", choice.tokens)

@@ -62,6 +62,16 @@ def test_params_are_the_keys_read(name):
     assert not any(isinstance(value(key), dict) for key in declared), "single values, no sections"
 
 
+@pytest.mark.parametrize("name", STAGES)
+def test_the_help_tells_of_what_is_read(name):
+    """The dataclasses given to `run`, whose settings --help shows, are those that are loaded."""
+    source = ast.parse(inspect.getsource(importlib.import_module(module(name))))
+    calls = [node for node in ast.walk(source) if isinstance(node, ast.Call)]
+    (run,) = [call for call in calls if ast.unparse(call.func) == "run"]
+    loaded = {ast.unparse(call.args[0]) for call in calls if ast.unparse(call.func) == "params.load"}
+    assert {ast.unparse(argument) for argument in run.args[1:]} == loaded
+
+
 def test_every_setting_is_read_by_a_stage():
     def dotted(tree, above=""):
         for key, below in tree.items():

@@ -19,8 +19,7 @@ ARMS = {
     "pass@K": "pass@{k}",
 }
 
-
-WIDTH = 14  # of a model's name
+WIDTH = 14  # of a model's name, which else has a line of its own
 
 
 def lines(metrics: dict[str, Any]) -> list[str]:
