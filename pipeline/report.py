@@ -114,11 +114,19 @@ class Found:
         """pass@k, accuracy by number of draws and calibration, of both halves."""
         found = []
         draws = self.csv["draws"]
-        for title, unit, name in (("pass@k", "share with a right draw", "pass"), ("Vote", "share right", "vote")):
+        for title, unit, name in (
+            ("pass@k", "share with a right draw", "pass"),
+            ("Truth offered", "share with the truth among the options", "oracle"),
+            ("Vote", "share right", "vote"),
+        ):
             series = self._series(draws, "draws", f"{name}_{{model}}_{{half}}", self.models)
             found.append(curves_chart(title, unit, "draws per image", series, shares=True))
         last = list(self.models)[-1]
-        for arm, title in (("vote", "Calibration of the vote"), ("two_step", "Calibration of two-step")):
+        for arm, title, across in (
+            ("one_step", "Calibration of one-step", "probability of the answer"),
+            ("vote", "Calibration of the vote", "share of the votes"),
+            ("two_step", "Calibration of two-step", "probability of the letter"),
+        ):
             series = self._series(
                 self.csv["calibration"],
                 f"confidence_{arm}_{{model}}_{{half}}",
@@ -126,7 +134,6 @@ class Found:
                 {last: self.models[last]},
             )
             if series:
-                across = "share of the votes" if arm == "vote" else "probability of the letter"
                 found.append(curves_chart(title, "share right", across, series, diagonal=True, shares=True))
         return found
 

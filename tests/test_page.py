@@ -91,7 +91,7 @@ def test_it_opens_with_the_first_fifty(opened):
     one.shows("120 images, page 1 of 3")
     assert one.cards == 50
     assert one.page.locator("article img").first.evaluate("picture => picture.complete && picture.naturalWidth") == 8
-    assert one.page.locator("svg[role=img]").count() == 11
+    assert one.page.locator("svg[role=img]").count() == 12
 
 
 @pytest.mark.parametrize(

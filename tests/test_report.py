@@ -254,11 +254,11 @@ def test_every_chart_has_words(run_folder):
     tags = Elements(made()).tags
     charts = [attributes["aria-label"] for tag, attributes in tags if tag == "svg" and "aria-label" in attributes]
     assert [label.split(",")[0] for label in charts] == [
-        *("pass@k", "Vote", "Calibration of the vote", "Base classes", "Novel classes"),
+        *("pass@k", "Truth offered", "Vote", "Calibration of the vote", "Base classes", "Novel classes"),
         *("Answer reward", "Groups without variance", "Entropy", "Completion length", "KL from the base model"),
         "Validation",
     ]
-    assert "0.4 in step 1, 0.6 in step 2" in charts[5]
+    assert "0.4 in step 1, 0.6 in step 2" in charts[6]
     assert "Base model, base 0.60 to 1.00" in charts[0]
     silent = [attributes for tag, attributes in tags if tag == "svg" and "aria-label" not in attributes]
     assert all(attributes["aria-hidden"] == "true" for attributes in silent)
