@@ -32,11 +32,11 @@ def sentences(text: str) -> dict[str, str]:
 def epilog(settings: tuple[type, ...], file: Path = PARAMS_FILE) -> str | None:
     """The settings that a stage reads, each with its present value and its sentences; None without params.yaml."""
     try:
-        known = sentences(file.read_text())
+        known, tree = sentences(file.read_text()), params.whole(file)
         keys = dict.fromkeys(key for one in settings for key in params.keys(one))
         lines = [f"Settings, from {file}; `dvc exp run -S key=value` sets one:"]
         for key in keys:
-            lines.append(f"{key} = {_shown(params.read(key, file))}")
+            lines.append(f"{key} = {_shown(params.value(tree, key, file))}")
             lines += textwrap.wrap(known.get(key, ""), WIDTH, initial_indent="    ", subsequent_indent="    ")
     except (OSError, UnicodeDecodeError, UserError):
         return None

@@ -44,7 +44,7 @@ def load(params: type[T], file: Path = PARAMS_FILE) -> T:
     tree = _tree(file)
     wanted = typing.get_type_hints(params)
     values = {
-        field.name: _checked(_value(tree, field.metadata["key"], file), wanted[field.name], field.metadata, file)
+        field.name: _checked(value(tree, field.metadata["key"], file), wanted[field.name], field.metadata, file)
         for field in dataclasses.fields(params)  # type: ignore[arg-type]
     }
     return params(**values)
@@ -52,7 +52,7 @@ def load(params: type[T], file: Path = PARAMS_FILE) -> T:
 
 def read(dotted: str, file: Path = PARAMS_FILE) -> Any:
     """One value, unchecked. Raises UserError where it is missing."""
-    return _value(_tree(file), dotted, file)
+    return value(_tree(file), dotted, file)
 
 
 def whole(file: Path = PARAMS_FILE) -> dict[str, Any]:
@@ -76,7 +76,8 @@ def _tree(file: Path) -> Any:
         raise UserError(f"{file}: not valid YAML ({' '.join(place)}); mend it, or `git checkout {file}`") from None
 
 
-def _value(tree: Any, dotted: str, file: Path) -> Any:
+def value(tree: Any, dotted: str, file: Path) -> Any:
+    """What stands under a dotted key. Raises UserError where nothing does."""
     for part in dotted.split("."):
         if not isinstance(tree, dict) or part not in tree:
             raise UserError(f"{file}: {dotted} is missing; `git diff {file}` shows what was taken out")
