@@ -14,9 +14,12 @@ import tempfile
 from pathlib import Path
 from statistics import mean
 
+import polars as pl
+
 ROOT = Path(__file__).resolve().parent.parent
 ARMS = ("pass@1", "one_step", "vote", "two_step", "pass@K")
 HALVES = ("base", "novel", "hm")
+VERDICT = r"\b(yes|no)\b"  # in the reasoning of a model that compares; one that answers by habit names the genus alone
 
 
 def run(folder: Path, *command: str) -> None:
@@ -26,7 +29,30 @@ def run(folder: Path, *command: str) -> None:
 
 def metrics(folder: Path, seed: str) -> dict:
     run(folder, "dvc", "exp", "run", "--set-param", f"seed={seed}")
-    return json.loads((folder / "reports" / "metrics.json").read_text())
+    return json.loads((folder / "reports" / "metrics.json").read_text()) | {"habits": habits(folder)}
+
+
+def habits(folder: Path) -> pl.DataFrame:
+    """Of every second question that the base model was asked: whether it compared marks, and which model was right."""
+    base, trained = (
+        pl.read_parquet(folder / "data" / "predictions" / f"{model}.parquet")
+        .filter(split="test")
+        .select("image_id", "choice_text", right=(pl.col("two_step") == pl.col("class_id")).fill_null(False))
+        for model in ("base", "trained")
+    )
+    asked = base.drop_nulls("choice_text").join(trained, on="image_id", suffix="_trained")
+    return asked.select("right", "right_trained", compared=pl.col("choice_text").str.contains(VERDICT))
+
+
+def by_habit(found: dict[str, dict]) -> str:
+    """What training does where the base model compared marks, and where it did not."""
+    rows = pl.concat([run["habits"] for run in found.values()])
+    compared, habit = (
+        f"{part.height:,} second questions: {part['right'].mean():.1%} right before training, "
+        f"{part['right_trained'].mean():.1%} after"
+        for part in (rows.filter("compared"), rows.filter(~pl.col("compared")))
+    )
+    return f"Where the base model compared marks, {compared}. Where it answered by habit, {habit}."
 
 
 def cell(values: list[float]) -> str:
@@ -55,7 +81,7 @@ def main() -> None:
     heading = f"Mean (least–most) of seeds {', '.join(seeds)}, in percent, 288 base and 288 novel test images:"
     out = ROOT / "bench" / "results" / "seeds.md"
     out.parent.mkdir(exist_ok=True)
-    out.write_text("\n".join([heading, "", *table(found), ""]))
+    out.write_text("\n".join([heading, "", *table(found), "", by_habit(found), ""]))
     print(out.read_text())
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,13 @@ from pipeline.engines import Engine
 from pipeline.intake import admitted
 from pipeline.params import UserError
 from pipeline.pictures import PictureError
-from pipeline.predict import PredictParams, StepOne, chosen, two_steps
+from pipeline.predict import BLOCK, PredictParams, StepOne, chosen, two_steps
 from pipeline.prompts import letters
 
 DATASET = "photos"
+
+Picture = tuple[str, Path | bytes]
+"""What it is called, and the file that it is in, or its bytes."""
 
 Calibration = Callable[[float], float]
 """From a confidence as the model has it to the share that is right of answers as sure."""
@@ -90,15 +93,19 @@ class Classifier:
             raise UserError(f"classes: found {classes.height}, wanted at least two names, one a line")
         self.engine, self.lists, self.asked, self.calibrated = engine, ClassLists(classes), asked, calibrated
 
-    def classify(self, pictures: Sequence[tuple[str, bytes]], max_pixels: int) -> list[Classified]:
-        """What is in each picture, given with its name, in the order given; all of them in one batch."""
+    def classify(self, pictures: Sequence[Picture], max_pixels: int) -> Iterator[Classified]:
+        """What is in each picture, in the order given; BLOCK of them are read and answered together."""
+        for start in range(0, len(pictures), BLOCK):
+            yield from self._answered(pictures[start : start + BLOCK], max_pixels)
+
+    def _answered(self, pictures: Sequence[Picture], max_pixels: int) -> list[Classified]:
         ids: dict[str, str] = {}
         rows: dict[str, dict[str, Any]] = {}
         unopened: dict[str, str] = {}
-        for file, content in pictures:
+        for file, source in pictures:
             try:
-                image = admitted(content, max_pixels).image
-            except PictureError as error:
+                image = admitted(source.read_bytes() if isinstance(source, Path) else source, max_pixels).image
+            except (PictureError, OSError) as error:
                 unopened[file] = str(error)
                 continue
             ids[file] = hashlib.sha256(image).hexdigest()[:16]

@@ -107,7 +107,7 @@ def evaluate(predictions: pl.DataFrame, precision: float = 0.9) -> dict[str, Any
             **({"datasets": sets} if (sets := metrics.by_dataset(scored.filter(model=model))) else {}),
             "K": metrics.draws_per_image(rows),
             "gate": round(thresholds[model], 4) if model in thresholds else None,
-            **two_steps(rows),
+            **second_step(rows),
             "confidence": trust(validation.filter(model=model), rows, precision),
         }
         for (model,), rows in test.group_by("model", maintain_order=True)
@@ -119,7 +119,7 @@ def evaluate(predictions: pl.DataFrame, precision: float = 0.9) -> dict[str, Any
     return models
 
 
-def two_steps(rows: pl.DataFrame) -> dict[str, Any]:
+def second_step(rows: pl.DataFrame) -> dict[str, Any]:
     """How one model's second step went; nothing where it has none."""
     if "two_step" not in metrics.measured(rows):
         return {}

@@ -17,7 +17,7 @@ def page(classifier: Classifier, max_pixels: int) -> Any:
     def look(path: str | None) -> tuple[str, dict[str, float], str]:
         if not path:
             return "", {}, ""
-        (one,) = classifier.classify([(Path(path).name, Path(path).read_bytes())], max_pixels)
+        (one,) = classifier.classify([(Path(path).name, Path(path))], max_pixels)
         draws = max(1, sum(one.draws.values()))
         return one.said(), {name: count / draws for name, count in one.draws.items()}, one.reasoning or ""
 

@@ -91,9 +91,21 @@ def test_pictures_without_an_answer_say_why():
 
 def test_the_order_is_kept_and_the_same_picture_may_come_twice():
     pictures = [("b", picture(2)), ("a", picture(1)), ("c", picture(2)), ("d", b"")]
-    found = scripted([RED] * 4).classify(pictures, 999)
+    found = list(scripted([RED] * 4).classify(pictures, 999))
     assert [one.file for one in found] == ["b", "a", "c", "d"]
     assert [one.answer for one in found] == ["red wren"] * 3 + [None]
+
+
+def test_answers_come_block_by_block_and_files_are_read_when_they_are_due(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.classifying.BLOCK", 2)
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    files[0].write_bytes(picture(1))
+    found = scripted([RED] * 4).classify([(file.name, file) for file in files], 999)
+    assert next(found).answer == "red wren"
+    gone = next(found)
+    assert gone.answer is None and "No such file" in gone.said()
+    files[2].write_bytes(picture(3))
+    assert next(found).answer == "red wren"
 
 
 def test_large_pictures_are_scaled_as_those_of_training():
@@ -101,7 +113,7 @@ def test_large_pictures_are_scaled_as_those_of_training():
     classifier = scripted([RED] * 4)
     inner = classifier.engine.draw
     classifier.engine.draw = lambda requests, sampler: (seen.extend(requests), inner(requests, sampler))[1]
-    classifier.classify([("a", picture())], 60)
+    list(classifier.classify([("a", picture())], 60))
     assert Image.open(io.BytesIO(seen[0].image)).size == (8, 7)
 
 

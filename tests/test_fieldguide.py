@@ -13,6 +13,7 @@ from imports import ROOT
 from pipeline.fieldguide.demonstrations import caption, choice, random_options, verdicts, words
 from pipeline.fieldguide.drawing import draw, random_bird
 from pipeline.fieldguide.drawn import drawn
+from pipeline.fieldguide.exam import examine
 from pipeline.fieldguide.species import GENERA, LONG_TAIL, SPECIES
 from pipeline.names import Matcher
 from pipeline.prompts import choice_question, letters, open_question
@@ -94,3 +95,12 @@ def test_the_base_model_starts_where_the_paper_starts():
     assert SCORES["letter_choice"]["accuracy"] > 2 * SCORES["letter_choice"]["chance"]
     for arm in ("pass@1", "pass@K", "one_step", "vote", "two_step"):
         assert abs(SCORES[arm]["base"] - SCORES[arm]["novel"]) <= 0.05, arm
+
+
+def test_the_card_says_what_the_exam_finds():
+    found = examine(str(ROOT / "models" / "fieldguide"), 2)
+    for arm in ("pass@1", "pass@K", "one_step", "vote", "two_step"):
+        for half in ("base", "novel"):
+            # Other libraries and machines round otherwise, which can tip a draw.
+            assert found[arm][half] == pytest.approx(SCORES[arm][half], abs=0.01), (arm, half)
+    assert found["verdicts"] == SCORES["verdicts"]

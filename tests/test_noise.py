@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pipeline.engines.noise import gumbel, stream
+from pipeline.engines.noise import gumbel, gumbel_of, stream
 
 
 def keys(count):
@@ -39,6 +39,21 @@ def test_moments_are_those_of_the_gumbel_distribution():
     assert noise.mean().item() == pytest.approx(0.5772, abs=0.01)
     assert noise.var().item() == pytest.approx(math.pi**2 / 6, rel=0.02)
     assert torch.isfinite(noise).all()
+
+
+def test_noise_is_finite_whatever_the_bits():
+    """Infinite noise draws its token, however improbable, and even one that was cut off: argmax takes NaN."""
+    ends = [0, 1, 2, 3, -1, -2, 2**63 - 1, -(2**63), -(2**63) + 1]
+    near = [value for power in range(20, 63) for value in (2**power - 1, 2**power, -(2**power), 2**63 - 2**power)]
+    assert torch.isfinite(gumbel_of(torch.tensor(ends + near))).all()
+
+
+def test_the_tail_has_room_for_tokens_that_are_hardly_ever_drawn():
+    """Noise above g comes with chance 1 − exp(−exp(−g)): at every power of two the noise is that of its share."""
+    powers = torch.arange(2, 61)
+    noise = gumbel_of(2**powers << 1).double()
+    wanted = -torch.log(-torch.log1p(-(2.0 ** (powers.double() - 63))))
+    assert (noise - wanted).abs().max() < 0.2 and (noise - wanted)[8:].abs().max() < 1e-3
 
 
 def test_neighbours_are_not_correlated():

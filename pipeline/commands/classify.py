@@ -11,7 +11,7 @@ import polars as pl
 import typer
 
 from pipeline import params, tables
-from pipeline.classifying import Classified, Classifier, calibration, class_rows
+from pipeline.classifying import Classified, Classifier, Picture, calibration, class_rows
 from pipeline.datasets.folder import SUFFIXES
 from pipeline.params import UserError
 from pipeline.predict import PredictParams
@@ -52,23 +52,23 @@ def classify(
 
         serve_page(classifier, max_pixels, port)
         return
-    found = classifier.classify(pictures, max_pixels)
-    for one in found:
-        print(json.dumps(asdict(one), ensure_ascii=False) if as_json else "\n".join(lines(one)))
-    unnamed = sum(one.answer is None for one in found)
-    if not as_json and len(found) > 1:
-        print(f"{len(found)} pictures, {len(found) - unnamed} named")
+    unnamed = 0
+    for one in classifier.classify(pictures, max_pixels):
+        print(json.dumps(asdict(one), ensure_ascii=False) if as_json else "\n".join(lines(one)), flush=True)
+        unnamed += one.answer is None
+    if not as_json and len(pictures) > 1:
+        print(f"{len(pictures)} pictures, {len(pictures) - unnamed} named")
     if unnamed:
         raise typer.Exit(UNNAMED)
 
 
-def gathered(photos: Sequence[str]) -> list[tuple[str, bytes]]:
-    """Name and bytes of every picture, each file once, folders in alphabetical order. Raises UserError."""
-    files: dict[str, Path | None] = {}
+def gathered(photos: Sequence[str]) -> list[Picture]:
+    """Every picture once, folders in alphabetical order. Raises UserError."""
+    files: dict[str, Path | bytes] = {}
     for photo in photos:
         path = Path(photo)
         if photo == STDIN:
-            files[STDIN] = None
+            files[STDIN] = files.get(STDIN) or sys.stdin.buffer.read()
         elif path.is_dir():
             inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
             if not inside:
@@ -80,7 +80,7 @@ def gathered(photos: Sequence[str]) -> list[tuple[str, bytes]]:
             raise UserError(f"{photo}: no such file or folder, wanted pictures; `python -m pipeline classify --help`")
     if not files:
         raise UserError("no picture named, wanted at least one; `python -m pipeline classify photo.jpg`")
-    return [(name, sys.stdin.buffer.read() if path is None else path.read_bytes()) for name, path in files.items()]
+    return list(files.items())
 
 
 def known(names: Path | None, dataset: str, noun: str) -> pl.DataFrame:

@@ -30,12 +30,17 @@ def gumbel(streams: Any, position: int, tokens: Any) -> Any:
     token ids that compete, int64 of shape (tokens,) for all rows alike or (rows, tokens): a token's noise does not
     depend on which others compete.
     """
-    import torch
-
     # Tensors of integers wrap around by themselves, Python's do not.
     step = ((position + 1) * _STEP + 2**63) % 2**64 - 2**63
     rows = _mix(streams + step)
-    bits = _mix(rows[:, None] + (tokens + 1) * _STEP)
-    # 24 bits: what a float32 holds exactly; the half keeps the number off 0 and 1.
-    uniform = (((bits >> 40) & 0xFFFFFF).to(torch.float32) + 0.5) * 2.0**-24
-    return -torch.log(-torch.log(uniform))
+    return gumbel_of(_mix(rows[:, None] + (tokens + 1) * _STEP))
+
+
+def gumbel_of(bits: Any) -> Any:
+    """Standard Gumbel noise, float32 and finite, from random int64 of any shape: the smaller bits >> 1, the larger."""
+    import torch
+
+    # 63 bits over small numbers, where a float32 is fine-grained: tokens as rare as one in 2^60 keep their share. A
+    # uniform number rounded near 1 would be 1 once in 2^24 times, its noise infinite, and whatever token had it drawn.
+    uniform = (((bits >> 1) & 0x7FFFFFFFFFFFFFFF).to(torch.float32) + 0.5) * 2.0**-63
+    return -torch.log(-torch.log1p(-uniform.clamp(max=1 - 2.0**-24)))

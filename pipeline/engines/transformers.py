@@ -21,7 +21,7 @@ from pipeline.params import UserError
 from pipeline.pictures import PictureError, picture
 
 # Raised when the same request and sampler give other draws than before: draws are kept under it.
-VERSION = 1
+VERSION = 2
 
 
 class TransformersEngine:

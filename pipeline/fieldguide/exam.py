@@ -1,7 +1,10 @@
 """What the base model can do: the scores of its card, by the same code as the pipeline's own."""
 
 import random
+from dataclasses import replace
 from typing import Any
+
+import polars as pl
 
 from pipeline import metrics
 from pipeline.asking import ClassLists
@@ -13,9 +16,11 @@ from pipeline.fieldguide.species import SPECIES
 from pipeline.predict import StepParams, predictions, two_steps
 from pipeline.prompts import chat, choice_question, letters
 
+SEEDS = (0, 1, 2)
+
 
 def examine(model: str, threads: int) -> dict[str, Any]:
-    """Metrics of `model` on the test images, at the settings that its card names."""
+    """Metrics of `model` on the test images, at the settings that its card names, over all answers of all SEEDS."""
     asked = StepParams(
         num_samples=20,
         seed=0,
@@ -30,12 +35,15 @@ def examine(model: str, threads: int) -> dict[str, Any]:
         max_new_tokens=16,
         max_error_rate=0.0,
         topk=5,
+        mass=1.0,
         choice_max_new_tokens=56,
         choice_repetition_penalty=1.0,
     )
     classes, images = drawn(train=0, val=0, test=12)
     engine = TransformersEngine(model, "float32", "eager", max_rows=1200, max_tokens=100_000, threads=threads)
-    table = predictions(*two_steps(engine, images, ClassLists(classes), asked), "base", asked.max_error_rate)
+    lists, runs = ClassLists(classes), [replace(asked, seed=seed) for seed in SEEDS]
+    answers = [predictions(*two_steps(engine, images, lists, run), "base", run.max_error_rate) for run in runs]
+    table = pl.concat(answers)
     return {
         **metrics.by_part(metrics.scores(table)),
         "letter_choice": metrics.letter_choice(table),
