@@ -13,6 +13,7 @@ from pipeline.files import write_text
 from pipeline.params import UserError
 
 KEPT, TRUTH_ONLY, NO_VALID_DRAW = "kept", "draws_name_the_truth_only", "no_draw_names_a_class"
+ONE_OPTION = "one_option_only"  # where options.mass leaves the truth alone, or no other class is there to choose from
 
 
 def verdicts(questions: pl.DataFrame) -> pl.Series:
@@ -22,6 +23,8 @@ def verdicts(questions: pl.DataFrame) -> pl.Series:
         .then(pl.lit(NO_VALID_DRAW))
         .when(pl.col("truth_votes") == pl.col("valid_draws"))
         .then(pl.lit(TRUTH_ONLY))
+        .when(pl.col("options").list.len() < 2)
+        .then(pl.lit(ONE_OPTION))
         .otherwise(pl.lit(KEPT))
         .alias("verdict")
     )["verdict"]
@@ -38,7 +41,7 @@ def main(
     rows = tables.read(tables.QUESTIONS, questions)
     reasons = verdicts(rows)
     kept = rows.filter(reasons == KEPT)
-    found = {reason: int((reasons == reason).sum()) for reason in (KEPT, TRUTH_ONLY, NO_VALID_DRAW)}
+    found = {reason: int((reasons == reason).sum()) for reason in (KEPT, TRUTH_ONLY, NO_VALID_DRAW, ONE_OPTION)}
     if kept.is_empty():
         raise UserError(
             f"{questions}: no question is left to train on ({found}), wanted at least one; "

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -111,6 +112,16 @@ def content(source: str) -> str:
     return digest.hexdigest()[:32]
 
 
+def local_folder(source: str) -> Path:
+    """The model folder itself, or where the hub's copy of it is on this machine. Raises UserError."""
+    _require_folder(source)
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    return Path(_opened(source, lambda: str(snapshot_download(source))))
+
+
 def _revision(hub_id: str) -> str:
     from huggingface_hub import hf_hub_download
 
@@ -119,11 +130,12 @@ def _revision(hub_id: str) -> str:
 
 
 def device() -> str:
-    """`cuda`, `mps` or `cpu`: the first of them that this machine has."""
+    """`cuda`, `mps` or `cpu`: the first of them that this machine has; of several GPUs the one of this process."""
     import torch
 
     if torch.cuda.is_available():
-        return "cuda"
+        # Set by accelerate and torchrun. Left to themselves all processes would load their models onto the first GPU.
+        return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 

@@ -23,6 +23,7 @@ from pipeline.cli import run
 from pipeline.engines import GREEDY, Completion, Engine, Request
 from pipeline.engines.settings import EngineParams
 from pipeline.options import described, ranked, shuffled, top_options
+from pipeline.params import UserError
 from pipeline.prompts import MAX_OPTIONS, choice_question, letters
 from pipeline.votes import Ints, is_decided, is_settled, leaders, matrix
 
@@ -43,7 +44,12 @@ class PredictParams(StepParams, EngineParams):
     early_stop_confidence: float = params.key("predict.early_stop_confidence", above=0.5, at_most=1)
 
     def rule(self) -> "Stop | None":
-        """When the draws of an image are enough; None where they are always K."""
+        """When the draws of an image are enough; None where they are always K. Raises UserError."""
+        if self.early_stop == "order" and self.mass < 1:
+            raise UserError(
+                f"params.yaml: predict.early_stop is order and options.mass is {self.mass:g}, and where a share of the "
+                "votes counts every draw can change the options; switch with `dvc exp run -S predict.early_stop=never`"
+            )
         if self.early_stop == "never":
             return None
         if self.early_stop == "vote":

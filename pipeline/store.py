@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -57,8 +58,9 @@ class Shelf:
     def read(self) -> pl.DataFrame:
         """All draws, each once. A damaged shard is reported and set aside; its draws count as not drawn."""
         for partial in self.folder.glob(".*.partial"):  # of a run that was killed as it wrote
-            if time.time() - partial.stat().st_mtime > 3600:
-                partial.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another run's, finished just now
+                if time.time() - partial.stat().st_mtime > 3600:
+                    partial.unlink()
         return _rows(self.folder)
 
     def add(self, rows: pl.DataFrame) -> None:

@@ -240,8 +240,19 @@ def _require(table: Table, frame: pl.DataFrame) -> None:
 
 
 def _doubled(table: Table, frame: pl.DataFrame) -> str | None:
+    if _ascends(table, frame):  # as every table does that was written here: a tenth of the time of counting
+        return None
     doubles = frame.group_by(table.key, maintain_order=True).len().filter(pl.col("len") > 1)
     return f"key {doubles.row(0)[:-1]} in {doubles.row(0)[-1]} rows" if doubles.height else None
+
+
+def _ascends(table: Table, frame: pl.DataFrame) -> bool:
+    """Whether each row's key is larger than that of the row before."""
+    larger = pl.lit(False)
+    for name in reversed(table.key):
+        here, before = pl.col(name), pl.col(name).shift()
+        larger = (here > before) | ((here == before) & larger)
+    return bool(frame.select(larger.slice(1).fill_null(False).all()).item())
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

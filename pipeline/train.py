@@ -21,6 +21,7 @@ import typer
 from pipeline import gate, params, tables
 from pipeline.cli import run
 from pipeline.files import whole_folder, write_text
+from pipeline.loading import local_folder
 from pipeline.params import UserError
 from pipeline.predict import validation_images
 from pipeline.sample import training_images
@@ -116,7 +117,7 @@ def main(
     checked = pictures(validation_images(index, class_rows, wanted.check_images)["image_id"])
     work = Work.of(wanted, rows, checked)
     if wanted.method == "none":
-        trained = Trained(Path(wanted.model), Outcome([], [], {}), [{"round": 1, **described(asked, None)}])
+        trained = Trained(local_folder(wanted.model), Outcome([], [], {}), [{"round": 1, **described(asked, None)}])
     else:
         every = training_images(index, class_rows)["image_id"]
         trained = train(Material(asked, rows, lambda: pictures(every), checked, class_rows), wanted, work)

@@ -35,9 +35,8 @@ def _tallies(draws: Ints) -> Iterator[NDArray[np.uint16]]:
 
 def ranking(draws: Ints) -> tuple[Ints, Ints]:
     """Classes named in all draws and their votes, both (images, K): most votes first, then -1 with 0 votes."""
-    same = draws[:, :, None] == draws[:, None, :]
-    repeats = (same & np.tri(draws.shape[1], k=-1, dtype=bool)).any(axis=2)  # its class was drawn before
-    counts = np.where((draws == NONE) | repeats, 0, same.sum(axis=2))
+    *_, tallies = _tallies(draws)
+    counts = tallies.T.astype(np.int64)
     order = np.argsort(-counts, axis=1, kind="stable")
     votes = np.take_along_axis(counts, order, axis=1)
     return np.where(votes > 0, np.take_along_axis(draws, order, axis=1), NONE), votes

@@ -82,6 +82,15 @@ def test_more_draws_and_more_workers(project):
     assert (seconds(), seconds("--num-samples", "40"), seconds("--workers", "3")) == (10, 16, 6)
 
 
+def test_further_models_are_said_not_to_be_counted(project):
+    keep(project, "sample", run_of(40, draws=800))
+    assert "rivals" not in CliRunner().invoke(app, ["cost", "--images", "100"]).stdout
+    settings = project / "params.yaml"
+    settings.write_text(settings.read_text().replace("  models: []", "  models: [clip:models/some-clip]"))
+    said = CliRunner().invoke(app, ["cost", "--images", "100"]).stdout
+    assert said.endswith("not counted either: rivals, of 1 in evaluate.models, each at a rate of its own\n")
+
+
 def test_without_a_past_run_there_is_nothing_to_tell_from(project):
     result = CliRunner().invoke(app, ["cost", "--images", "100"])
     assert "no past run" in str(result.exception) and "dvc repro" in str(result.exception)

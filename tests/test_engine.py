@@ -164,6 +164,20 @@ def test_tokens_are_drawn_from_the_models_own_distribution(engine, ask, top_p, t
     assert chi_square < critical[len(wanted) - 2]
 
 
+def test_a_completion_never_holds_a_picture(base_model, ask):
+    """Training reads completions back: a placeholder in one would be of a picture that is not there."""
+    engine = engine_of(base_model)
+    places = [engine.model.config.image_token_id, engine.model.config.video_token_id]
+
+    def likeliest(module, args, logits):
+        logits[..., places] += 1000.0
+        return logits
+
+    engine.model.lm_head.register_forward_hook(likeliest)
+    done = [one for batch in engine.draw(ask([GREEDY, *range(20)], images=2), SAMPLER) for one in batch]
+    assert len(done) == 42 and not any(set(places) & set(one.ids) for one in done)
+
+
 def test_a_cut_off_answer_says_so(engine, ask):
     done = next(engine.draw(ask(range(3), images=1), replace(SAMPLER, max_new_tokens=4)))
     assert [(d.finished, d.tokens) for d in done] == [(False, 4)] * 3

@@ -6,14 +6,22 @@ import polars as pl
 import pytest
 
 from pipeline import tables
-from pipeline.filter import KEPT, NO_VALID_DRAW, TRUTH_ONLY, main, verdicts
+from pipeline.filter import KEPT, NO_VALID_DRAW, ONE_OPTION, TRUTH_ONLY, main, verdicts
 from pipeline.params import UserError
 
 
-def rows(*counts):
+def rows(*counts, options=2):
+    option = {"class_id": 0, "name": "a", "votes": 1, "rank": 1, "source": "draws"}
     return pl.DataFrame(
         [
-            {"image_id": str(i), "dataset": "d", "class_id": 0, "options": [], "answer": "A", "truth_rank": None}
+            {
+                "image_id": str(i),
+                "dataset": "d",
+                "class_id": 0,
+                "options": [option] * options,
+                "answer": "A",
+                "truth_rank": None,
+            }
             | {"truth_votes": truth, "valid_draws": valid, "distinct": 1}
             for i, (truth, valid) in enumerate(counts)
         ],
@@ -35,6 +43,11 @@ def test_verdicts(truth_votes, valid_draws, wanted, reason):
     assert verdicts(rows((truth_votes, valid_draws))).to_list() == [wanted], reason
 
 
+def test_one_option_is_no_question():
+    """As options.mass = 0.9 has it where 19 of 20 draws are right: whatever the picture shows, the answer is A."""
+    assert verdicts(rows((19, 20), options=1)).to_list() == [ONE_OPTION]
+
+
 def test_the_stage_writes_what_is_kept_and_counts_the_rest(tmp_path):
     tables.write(tables.QUESTIONS, rows((20, 20), (19, 20), (0, 0), (0, 5)), tmp_path / "q.parquet")
     main(tmp_path / "q.parquet", tmp_path / "h.parquet", tmp_path / "counts.json")
@@ -44,6 +57,7 @@ def test_the_stage_writes_what_is_kept_and_counts_the_rest(tmp_path):
         KEPT: 2,
         TRUTH_ONLY: 1,
         NO_VALID_DRAW: 1,
+        ONE_OPTION: 0,
     }
 
 

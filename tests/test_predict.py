@@ -256,6 +256,13 @@ def test_drawing_stops_once_the_order_of_the_options_is_settled():
     assert len(stopped(seen, "never")["draws"]) == 20
 
 
+def test_a_share_of_the_votes_is_settled_by_the_last_draw_only():
+    """9 × a, 4 × b, 3 × a more settle the order, and yet three times b would have made b an option."""
+    wanted = replace(asked(PredictParams, topk=3), early_stop="order", mass=0.9)
+    with pytest.raises(UserError, match=r"early_stop is order and options\.mass is 0\.9"):
+        wanted.rule()
+
+
 def test_draws_that_stop_early_are_those_that_come_first():
     draws = [said("red wren")] * 3 + [said("blue wren")] + [said("red wren")] * 16
     row, full = stopped(draws, "vote"), stopped(draws, "never")

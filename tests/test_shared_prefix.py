@@ -45,6 +45,26 @@ def test_it_is_usual_attention(prompt, owner, window, own):
     torch.testing.assert_close(found, usual(query, keys, values, visible[:, None, None], 0.3))
 
 
+def test_scores_are_not_rounded_to_16_bits(prompt):
+    """Keys with a large bias, as Qwen2's: all products are near 500, and what tells the keys apart is below 1."""
+    layers, mask = prompt
+    owner, rows = torch.tensor([0, 1, 1, 3]), 4
+    bias = torch.full((SIZE,), 8.0)
+    keys, values = (layer.bfloat16() for layer in (layers[0][0] / 16 + bias, layers[0][1]))
+    query = (torch.randn(rows, HEADS, 1, SIZE) / 16 + bias).bfloat16()
+    key, value = (
+        x.bfloat16() for x in (torch.randn(rows, GROUPS, 2, SIZE) / 16 + bias, torch.randn(rows, GROUPS, 2, SIZE))
+    )
+    layer = SimpleNamespace(layer_idx=0)
+    visible = torch.cat([mask[owner], torch.ones(rows, 2, dtype=torch.bool)], dim=1)[:, None, None, :]
+    whole = [torch.cat([old[owner], new], 2).double() for old, new in ((keys, key), (values, value))]
+    wanted = usual(query.double(), *whole, visible, 1.0)
+    with torch.autocast("cpu", torch.bfloat16):  # as in training
+        found, _ = attention(layer, query, key, value, None, prefix=Prefix([(keys, values)], mask, owner), scaling=1.0)
+    assert found.dtype == torch.bfloat16
+    assert (found.double() - wanted).norm() < 0.01 * wanted.norm()
+
+
 def test_a_layer_that_holds_its_window_only(prompt):
     layers, mask = prompt
     owner, window, own = torch.tensor([0, 1, 1, 3]), 5, 2

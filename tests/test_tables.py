@@ -102,6 +102,7 @@ def test_a_wrong_file_is_one_sentence_with_the_way_out(file, damage, found):
     ("rows", "reason"),
     [
         (pl.concat([ROWS, ROWS.head(1)]), "in 2 rows"),
+        (pl.concat([ROWS.head(1), ROWS]), "in 2 rows"),
         (ROWS.drop("name"), "without name"),
         (ROWS.with_columns(pl.lit(None, pl.Int64).alias("class_id")).head(1), "null"),
     ],
@@ -112,6 +113,25 @@ def test_wrong_rows_are_refused_and_the_old_file_stays(file, rows, reason):
         tables.write(tables.CLASSES, rows, file)
     assert file.read_bytes() == before
     assert [p.name for p in file.parent.iterdir()] == [file.name], "nothing half-written stays"
+
+
+@pytest.mark.parametrize(
+    "rows", [pl.concat([ROWS.head(1), ROWS]), pl.concat([ROWS, ROWS.head(1)]), pl.concat([ROWS, ROWS.tail(1)])]
+)
+def test_a_file_with_a_key_twice_is_refused(file, rows):
+    rows.write_parquet(file, metadata={tables.FOOTER_KEY: tables.CLASSES.mark})
+    with pytest.raises(UserError, match="in 2 rows, wanted each key of classes/2 once"):
+        tables.read(tables.CLASSES, file)
+
+
+def test_keys_ascend_column_by_column():
+    def ascends(*keys: tuple[str, int | None]) -> bool:
+        frame = pl.DataFrame(keys, schema={"dataset": pl.String, "class_id": pl.Int64}, orient="row")
+        return tables._ascends(tables.CLASSES, frame)
+
+    assert ascends() and ascends(("a", 5)) and ascends(("a", 1), ("a", 2), ("b", 0))
+    assert not ascends(("a", 1), ("a", 1)) and not ascends(("b", 0), ("a", 1)) and not ascends(("a", 2), ("a", 1))
+    assert not ascends(("a", None), ("a", None))
 
 
 def test_every_table_has_its_own_name_and_a_key_of_its_columns():

@@ -15,12 +15,13 @@ from pipeline.params import UserError
 from pipeline.predict import StepParams
 from pipeline.rewards import name_reward, rewards, string_reward
 from pipeline.train import CURVES, curves, require_enough, validation_images
+from pipeline.training import rounds
 from pipeline.training.checkpoints import WHOLE, Work
 from pipeline.training.config import accumulation, grpo_config
 from pipeline.training.grpo import BrokenError, require_finite
 from pipeline.training.order import Order
 from pipeline.training.rounds import described, joined, pictured
-from pipeline.training.run import Outcome
+from pipeline.training.run import Outcome, save
 from pipeline.training.settings import TrainParams
 from pipeline.training.tuning import adapter, freeze, tower_of
 from pipeline.training.watch import Rollouts, Watch
@@ -422,6 +423,30 @@ def test_low_rank_additions_are_put_on_the_towers_that_are_not_frozen(base_model
     assert len(everywhere.target_modules) > len(found.target_modules)
 
 
+def test_saving_low_rank_additions_leaves_the_weights_as_they_are(base_model, tmp_path):
+    """Merging in place and taking off again would not, in 16 bits."""
+    from peft import get_peft_model
+
+    from pipeline.loading import load_model, load_processor
+
+    model = load_model(base_model, "bfloat16", "eager")
+    before = {name: weights.clone() for name, weights in model.state_dict().items()}
+    wanted = get_peft_model(model, adapter(model, replace(DEFAULTS, tuning="lora", lora_rank=4)))
+    torch.manual_seed(0)
+    for name, weights in wanted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.02)
+    save(wanted, load_processor(base_model), tmp_path)
+    after = {name.replace(".base_layer", ""): weights for name, weights in model.state_dict().items()}
+    assert all(torch.equal(after[name], weights) for name, weights in before.items())
+    saved = load_model(str(tmp_path), "bfloat16", "eager").state_dict()
+    assert saved.keys() == before.keys()
+    name = "model.visual.blocks.0.attn.qkv"
+    delta = model.get_submodule(name).get_delta_weight("default").float()
+    assert delta.abs().max() > 1e-3
+    assert torch.equal(saved[f"{name}.weight"], (before[f"{name}.weight"].float() + delta).bfloat16())
+
+
 def test_clip_and_vllm_reach_trl(tmp_path):
     assert config(DEFAULTS, tmp_path).epsilon_high == DEFAULTS.clip
     assert config(replace(DEFAULTS, clip_high=0.28), tmp_path).epsilon_high == 0.28
@@ -448,6 +473,33 @@ def test_rounds_say_how_the_options_moved():
     assert described(before, None)["hard"] == 2
     assert described(after, before)["jaccard"] == round(1 / 3, 4)
     assert described(after, before)["questions"] == 2
+
+
+@pytest.mark.parametrize(
+    ("scores", "best", "reason"),
+    [
+        ([0.7, 0.65], 1, "the second round lost something"),
+        ([0.7, 0.7], 2, "the later one of two equals"),
+        ([0.6, 0.7], 2, "the second is better"),
+        ([None, None], 2, "nothing to choose by: the last weights"),
+    ],
+)
+def test_the_best_weights_of_all_rounds_are_kept(monkeypatch, tmp_path, scores, best, reason):
+    left = iter(scores)
+
+    def one_round(*_):
+        score = next(left)
+        return Outcome([], [], {} if score is None else {1: score})
+
+    asked = pl.DataFrame([question(0, 0, 1)], schema=tables.HARD.schema)
+    monkeypatch.setattr(rounds, "one_round", one_round)
+    monkeypatch.setattr(rounds, "redrawn", lambda *_: asked)
+    monkeypatch.setattr(rounds, "pictured", lambda hard, _: hard)
+    wanted = replace(DEFAULTS, rounds=2, prompts_per_step=1)
+    classes = pl.DataFrame(schema=tables.CLASSES.schema)
+    material = rounds.Material(asked, asked, lambda: asked, asked, classes)
+    found = rounds.train(material, wanted, Work(tmp_path))
+    assert found.best == Work(tmp_path).inner(f"round-{best}").best, reason
 
 
 def test_steps_are_numbered_through():

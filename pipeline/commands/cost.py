@@ -22,6 +22,7 @@ class CostParams:
     num_samples: int = params.key("num_samples", at_least=1)
     steps: int = params.key("train.steps", at_least=1)
     val_images: int = params.key("predict.val_images", at_least=0)
+    models: tuple[str, ...] = params.key("evaluate.models")
 
 
 @dataclass(frozen=True)
@@ -136,3 +137,5 @@ def cost(
     print("\n".join(lines))
     if missing:
         print(f"never run here and so not counted: {', '.join(missing)}")
+    if asked.models:
+        print(f"not counted either: rivals, of {len(asked.models)} in evaluate.models, each at a rate of its own")

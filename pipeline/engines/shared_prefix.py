@@ -107,16 +107,26 @@ def attention(
     share = heads // groups
     query = query.reshape(rows, groups, share, size)
 
-    far = prefix.by_row(prefix.by_image(query) @ keys.transpose(-1, -2), share)
+    far = prefix.by_row(_scores(prefix.by_image(query), keys), share)
     far = far.masked_fill(prefix.hidden[..., -length:], -torch.inf)
-    scores = torch.cat([far, query @ key.transpose(-1, -2)], dim=-1)
+    scores = torch.cat([far, _scores(query, key)], dim=-1)
     if sliding_window is not None and length + own > sliding_window:
         # Distances count slots, padding included, as transformers' own masks do.
         scores[..., : length + own - sliding_window] = -torch.inf
-    weights = (scores.float() * scaling).softmax(-1).to(value.dtype)
+    weights = (scores * scaling).softmax(-1).to(value.dtype)
     far, near = weights.split([length, own], dim=-1)
     out = prefix.by_row(prefix.by_image(far) @ values, share) + near @ value
     return out.reshape(rows, 1, heads, values.shape[-1]), None
+
+
+def _scores(query: Any, keys: Any) -> Any:
+    """The products of queries and keys in float32, whatever the type of both.
+
+    Rounded to 16 bits they are of no use to a model whose products are large: the key biases of Qwen2 and Qwen2.5 make
+    them so, and what tells the tokens apart is in the digits that are lost.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        return query.float() @ keys.float().transpose(-1, -2)
 
 
 AttentionInterface.register(_NAME, attention)

@@ -18,9 +18,10 @@ from pipeline.engines.noise import gumbel, stream
 class Chooser:
     """Chooses tokens for draws, given as (image, draw number); a draw of number GREEDY gets the likeliest."""
 
-    def __init__(self, sampler: Sampler, draws: Sequence[tuple[str, int]], prompts: Any):
-        """`prompts` holds the token ids before each draw, int64 of shape (rows, length)."""
+    def __init__(self, sampler: Sampler, draws: Sequence[tuple[str, int]], prompts: Any, never: Sequence[int] = ()):
+        """`prompts`: token ids before each draw, int64 of shape (rows, length); `never`: those that are not chosen."""
         device = prompts.device
+        self.never = torch.tensor(never, dtype=torch.int64, device=device)
         keys = [stream(sampler.seed, image_id, draw) for image_id, draw in draws]
         self.streams = torch.tensor(keys, device=device)
         self.greedy = torch.tensor([draw == GREEDY for _, draw in draws], device=device)
@@ -37,6 +38,8 @@ class Chooser:
         `logits` has shape (rows, vocabulary).
         """
         scores = logits.float()
+        if len(self.never):
+            scores = scores.index_fill(1, self.never, -torch.inf)
         if self.penalty.penalty != 1 and self.penalized.shape[1]:
             scores = self.penalty(self.penalized, scores)
         chosen = scores.argmax(-1)

@@ -21,7 +21,10 @@ from pipeline.params import UserError
 from pipeline.pictures import PictureError, picture
 
 # Raised when the same request and sampler give other draws than before: draws are kept under it.
-VERSION = 2
+VERSION = 3
+
+# What the configurations of the families call them.
+PLACEHOLDERS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
 
 
 class TransformersEngine:
@@ -167,7 +170,7 @@ class TransformersEngine:
         draws = [(request.image_id, draw) for request in requests for draw in request.draws]
         owner = torch.tensor([place for place, request in enumerate(requests) for _ in request.draws], device=device)
         prefix = Prefix(reading.layers, reading.mask, owner)
-        choose = Chooser(sampler, draws, reading.unpadded()[owner])
+        choose = Chooser(sampler, draws, reading.unpadded()[owner], self._placeholders)
         has_ended = self._endings(sampler.stop)
         cache = completion_cache()
         logits, positions = reading.logits[owner], reading.positions[..., owner, -1:]
@@ -219,6 +222,12 @@ class TransformersEngine:
         cuts = [text.index(mark) + len(mark) for mark in stop if mark in text]
         text = text[: min(cuts, default=len(text))]
         return Completion(image_id, draw, text, len(tokens), finished, None, tuple(tokens), probability)
+
+    @property
+    def _placeholders(self) -> list[int]:
+        """Tokens that stand for a picture: in a completion they would be of one that is not there."""
+        found = (getattr(self.model.config, name, None) for name in PLACEHOLDERS)
+        return sorted({token for token in found if isinstance(token, int) and token >= 0})
 
     @property
     def _end_tokens(self) -> list[int]:

@@ -15,7 +15,7 @@ from pipeline.files import whole_folder, work_folder, write_text
 from pipeline.loading import content
 from pipeline.training.settings import TrainParams
 
-VERSION = 2  # raised when the same settings and questions train otherwise than before
+VERSION = 3  # raised when the same settings and questions train otherwise than before
 WHOLE = "whole.json"  # written into a checkpoint last, with what we keep of the run
 
 

@@ -48,6 +48,7 @@ def train(material: Material, wanted: TrainParams, work: Work) -> Trained:
     lists = ClassLists(material.classes)
     asked, rows, source, done = material.asked, material.hard, wanted.model, 0
     whole, told = Outcome([], [], {}), [described(asked, None)]
+    best, best_score = Path(source), -1.0
     for number in range(wanted.rounds):
         inner = work.inner(f"round-{number + 1}")
         steps = wanted.steps * (number + 1) // wanted.rounds - done
@@ -62,7 +63,10 @@ def train(material: Material, wanted: TrainParams, work: Work) -> Trained:
         outcome = one_round(rows, lists, material, source, wanted, inner, steps, done)
         whole = joined(whole, outcome, done)
         source, done = str(inner.best), done + steps
-    return Trained(Path(source), whole, [{"round": place + 1, **about} for place, about in enumerate(told)])
+        score = max(outcome.checks.values(), default=-1.0)
+        if score >= best_score:
+            best, best_score = inner.best, score
+    return Trained(best, whole, [{"round": place + 1, **about} for place, about in enumerate(told)])
 
 
 def one_round(

@@ -103,6 +103,11 @@ def run(
             completer.engine.model = trainer.accelerator.unwrap_model(trainer.model)
     sharded = shared_out(trainer)
     if sharded:
+        if wanted.tuning == "lora":
+            raise UserError(
+                "params.yaml: train.tuning is lora, whose additions cannot go into weights that are shared out among "
+                "processes; set it with `dvc exp run -S train.tuning=full`, or take presets/accelerate/eight-gpus.yaml"
+            )
         if not supervised and wanted.rollouts == "engine":
             raise UserError(
                 "params.yaml: train.rollouts is engine, which wants whole weights, and these are shared out among the "
@@ -175,17 +180,20 @@ def _supervised(
 
 def save(model: Any, processor: Any, folder: Path) -> None:
     """Writes model and processor; low-rank additions are added into a copy of the weights first."""
-    if hasattr(model, "merge_adapter"):
-        model.merge_adapter()
-        try:
-            state = {
-                name.replace(".base_layer", ""): weights
-                for name, weights in model.get_base_model().state_dict().items()
-                if ".lora_" not in name
-            }
-            model.get_base_model().save_pretrained(folder, state_dict=state)
-        finally:
-            model.unmerge_adapter()
+    if hasattr(model, "get_base_model"):
+        base = model.get_base_model()
+        state = {
+            name.replace(".base_layer", ""): weights
+            for name, weights in base.state_dict().items()
+            if ".lora_" not in name
+        }
+        # peft's own merge adds to the weights in place, and taking it off again leaves 16-bit weights changed.
+        for name, layer in base.named_modules():
+            if hasattr(layer, "get_delta_weight"):
+                weights = state[f"{name}.weight"]
+                added = sum(layer.get_delta_weight(one).float() for one in layer.active_adapters)
+                state[f"{name}.weight"] = (weights.float() + added).to(weights.dtype).cpu()
+        base.save_pretrained(folder, state_dict=state)
     else:
         model.save_pretrained(folder)
     processor.save_pretrained(folder)
