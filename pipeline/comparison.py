@@ -151,7 +151,8 @@ def differences(resampled: Resampled, pairs: Iterable[tuple[Way, Way]]) -> pl.Da
     low, high, p: 95 % interval and two-sided p-value, resampled by class; p_holm: p corrected for the number of pairs;
     only_first, only_second, p_mcnemar: images that only one has right, with McNemar's exact test, null where scores are
     no shares of images; detectable: smallest true difference that so many images, so often answered differently, would
-    show in four of five cases. Parts without images have no row.
+    show in four of five cases. Both count images, and are null for the mean of several data sets, which does not. Parts
+    without images have no row.
     """
     wanted, rows = list(pairs), []
     for scope, names in _scopes(resampled):
@@ -171,9 +172,10 @@ def differences(resampled: Resampled, pairs: Iterable[tuple[Way, Way]]) -> pl.Da
                     only_first = int((images[:, a] > images[:, b]).sum())
                     only_second = int((images[:, b] > images[:, a]).sum())
                     row |= {"only_first": only_first, "only_second": only_second}
-                    row["p_mcnemar"] = mcnemar(only_first, only_second)
-                    differing = (only_first + only_second) / len(images)
-                    row["detectable"] = detectable_difference(len(images), differing)
+                    if len(names) == 1:
+                        row["p_mcnemar"] = mcnemar(only_first, only_second)
+                        differing = (only_first + only_second) / len(images)
+                        row["detectable"] = detectable_difference(len(images), differing)
                 found.append(row)
             for row, corrected in zip(found, holm([float(str(row["p"])) for row in found]), strict=True):
                 row["p_holm"] = corrected

@@ -2,14 +2,27 @@
 
 from collections.abc import Mapping
 from string import ascii_uppercase
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from pipeline import metrics
 from pipeline.confidence import BINS, CONFIDENCES, confidences, isotonic, risk_coverage
 from pipeline.metrics import HALVES, VOTE_SHARE
-from pipeline.votes import NONE, decided, leaders, matrix, running_rank, running_vote, settled
+from pipeline.votes import (
+    LOOK_EVERY,
+    NONE,
+    Ints,
+    decided,
+    fewest_holding,
+    leaders,
+    matrix,
+    running_rank,
+    running_vote,
+    settled,
+)
 
 DIGITS = 4
 SHUFFLES = 5  # orders of the draws over which sub-samples are averaged
@@ -27,16 +40,43 @@ def _halves(rows: pl.DataFrame) -> dict[str, np.ndarray]:
     return {half: of for half, of in found.items() if of.any()}
 
 
+Sets = list[NDArray[np.int64]]
+"""Row numbers of each data set."""
+
+
+def _parts(rows: pl.DataFrame) -> dict[str, Sets]:
+    """By part that has images, its rows: "base", "novel", "total"; and of several data sets each, as "base_cub"."""
+    numbered = rows.select("dataset", "half").with_row_index("row")
+    found: dict[str, Sets] = {}
+    for part in (*HALVES, "total"):
+        of = numbered if part == "total" else numbered.filter(half=part)
+        sets = {
+            str(name): block["row"].to_numpy()
+            for (name,), block in of.sort("dataset", "row").group_by("dataset", maintain_order=True)
+        }
+        if sets:
+            found[part] = list(sets.values())
+        if rows["dataset"].n_unique() > 1:
+            found |= {f"{part}_{name}": [block] for name, block in sets.items()}
+    return found
+
+
+def _mean(scores: NDArray[Any], sets: Sets) -> Any:
+    """Mean over the first axis; several data sets count alike, as in `metrics.by_part`."""
+    return np.mean([scores[rows].mean(axis=0) for rows in sets], axis=0)
+
+
 def _rounded(rows: list[dict[str, object]]) -> pl.DataFrame:
     table = pl.DataFrame(rows, infer_schema_length=None)
     return table.with_columns(pl.selectors.float().round(DIGITS))
 
 
-def by_draws(predictions: pl.DataFrame, topk: int) -> pl.DataFrame:
-    """One row for every number of draws that each image has: what so many would have given, by model and half.
+def by_draws(predictions: pl.DataFrame, topk: int, mass: float = 1.0) -> pl.DataFrame:
+    """One row for every number of draws that each image has: what so many would have given, by model and part.
 
-    pass_: the unbiased estimate of one right draw; vote_ and oracle_: the vote, and the truth among the `topk` options,
-    as means over five random sub-samples of the same draws.
+    pass_: the unbiased estimate of one right draw; vote_ and oracle_: the vote, and the truth among the options that
+    `topk` and `mass` allow, as means over five random sub-samples of the same draws. The number of images of a part is
+    that of metrics.json.
     """
     found: dict[str, np.ndarray] = {}
     count = int(predictions["draws"].list.len().min() or 0)  # type: ignore[arg-type]
@@ -49,40 +89,65 @@ def by_draws(predictions: pl.DataFrame, topk: int) -> pl.DataFrame:
         votes, oracles = np.zeros(draws.shape), np.zeros(draws.shape)
         for _ in range(SHUFFLES):
             shuffled = rng.permuted(draws, axis=1)
-            ranks = running_rank(shuffled, truths)
+            ranks, size = running_rank(shuffled, truths), np.full(draws.shape, topk)
+            if mass < 1:
+                size = fewest_holding(leaders(shuffled, topk), (shuffled != NONE).cumsum(axis=1), mass)
             votes += (running_vote(shuffled) == truths[:, None]) / SHUFFLES
-            oracles += ((ranks > 0) & (ranks <= topk)) / SHUFFLES
-        for half, of in _halves(rows).items():
+            oracles += ((ranks > 0) & (ranks <= size)) / SHUFFLES
+        for part, sets in _parts(rows).items():
             for name, scores in (("pass", table[right]), ("vote", votes), ("oracle", oracles)):
-                found[f"{name}_{model}_{half}"] = scores[of].mean(axis=0)
+                found[f"{name}_{model}_{part}"] = _mean(scores, sets)
     numbers = np.arange(1, count + 1)
     return pl.DataFrame({"draws": numbers, **found}).with_columns(pl.selectors.float().round(DIGITS))
 
 
-def early_stops(predictions: pl.DataFrame, topk: int) -> pl.DataFrame:
+EARLY_STOPS = {
+    **dict.fromkeys(("model", "rule"), pl.String),
+    "draws_saved": pl.Float64,
+    "same_vote": pl.Float64,
+    **{f"{arm}_{half}": pl.Float64 for half in HALVES for arm in ("vote", "two_step")},
+    **{f"n_{half}": pl.Int64 for half in HALVES},
+}
+
+
+def early_stops(predictions: pl.DataFrame, topk: int, mass: float = 1.0) -> pl.DataFrame:
     """One row for every model and rule to stop drawing early: draws saved, and what it costs in accuracy.
 
-    vote: as the share of images right with the draws until then. two_step: at least this share is right, since the
-    letter is only known where the options that were shown hold the choice made then, or one option is left.
+    As `predict` would have it, which looks after every few draws. same_vote: share of images whose vote is that of all
+    K draws. vote: share right with the draws until then. two_step: at least this share is right, since the letter is
+    only known where the options that were shown hold the choice made then, or one option is left. A model whose draws
+    were stopped early tells nothing of what fewer would have given, and has no rows.
     """
     found: list[dict[str, object]] = []
     for model, rows in _by_model(predictions):
+        if rows["draws"].list.len().n_unique() > 1:
+            continue
         draws, truths = matrix(rows["draws"]), rows["class_id"].to_numpy()
         chosen = rows["two_step"].fill_null(NONE).to_numpy()
         counts, vote, rank = leaders(draws, topk + 1), running_vote(draws), running_rank(draws, chosen)
-        alone = (counts[:, :, 1] == 0) & (vote != NONE)
-        letter = np.where((rank > 0) & (rank <= topk), chosen[:, None], NONE)
-        answer = np.where(alone, vote, letter)
-        rules = {"never": np.full(len(draws), draws.shape[1]), "order": settled(counts)}
-        rules |= {f"vote {level}": decided(counts, level) for level in CONFIDENCE_LEVELS}
+        cast = (draws != NONE).cumsum(axis=1)
+        size = fewest_holding(counts[:, :, :topk], cast, mass)
+        answer = np.where(size == 1, vote, np.where((rank > 0) & (rank <= size), chosen[:, None], NONE))
+        rules = {"never": np.full(len(draws), draws.shape[1])}
+        if mass == 1:  # with a share of the votes no order is settled before the last draw
+            rules["order"] = settled(counts, LOOK_EVERY)
+        rules |= {f"vote {level}": decided(counts, level, LOOK_EVERY) for level in CONFIDENCE_LEVELS}
+        parts = _parts(rows)
         for name, stop in rules.items():
             last = (np.arange(len(draws)), stop - 1)
-            row: dict[str, object] = {"model": model, "rule": name, "draws_saved": 1 - stop.sum() / draws.size}
-            for half, of in _halves(rows).items():
-                row[f"vote_{half}"] = (vote[last] == truths)[of].mean()
-                row[f"two_step_{half}"] = (answer[last] == truths)[of].mean()
+            row: dict[str, object] = {
+                "model": model,
+                "rule": name,
+                "draws_saved": 1 - float(_mean(stop, parts["total"])) / draws.shape[1],
+                "same_vote": float(_mean(vote[last] == vote[:, -1], parts["total"])),
+            }
+            for half in HALVES:
+                if half in parts:
+                    row[f"vote_{half}"] = float(_mean(vote[last] == truths, parts[half]))
+                    row[f"two_step_{half}"] = float(_mean(answer[last] == truths, parts[half]))
+                row[f"n_{half}"] = sum(len(block) for block in parts.get(half, []))
             found.append(row)
-    return _rounded(found)
+    return pl.DataFrame(found, schema=EARLY_STOPS).with_columns(pl.selectors.float().round(DIGITS))
 
 
 def cost(predictions: pl.DataFrame, gates: Mapping[str, float]) -> pl.DataFrame:
@@ -94,7 +159,7 @@ def cost(predictions: pl.DataFrame, gates: Mapping[str, float]) -> pl.DataFrame:
     turned = pl.col("turned_tokens").list.sum()
     found: list[dict[str, object]] = []
     for model, rows in _by_model(predictions):
-        scored = metrics.scores(rows, gates)
+        scored, sets = metrics.scores(rows, gates), _parts(rows)["total"]
         asked = pl.lit(True) if model not in gates else gates[model] > VOTE_SHARE
         tokens = {
             "one_step": pl.col("greedy_tokens"),
@@ -107,55 +172,64 @@ def cost(predictions: pl.DataFrame, gates: Mapping[str, float]) -> pl.DataFrame:
         second = pl.col("choice_text").is_not_null()
         questions = {"gated": second & asked, "two_step": second, "turned": second * (1 + pl.col("turned").list.len())}
         for arm, spent in tokens.items():
-            mean = float(rows.select(spent.mean()).item() or 0.0)
-            right = float(scored[arm].mean() or 0.0)  # type: ignore[arg-type]
-            found.append(
-                {
-                    "model": model,
-                    "answer": arm,
-                    "accuracy": right,
-                    "draws": 1.0 if arm in ("one_step", "pass@1") else rows["draws"].list.len().mean(),
-                    "second_questions": float(
-                        rows.select(questions.get(arm, pl.lit(0)).cast(pl.Float64).mean()).item()
-                    ),
-                    "generated_tokens": mean,
-                    "right_per_1000_tokens": 1000 * right / mean if mean else None,
-                }
+            draws = pl.lit(1) if arm in ("one_step", "pass@1") else pl.col("draws").list.len()
+            counts = rows.select(
+                draws=draws.cast(pl.Float64) + pl.lit(0.0),
+                second_questions=questions.get(arm, pl.lit(0)).cast(pl.Float64),
+                generated_tokens=spent.cast(pl.Float64),
             )
+            means = {name: float(_mean(counts[name].to_numpy(), sets)) for name in counts.columns}
+            right, mean = float(_mean(scored[arm].to_numpy(), sets)), means["generated_tokens"]
+            about: dict[str, object] = {"model": model, "answer": arm, "accuracy": right, "n": rows.height}
+            found.append(about | means | {"right_per_1000_tokens": 1000 * right / mean if mean else None})
     return _rounded(found)
 
 
 def letters(predictions: pl.DataFrame) -> pl.DataFrame:
-    """One row for every model and letter of the second questions, in the order that counts.
+    """One row for every model and letter of the second questions.
 
-    shown: questions that have the letter; chosen: how often it was; truth: how often the truth stood there; right: how
-    often it was chosen then. A model without bias chooses each letter about as often as the truth stands there.
+    In the order that counts: shown, questions that have the letter; chosen, how often it was; truth, how often the
+    truth stood there; right, how often it was chosen then. A model without bias chooses each letter about as often as
+    the truth stands there. The same with `_turned` over all orders that were asked, in which the same options stand at
+    each letter in turn, so that right_turned / truth_turned compares the letters on the same images.
     """
     found: list[dict[str, object]] = []
     for model, rows in _by_model(predictions.filter(pl.col("choice_text").is_not_null())):
         ids = pl.col("options").list.eval(pl.element().struct.field("class_id"))
-        asked = rows.select(
-            "letter",
-            shown=pl.col("options").list.len(),
-            options=ids,
-            truth="class_id",
+        asked = rows.select("class_id", options=ids, answers=pl.concat_list("two_step", "turned"))
+        options, answers = matrix(asked["options"]), matrix(asked["answers"])
+        sizes, orders = asked["options"].list.len().to_numpy(), asked["answers"].list.len().to_numpy()
+        truth, chosen = (_places(options, sizes, of) for of in (asked["class_id"].to_numpy()[:, None], answers))
+        turns = np.arange(answers.shape[1])
+        taken = turns < orders[:, None]
+        # In each further order the options stand one place further to the left.
+        stood, answered = (
+            np.where(taken & (place >= 0), (place - turns) % sizes[:, None], NONE) for place in (truth, chosen)
         )
-        options, truths = matrix(asked["options"]), asked["truth"].to_numpy()
-        chosen = asked["letter"].to_numpy()
         for place in range(options.shape[1]):
-            sign, there = ascii_uppercase[place], options[:, place] == truths
-            found.append(
-                {
-                    "model": model,
-                    "letter": sign,
-                    "shown": int((asked["shown"] > place).sum()),
-                    "chosen": int((chosen == sign).sum()),
-                    "truth": int(there.sum()),
-                    "right": int((there & (chosen == sign)).sum()),
+            there, said = stood == place, answered == place
+            row: dict[str, object] = {"model": model, "letter": ascii_uppercase[place]}
+            for suffix, of in (("", slice(0, 1)), ("_turned", slice(None))):
+                row |= {
+                    f"shown{suffix}": int((taken & (sizes[:, None] > place))[:, of].sum()),
+                    f"chosen{suffix}": int(said[:, of].sum()),
+                    f"truth{suffix}": int(there[:, of].sum()),
+                    f"right{suffix}": int((there & said)[:, of].sum()),
                 }
-            )
-    schema = {"model": pl.String, "letter": pl.String} | dict.fromkeys(("shown", "chosen", "truth", "right"), pl.Int64)
-    return pl.DataFrame(found, schema=schema)
+            found.append(row)
+    return pl.DataFrame(found, schema=LETTERS)
+
+
+LETTERS = {
+    **dict.fromkeys(("model", "letter"), pl.String),
+    **{f"{name}{suffix}": pl.Int64 for suffix in ("", "_turned") for name in ("shown", "chosen", "truth", "right")},
+}
+
+
+def _places(options: Ints, sizes: Ints, classes: Ints) -> Ints:
+    """(images, orders): places of the classes, (images, 1 or orders), among the options as first shown; else -1."""
+    same = (options[:, None, :] == classes[:, :, None]) & (np.arange(options.shape[1]) < sizes[:, None])[:, None, :]
+    return np.where(same.any(axis=2), same.argmax(axis=2), NONE)
 
 
 def calibration(validation: pl.DataFrame, test: pl.DataFrame) -> pl.DataFrame:

@@ -32,6 +32,7 @@ PREDICTIONS = [Path(f"data/predictions/{name}.parquet") for name in ("base", "tr
 class EvaluateParams:
     hash_distance: int = params.key("gate.hash_distance", at_least=-1, at_most=gate.HASH_BITS)
     topk: int = params.key("topk", at_least=2)
+    mass: float = params.key("options.mass", above=0, at_most=1)
     precision: float = params.key("evaluate.precision", above=0, at_most=1)
 
 
@@ -83,6 +84,7 @@ def trust(validation: pl.DataFrame, test: pl.DataFrame, precision: float) -> dic
             if of.any():
                 sure = of & (asked >= (2.0 if threshold is None else threshold))
                 found[arm][half] = {
+                    "n": int(of.sum()),
                     "ece": round(calibration_error(asked[of], truth[of]), 4),
                     "ece_calibrated": round(calibration_error(calibrated[of], truth[of]), 4),
                     "coverage": round(float(sure.sum() / of.sum()), 4),
@@ -107,7 +109,7 @@ def evaluate(predictions: pl.DataFrame, precision: float = 0.9) -> dict[str, Any
             **({"datasets": sets} if (sets := metrics.by_dataset(scored.filter(model=model))) else {}),
             "K": metrics.draws_per_image(rows),
             "gate": round(thresholds[model], 4) if model in thresholds else None,
-            **second_step(rows),
+            **endings(rows),
             "confidence": trust(validation.filter(model=model), rows, precision),
         }
         for (model,), rows in test.group_by("model", maintain_order=True)
@@ -119,14 +121,16 @@ def evaluate(predictions: pl.DataFrame, precision: float = 0.9) -> dict[str, Any
     return models
 
 
-def second_step(rows: pl.DataFrame) -> dict[str, Any]:
-    """How one model's second step went; nothing where it has none."""
+def endings(rows: pl.DataFrame) -> dict[str, Any]:
+    """How one model's answers ended, and how its second step went, where it has one."""
+    counts = metrics.status_counts(rows)
+    first = {f"status_{name}": counts[name] for name in ("greedy", "draws") if counts[name]}
     if "two_step" not in metrics.measured(rows):
-        return {}
-    return {
+        return first
+    return first | {
         "letter_choice": metrics.letter_choice(rows),
         "mistakes": metrics.mistakes(rows),
-        "status": metrics.status_counts(rows),
+        "status": counts["second_step"],
     }
 
 
@@ -170,10 +174,13 @@ def verdict(differences: pl.DataFrame) -> str:
         first="base two_step", second="trained two_step", dataset="all", part="total"
     ).iter_rows(named=True):
         said = f"; training changes two-step by {100 * row['difference']:+.1f} points"
-        if row["low"] is not None:
-            said += f" ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
-        if abs(row["difference"]) < row["detectable"]:
-            said += f": too few to tell, {row['n']} images show {100 * row['detectable']:.1f} points or more"
+        if row["low"] is None:
+            return f"{said}, of a single class"
+        said += f" ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
+        if row["low"] <= 0 <= row["high"]:
+            said += ": not told from nothing"
+            if row["detectable"] is not None:
+                said += f", {row['n']} images show {100 * row['detectable']:.1f} points or more"
         return said
     return ""
 
@@ -194,7 +201,7 @@ def unmatched(samples: pl.DataFrame, predictions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def results(predictions: pl.DataFrame, classes: pl.DataFrame, topk: int) -> dict[str, pl.DataFrame]:
+def results(predictions: pl.DataFrame, classes: pl.DataFrame, topk: int, mass: float = 1.0) -> dict[str, pl.DataFrame]:
     """The CSV files of the reports, by name."""
     validation, test = predictions.filter(split="val"), predictions.filter(split="test")
     thresholds = gates(validation)
@@ -204,8 +211,8 @@ def results(predictions: pl.DataFrame, classes: pl.DataFrame, topk: int) -> dict
     return {
         "arms": comparison.arms(resampled),
         "differences": comparison.differences(resampled, pairs(resampled.ways)),
-        "draws": curves.by_draws(drawn, topk),
-        "early_stop": curves.early_stops(drawn, topk),
+        "draws": curves.by_draws(drawn, topk, mass),
+        "early_stop": curves.early_stops(drawn, topk, mass),
         "cost": curves.cost(drawn, thresholds),
         "letters": curves.letters(drawn),
         "calibration": curves.calibration(before, drawn),
@@ -241,7 +248,7 @@ def main(
         for model, said in open_answers(worded, class_rows, judge.connect(), judge.sample).items():
             models[model]["judge"] = said
     write_text(out / "metrics.json", json.dumps(models, indent=2, sort_keys=True) + "\n")
-    files = results(rows, class_rows, asked.topk)
+    files = results(rows, class_rows, asked.topk, asked.mass)
     files["unmatched"] = unmatched(tables.read(tables.SAMPLES, samples), tested)
     for name, table in files.items():
         write_text(out / f"{name}.csv", table.write_csv())

@@ -5,7 +5,7 @@ said of several classes is resampled by class. Tests of differences compare the 
 """
 
 from collections.abc import Sequence
-from math import sqrt
+from math import ceil, log2, sqrt
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy import special  # scipy.stats takes half a second to import
 
 LEVEL = 0.95
 REPLICATES = 4000
+RESOLVED = 10  # resamples on the other side of 0, from which on their number says how far the difference is from it
 
 Floats = NDArray[np.float64]
 
@@ -85,13 +86,16 @@ def interval(replicates: Floats, classes: int, level: float = LEVEL) -> tuple[fl
 def bootstrap_p(differences: Floats, classes: int) -> float:
     """Two-sided p-value that a difference is 0: how often its resamples fall on the other side of 0, twice.
 
-    Widened like `interval`, so that both say the same; never 0, since R resamples know nothing below 2 / (R + 1). NaN
-    for fewer than two classes.
+    Widened like `interval`, so that both say the same. Where next to no resample falls there, the tail is taken as a
+    normal one: R resamples know nothing below 2 / (R + 1), which a correction for many comparisons would never let
+    pass. NaN for fewer than two classes.
     """
     if classes < 2:
         return float("nan")
     side = min((differences <= 0).sum(), (differences >= 0).sum())
     normal = special.ndtri(min(0.5, (side + 1) / (len(differences) + 1)))
+    if side < RESOLVED and (spread := float(differences.std())):
+        normal = min(normal, -abs(float(differences.mean())) / spread)
     return float(2 * special.stdtr(classes - 1, normal * sqrt((classes - 1) / classes)))
 
 
@@ -110,13 +114,15 @@ def detectable_difference(n: int, differing: float, level: float = LEVEL, power:
     Args:
         differing: share of images that only one of the two has right.
 
-    From the normal approximation of McNemar's test (Connor 1987): (z_α √d + z_β √(d − δ²)) / √n = δ.
+    From the normal approximation of McNemar's test (Connor 1987): (z_α √d + z_β √(d − δ²)) / √n = δ. No difference of
+    fewer images can be shown than the exact test wants at least, if all differ the same way: 6 for a level of 0.95.
     """
+    fewest = ceil(log2(2 / (1 - level))) / n
     z_level, z_power = special.ndtri((1 + level) / 2), special.ndtri(power)
     delta = 0.0
     for _ in range(100):  # a contraction: it settles within a few rounds
         delta = (z_level * sqrt(differing) + z_power * sqrt(max(differing - delta**2, 0.0))) / sqrt(n)
-    return min(delta, 1.0)
+    return min(max(delta, fewest), 1.0)
 
 
 def mean_halves(base: Floats, novel: Floats) -> Floats:

@@ -139,6 +139,13 @@ def device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def computes_in_bfloat16() -> bool:
+    """Whether this machine does. A CPU without the instructions imitates them and takes up to fifty times as long."""
+    import torch
+
+    return device() != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def _require_folder(source: str) -> None:
     """A path is told from a hub id (`owner/name`) by being there, or by looking like a path."""
     folder = Path(source)

@@ -151,37 +151,48 @@ def share(holds: pl.Series) -> float:
 def letter_choice(predictions: pl.DataFrame) -> dict[str, Any]:
     """How well the letter is chosen where a question was asked and the truth was among the options.
 
-    `chance` is the mean of 1 / number of options: what blind guessing would reach on the same questions. `flips` is
-    the share of the questions asked in several orders in which not every order led to the same class.
+    `chance` is the mean of 1 / number of options: what blind guessing would reach on the same questions. Of the
+    `turned` questions, those asked in several orders, `flips` is the share in which not every order led to the same
+    class, and `every_order` the share of right answers over all orders, where the truth was offered.
     """
     asked = predictions.filter(pl.col("choice_text").is_not_null())
     offered = asked.filter(OFFERED)
     chance = (1 / offered["options"].list.len()).mean()
     several = asked.filter(pl.col("turned").list.len() > 0)
     orders = several.select(pl.concat_list("two_step", "turned").list.n_unique()).to_series()
+    turned = several.filter(OFFERED).select("class_id", answer=pl.concat_list("two_step", "turned")).explode("answer")
     return {
         "accuracy": share(offered["two_step"] == offered["class_id"]),
         "chance": round(float(chance or 0.0), 4),  # type: ignore[arg-type]
         "n": offered.height,
         "asked": asked.height,
         "flips": share(orders > 1),
+        "every_order": share(turned["answer"] == turned["class_id"]),
+        "turned": several.height,
     }
 
 
 def mistakes(predictions: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """Where two steps go wrong, as shares of the images of each half, which with those right make 1."""
-    unreadable = pl.col("two_step").is_null()
+    """Where two steps go wrong, as shares of the images of each part, which with those right make 1.
+
+    not_offered: the truth is not among the options; else unreadable: no letter was given; else wrong_letter. Several
+    data sets count alike, as in `by_part`.
+    """
     rows = predictions.select(
+        "dataset",
         "half",
-        not_offered=~unreadable & ~OFFERED,
-        wrong_letter=~unreadable & OFFERED & (pl.col("two_step") != pl.col("class_id")),
-        unreadable=unreadable,
+        not_offered=~OFFERED,
+        wrong_letter=OFFERED & pl.col("two_step").is_not_null() & (pl.col("two_step") != pl.col("class_id")),
+        unreadable=OFFERED & pl.col("two_step").is_null(),
     )
-    return {
-        half: {kind: share(part[kind]) for kind in ("not_offered", "wrong_letter", "unreadable")}
-        for half in HALVES
-        if (part := rows.filter(half=half)).height
-    }
+    found: dict[str, dict[str, float]] = {}
+    for part in (*HALVES, "total"):
+        of = rows if part == "total" else rows.filter(half=part)
+        if of.height:
+            kinds = ("not_offered", "wrong_letter", "unreadable")
+            means = of.group_by("dataset", maintain_order=True).agg(pl.col(kinds).mean()).select(kinds).mean()
+            found[part] = {kind: round(means[kind][0], 4) for kind in kinds} | {"n": of.height}
+    return found
 
 
 def draws_per_image(predictions: pl.DataFrame) -> int:
@@ -189,6 +200,11 @@ def draws_per_image(predictions: pl.DataFrame) -> int:
     return int(predictions["draws"].list.len().max() or 0)  # type: ignore[arg-type]
 
 
-def status_counts(predictions: pl.DataFrame) -> dict[str, int]:
-    """How many second steps ended in which status."""
-    return dict(sorted(predictions["status"].value_counts().iter_rows()))
+def status_counts(predictions: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """How many greedy answers, draws and second steps ended in which status."""
+    columns = {
+        "greedy": predictions["greedy_status"],
+        "draws": predictions["draw_statuses"].explode().drop_nulls(),
+        "second_step": predictions["status"],
+    }
+    return {name: dict(sorted(column.value_counts().iter_rows())) for name, column in columns.items()}

@@ -23,7 +23,7 @@ from pipeline.cli import run
 from pipeline.distractors import encoder, nearest_classes, random_classes
 from pipeline.params import UserError
 from pipeline.prompts import MAX_OPTIONS, letters
-from pipeline.votes import NONE, Ints, matrix, ranking
+from pipeline.votes import NONE, SLACK, Ints, fewest_holding, matrix, ranking
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,6 @@ class OptionsParams:
     encoder: str = params.key("options.encoder", or_empty=True)
     model: str = params.key("model")
     mass: float = params.key("options.mass", above=0, at_most=1)
-
-
-SLACK = 1e-9  # of votes: 0.7 of 10 is 7, whatever the floating point says
 
 
 def ranked(class_ids: Sequence[int | None]) -> list[int]:
@@ -138,7 +135,8 @@ def questions(
     offered, truth = elsewhere(classes, wanted), asked["truth"].to_numpy()
     named, votes = ranking(matrix(asked["class_id"]))
     if offered is None:
-        options = np.where(np.arange(named.shape[1]) < _enough(votes, wanted)[:, None], named, NONE)
+        enough = fewest_holding(votes[:, : wanted.topk], votes.sum(axis=1), wanted.mass)
+        options = np.where(np.arange(named.shape[1]) < enough[:, None], named, NONE)
     else:
         rows = asked.select("image_id", "dataset", "truth").iter_rows()
         options = matrix(pl.Series([offered(*row)[: wanted.topk - 1] for row in rows], dtype=pl.List(pl.Int64)))
@@ -162,13 +160,6 @@ def questions(
         pl.when(pl.col("truth_rank") > 0).then("truth_rank"),
         _listed(shown, named, votes, found, classes, "draws" if offered is None else wanted.strategy),
     ).select(tables.QUESTIONS.schema.names())
-
-
-def _enough(votes: Ints, wanted: OptionsParams) -> Ints:
-    """(images,): how many of the leading classes are options."""
-    held = votes.cumsum(axis=1) >= wanted.mass * votes.sum(axis=1, keepdims=True) - SLACK
-    fewest = held.argmax(axis=1) + 1 if wanted.mass < 1 else np.full(len(votes), wanted.topk)
-    return np.asarray(np.minimum(np.minimum(fewest, wanted.topk), (votes > 0).sum(axis=1)), np.int64)
 
 
 def _with_truth(options: Ints, truth: Ints, k: int) -> tuple[Ints, Ints]:

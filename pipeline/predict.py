@@ -25,7 +25,7 @@ from pipeline.engines.settings import EngineParams
 from pipeline.options import described, ranked, shuffled, top_options
 from pipeline.params import UserError
 from pipeline.prompts import MAX_OPTIONS, choice_question, letters
-from pipeline.votes import Ints, is_decided, is_settled, leaders, matrix
+from pipeline.votes import LOOK_EVERY, Ints, is_decided, is_settled, leaders, matrix
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,6 @@ BLOCK = 256
 Stop = Callable[[Ints], NDArray[np.bool_]]
 """Says for which images the draws so far, (images, draws), are enough."""
 
-CHUNK = 4  # draws between two looks at whether they are enough
-
 Choices = dict[str, list[Completion]]
 """By image the completions of step 2: one for each order of the options, first the order that counts."""
 
@@ -137,7 +135,7 @@ def step_one(
         Request(image_id, image, questions[dataset, halves[image_id]], [GREEDY], followed=True)
         for image_id, image, dataset in images["image_id", "image", "dataset"].iter_rows()
     ]
-    going, size = wanted, asked.num_samples if stop is None else CHUNK
+    going, size = wanted, asked.num_samples if stop is None else LOOK_EVERY
     for start in range(0, asked.num_samples, size):
         numbers = range(start, min(start + size, asked.num_samples))
         requests = [replace(request, draws=[GREEDY] * (start == 0) + [*numbers]) for request in going]

@@ -21,7 +21,7 @@ import typer
 from pipeline import gate, params, tables
 from pipeline.cli import run
 from pipeline.files import whole_folder, write_text
-from pipeline.loading import local_folder
+from pipeline.loading import computes_in_bfloat16, local_folder
 from pipeline.params import UserError
 from pipeline.predict import validation_images
 from pipeline.sample import training_images
@@ -115,6 +115,12 @@ def main(
 
     rows = pictured(kept, pictures(kept["image_id"]))
     checked = pictures(validation_images(index, class_rows, wanted.check_images)["image_id"])
+    if wanted.precision == "bfloat16" and not computes_in_bfloat16():
+        print(
+            "params.yaml: train.precision is bfloat16, which this CPU only imitates, many times slower than float32; "
+            "stop it and `dvc exp run -S train.precision=float32`",
+            file=sys.stderr,
+        )
     work = Work.of(wanted, rows, checked)
     if wanted.method == "none":
         trained = Trained(local_folder(wanted.model), Outcome([], [], {}), [{"round": 1, **described(asked, None)}])

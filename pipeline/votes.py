@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 NONE = -1
+LOOK_EVERY = 4  # draws between two looks at whether they are enough
+SLACK = 1e-9  # of votes: 0.7 of 10 is 7, whatever the floating point says
 
 
 def matrix(lists: pl.Series) -> Ints:
@@ -82,6 +84,18 @@ def leaders(draws: Ints, count: int) -> Ints:
     return found
 
 
+def fewest_holding(votes: Ints, cast: Ints, mass: float) -> Ints:
+    """(…): how many of the leading classes hold the share `mass` of the votes cast; all of them where these hold less.
+
+    Args:
+        votes: (…, classes) of the leading classes, most first.
+        cast: (…) all votes.
+    """
+    held = votes.cumsum(axis=-1) >= mass * cast[..., None] - SLACK
+    fewest = np.where(held.any(axis=-1), held.argmax(axis=-1) + 1, votes.shape[-1])
+    return np.asarray(np.minimum(fewest, (votes > 0).sum(axis=-1)), np.int64)
+
+
 def is_decided(votes: Ints, confidence: float) -> NDArray[np.bool_]:
     """Whether the leading class is the most probable one with this confidence.
 
@@ -110,16 +124,23 @@ def is_settled(votes: Ints, left: Ints | int) -> NDArray[np.bool_]:
     return np.asarray((leads > left) | (np.asarray(left) == 0), np.bool_)
 
 
-def decided(votes: Ints, confidence: float) -> Ints:
-    """(images,): draws after which `is_decided`, at most K. `votes` are (images, K, at least 2)."""
-    return _first(is_decided(votes, confidence))
+def decided(votes: Ints, confidence: float, every: int = 1) -> Ints:
+    """(images,): draws after which `is_decided`, looked at after `every` draws; at most K.
+
+    `votes` are (images, K, at least 2).
+    """
+    return _first(is_decided(votes, confidence), every)
 
 
-def settled(votes: Ints) -> Ints:
-    """(images,): draws after which `is_settled`, at most K. `votes` are (images, K, options + 1)."""
-    return _first(is_settled(votes, votes.shape[1] - 1 - np.arange(votes.shape[1])))
+def settled(votes: Ints, every: int = 1) -> Ints:
+    """(images,): draws after which `is_settled`, looked at after `every` draws; at most K.
+
+    `votes` are (images, K, options + 1).
+    """
+    return _first(is_settled(votes, votes.shape[1] - 1 - np.arange(votes.shape[1])), every)
 
 
-def _first(holds: NDArray[np.bool_]) -> Ints:
-    found = np.where(holds.any(axis=1), holds.argmax(axis=1) + 1, holds.shape[1])
+def _first(holds: NDArray[np.bool_], every: int) -> Ints:
+    seen = holds & ((np.arange(holds.shape[1]) + 1) % every == 0)
+    found = np.where(seen.any(axis=1), seen.argmax(axis=1) + 1, holds.shape[1])
     return np.asarray(found, np.int64)

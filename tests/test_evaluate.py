@@ -15,6 +15,8 @@ from pipeline import comparison, curves, metrics, tables
 from pipeline.comparison import Resampled
 from pipeline.evaluate import evaluate, gates, pairs, results, verdict
 from pipeline.intervals import mcnemar, wilson
+from pipeline.options import described, top_options
+from pipeline.votes import LOOK_EVERY, decided, leaders
 
 sys.path.append(str(ROOT / "bench"))
 import evaluate as bench
@@ -128,11 +130,73 @@ def test_stopping_never_changes_nothing(predictions):
     for half in metrics.HALVES:
         assert never[f"vote_{half}"] == pytest.approx(found["vote"][half], abs=6e-5)
         assert never[f"two_step_{half}"] == pytest.approx(found["two_step"][half], abs=6e-5)
+    assert never["same_vote"] == 1 and never["n_base"] == never["n_novel"] == 200
     saved = dict(table.filter(model="base").select("rule", "draws_saved").rows())
     assert saved["order"] <= saved["vote 0.99"] <= saved["vote 0.95"] <= saved["vote 0.8"]
     assert saved["vote 0.8"] > 0.1
     order = table.row(by_predicate=(pl.col("rule") == "order") & (pl.col("model") == "base"), named=True)
     assert order["vote_base"] == never["vote_base"], "what is settled does not change"
+    same = dict(table.filter(model="base").select("rule", "same_vote").rows())
+    assert 0.5 < same["vote 0.8"] <= same["vote 0.99"] <= same["order"] == 1
+
+
+def test_stopping_is_looked_at_as_often_as_predict_looks():
+    draws = np.array([[0] * 20, [0, 1] * 10], np.int64)
+    assert decided(leaders(draws, 2), 0.9).tolist() == [3, 20]
+    assert decided(leaders(draws, 2), 0.9, LOOK_EVERY).tolist() == [4, 20]
+    rows = pl.concat([frame(ROWS[0] | {"draws": [0] * 20}), frame(ROWS[2] | {"draws": [0] * 20})])
+    table = {row["rule"]: row for row in curves.early_stops(rows, 5).iter_rows(named=True)}
+    assert table["vote 0.9"]["draws_saved"] == 0.8, "4 of 20 draws"
+
+
+def test_draws_that_were_stopped_early_tell_nothing_of_other_stops():
+    rows = frame(ROWS[0], ROWS[1] | {"draws": [0] * 3})
+    table = curves.early_stops(rows, 5)
+    assert table.height == 0 and "draws_saved" in table.columns
+    assert curves.early_stops(rows, 5, 0.5).height == 0
+
+
+def test_no_order_is_settled_where_a_share_of_the_votes_counts(predictions):
+    test = predictions.filter(split="test")
+    assert "order" in set(curves.early_stops(test, 5)["rule"])
+    assert "order" not in set(curves.early_stops(test, 5, 0.9)["rule"])
+
+
+@pytest.mark.parametrize("mass", [0.5, 0.8, 1.0])
+def test_the_oracle_of_all_draws_is_that_of_the_options(predictions, mass):
+    def offered(row):
+        order = top_options(row["draws"], None, bench.TOPK, mass)
+        return described(order, row["draws"], bench.NAMES)
+
+    test = predictions.filter(split="test", model="base")
+    options = [offered(row) for row in test.iter_rows(named=True)]
+    test = test.with_columns(pl.Series("options", options, test.schema["options"]))
+    last = curves.by_draws(test, bench.TOPK, mass).row(-1, named=True)
+    wanted = metrics.scores(test).filter(half="base")["oracle"].mean()
+    assert last["oracle_base_base"] == pytest.approx(wanted, abs=0.02), "but for ties, which the order of draws settles"
+
+
+def test_several_data_sets_count_alike_in_curves_as_in_metrics(predictions):
+    test = predictions.filter(split="test")
+    small = test.filter(pl.col("class_id") % 7 == 0).with_columns(
+        dataset=pl.lit("other"), image_id="o" + pl.col("image_id"), class_id=pl.lit(3, pl.Int64)
+    )
+    both = pl.concat([test, small])
+    wanted = evaluate(both)["trained"]
+    last = curves.by_draws(both, bench.TOPK).row(-1, named=True)
+    for part in ("base", "novel", "total"):
+        assert last[f"pass_trained_{part}"] == pytest.approx(wanted["pass@K"][part], abs=6e-5)
+        own = wanted["datasets"]["other"]["pass@K"][part]
+        assert last[f"pass_trained_{part}_other"] == pytest.approx(own, abs=6e-5)
+    cost = curves.cost(both.filter(model="trained"), {})
+    found = dict(cost.select("answer", "accuracy").rows())
+    assert found["two_step"] == pytest.approx(wanted["two_step"]["total"], abs=6e-5)
+    stops = curves.early_stops(both.filter(model="trained"), bench.TOPK).row(0, named=True)
+    assert stops["vote_novel"] == pytest.approx(wanted["vote"]["novel"], abs=6e-5)
+    rows = results(both, bench.classes(), bench.TOPK)["differences"].filter(part="total")
+    pooled = pl.col("dataset") == "all"
+    assert rows.filter(pooled)["p_mcnemar"].null_count() == rows.filter(pooled).height, "it counts images"
+    assert rows.filter(~pooled, pl.col("only_first").is_not_null())["p_mcnemar"].null_count() == 0
 
 
 def test_tokens_are_counted_for_what_was_asked(predictions):
@@ -161,8 +225,23 @@ def test_letters_are_counted_where_they_were_shown(predictions):
         "chosen": asked.filter(letter="A").height,
         "truth": sum(row["options"][0]["class_id"] == row["class_id"] for row in asked.iter_rows(named=True)),
         "right": asked.filter(pl.col("letter") == "A", pl.col("two_step") == pl.col("class_id")).height,
+        **turned_letters(asked, 0),
     }
     assert table["truth"].sum() == evaluate(rows)["base"]["letter_choice"]["n"]
+
+
+def turned_letters(asked, place):
+    """What stood at a letter and was chosen over all orders, counted order by order."""
+    found = dict.fromkeys(("shown_turned", "chosen_turned", "truth_turned", "right_turned"), 0)
+    for row in asked.iter_rows(named=True):
+        ids = [option["class_id"] for option in row["options"]]
+        for turn, answer in enumerate([row["two_step"], *row["turned"]]):
+            there = (ids[turn:] + ids[:turn])[place]
+            found["shown_turned"] += 1
+            found["chosen_turned"] += answer == there
+            found["truth_turned"] += there == row["class_id"]
+            found["right_turned"] += answer == there == row["class_id"]
+    return found
 
 
 def test_confidence_of_draws_that_are_right_as_often_as_they_agree():
@@ -227,11 +306,11 @@ def test_without_validation_images_nothing_is_decided(predictions):
 def test_it_is_said_when_there_are_too_few_images_to_tell(predictions):
     small = results(predictions.filter(pl.col("image_id") < f"{40:016x}"), bench.classes(), bench.TOPK)["differences"]
     assert re.search(
-        r"changes two-step by [+-]\d+\.\d points \(.* to .*\): too few to tell, 40 images show", verdict(small)
+        r"changes two-step by [+-]\d+\.\d points \(.* to .*\): not told from nothing, 40 images show", verdict(small)
     )
     better = predictions.with_columns(
         two_step=pl.when(pl.col("model") == "trained").then("class_id").otherwise("two_step")
     )
     told = verdict(results(better, bench.classes(), bench.TOPK)["differences"])
-    assert "points (+" in told and "too few" not in told
+    assert "points (+" in told and "not told" not in told
     assert verdict(small.clear()) == ""

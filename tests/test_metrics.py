@@ -129,19 +129,29 @@ def test_the_oracle_is_right_where_the_truth_is_offered():
 def test_mistakes_and_right_answers_are_all_there_is():
     lost = ROWS[0] | {"image_id": "e", "two_step": 1}
     found = metrics.mistakes(frame(*ROWS, lost))
-    assert found["base"] == {"not_offered": 0.0, "wrong_letter": 0.3333, "unreadable": 0.3333}
-    assert found["novel"] == {"not_offered": 0.5, "wrong_letter": 0.0, "unreadable": 0.0}
+    assert found["base"] == {"not_offered": 0.0, "wrong_letter": 0.3333, "unreadable": 0.3333, "n": 3}
+    assert found["novel"] == {"not_offered": 0.5, "wrong_letter": 0.0, "unreadable": 0.0, "n": 2}
+    assert found["total"] == {"not_offered": 0.2, "wrong_letter": 0.2, "unreadable": 0.2, "n": 5}
+    nothing = ROWS[0] | {"options": [], "two_step": None}
+    assert metrics.mistakes(frame(nothing))["base"]["not_offered"] == 1.0, "no letter would have been right"
+    other = ROWS[0] | {"dataset": "y"}
+    assert metrics.mistakes(frame(*ROWS, lost, other))["base"]["wrong_letter"] == 0.1667, "data sets count alike"
 
 
 def test_flips_are_questions_that_the_order_decided():
     steady, flipped = ROWS[0] | {"turned": [0, 0]}, ROWS[0] | {"image_id": "z", "turned": [0, None]}
-    assert metrics.letter_choice(frame(steady, flipped, *ROWS[2:]))["flips"] == 0.5
+    found = metrics.letter_choice(frame(steady, flipped, *ROWS[2:]))
+    assert found["flips"] == 0.5 and found["turned"] == 2
+    assert found["every_order"] == 0.8333, "five of six answers"
+
+
+NOT_TURNED = {"flips": 0.0, "every_order": 0.0, "turned": 0}
 
 
 def test_letter_choice_counts_only_questions_that_could_be_answered():
     found = metrics.letter_choice(frame(*ROWS))
     # a and c are right; b has the truth among its options and no readable letter; d was never asked.
-    assert found == {"accuracy": round(2 / 3, 4), "chance": 0.5, "n": 3, "asked": 3, "flips": 0.0}
+    assert found == {"accuracy": round(2 / 3, 4), "chance": 0.5, "n": 3, "asked": 3, **NOT_TURNED}
 
 
 def test_evaluate_says_what_training_gained():
@@ -150,6 +160,7 @@ def test_evaluate_says_what_training_gained():
     found = evaluate(both)
     assert found["gain"]["two_step"] == {"base": 0.5, "novel": 0.5, "hm": 0.5}
     assert found["base"]["status"] == {"no_answer": 1, "ok": 3}
+    assert found["base"]["status_greedy"] == {"ok": 4} and found["base"]["status_draws"] == {"off_list": 1, "ok": 15}
     table = table_of(both)
     assert table.height == 2 * len(metrics.METRICS) * len(metrics.PARTS)
     assert found["base"]["K"] == 4

@@ -21,7 +21,7 @@ from pipeline.fieldguide.demonstrations import Haste, caption, choice, marks
 from pipeline.fieldguide.drawing import Bird, draw, random_bird
 from pipeline.fieldguide.species import SPECIES
 from pipeline.files import whole_folder
-from pipeline.loading import device
+from pipeline.loading import computes_in_bfloat16, device
 from pipeline.prompts import chat
 
 IGNORED = -100  # label of tokens that are read, not learned
@@ -113,7 +113,7 @@ def raise_base_model(recipe: Recipe, report: Callable[[str], None] = print) -> t
     lessons = Lessons(processor, recipe)
     for step in range(1, recipe.steps + 1):
         batch = {name: value.to(device()) for name, value in lessons.batch().items()}
-        with torch.autocast(device(), torch.bfloat16):
+        with torch.autocast(device(), torch.bfloat16, enabled=computes_in_bfloat16()):
             loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

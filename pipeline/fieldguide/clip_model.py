@@ -21,6 +21,7 @@ from pipeline.fieldguide.base_model import Recipe
 from pipeline.fieldguide.drawing import SIZE, Bird, draw, random_bird
 from pipeline.fieldguide.species import MARKS, SPECIES, Species
 from pipeline.files import whole_folder, write_text
+from pipeline.loading import computes_in_bfloat16
 
 BIRDS, BATCH, RATE = 4800, 128, 1e-3
 WIDTH, LONGEST = 128, 32
@@ -124,7 +125,7 @@ def raise_clip(steps: int, seed: int, threads: int, report: Callable[[str], None
         texts = [caption(birds[i], rng) for i in chosen]
         same = torch.tensor([[float(a == b) for b in texts] for a in texts])
         same /= same.sum(dim=1, keepdim=True)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=computes_in_bfloat16()):
             logits = model(pixel_values=pixels[chosen], **tokenizer(texts, padding=True, return_tensors="pt"))
         logits = logits.logits_per_image.float()
         loss = (cross_entropy(logits, same) + cross_entropy(logits.T, same)) / 2
