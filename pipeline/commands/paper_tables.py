@@ -1,7 +1,12 @@
 """The paper's tables from the runs that are there, with the published numbers beside them."""
 
+import functools
+import json
+import re
 import statistics
-from collections.abc import Iterable
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,118 +14,233 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
+from pipeline import params
 from pipeline.files import write_text
 from pipeline.params import UserError
 
 PUBLISHED = Path(__file__).parent.parent / "published.csv"  # arXiv 2511.18305; * is two-step inference
+METRICS_FILE, LOCK_FILE = Path("reports/metrics.json"), Path("dvc.lock")
 SETS = ("flowers", "cub", "pets", "cars", "aircraft")
+SHOTS = 4
 TITLES = {
     "base-to-novel": "Base to novel: trained on half of the classes; harmonic mean by data set, and the average",
-    "hybrid": "Hybrid: one model for several data sets",
+    "hybrid": "Hybrid: one model for all five data sets",
     "few-shot": "Few-shot: four images of each class, accuracy",
 }
 COLUMNS = {
-    "base-to-novel": (*SETS, "base", "novel", "hm"),
-    "hybrid": ("base", "novel", "hm"),
+    "base-to-novel": (*SETS, "base", "novel", "hm", "mean_hm"),
+    "hybrid": ("base", "novel", "hm", "mean_hm"),
     "few-shot": (*SETS, "base"),
 }
-HEADINGS = {"hm": "HM"}
+HEADINGS = {"hm": "HM", "mean_hm": "mean of HMs"}
+ARMS = {"one_step": "", "two_step": "*"}
 CLASSIFIERS = {"clip": ("CLIP", "one_step"), "coop": ("CoOp", "one_step"), "fudd": ("FuDD", "two_step")}
-OTHERS = ("other model", "other model*")
 ROWS = (
+    *("Gemini 2.5 flash lite", "GPT-5-mini"),
     *(row for row, _ in CLASSIFIERS.values()),
-    *("SFT, full", "SFT, LoRA", "base model", "base model*", "ViRFT", "ViRFT*", "DiVE-k", "DiVE-k*"),
-    *OTHERS,
+    *("SFT, full", "SFT, LoRA", "base model", "base model*"),
+    *("ViRFT", "ViRFT*", "ViRFT, LoRA", "ViRFT, LoRA*", "DiVE-k", "DiVE-k*", "DiVE-k, LoRA", "DiVE-k, LoRA*"),
+    *("other model", "other model*"),
 )
+
+APART = ("dataset", "model", "seed", "train.method", "train.tuning", "data.shots")
+"""Settings that tell the cells of the tables, and the seeds behind a cell, apart."""
+
+IDLE = (
+    # Where the pictures come from, and how many birds are drawn: what an official data set is does not depend on it.
+    *("data.path", "data.labels", "data.aliases", "data.hub"),
+    *("data.train_per_class", "data.val_per_class", "data.test_per_class", "fieldguide."),
+    # How much is done at once, and where.
+    *("engine.max_rows", "engine.max_tokens", "engine.threads", "server."),
+    *("train.vllm_url", "train.launcher", "train.launch_config", "train.gradient_checkpointing"),
+    # What is answered or said beside the ways to answer that the tables show.
+    *("predict.orders", "predict.val_images", "judge.", "evaluate.", "clip.", "coop.", "fudd."),
+)
+"""Settings, or whole sections, that cannot change what the tables show of a model."""
+
+RULE = (
+    "A run counts if it differs from the present params.yaml in nothing but "
+    f"{', '.join(APART)}, and what cannot change these numbers; of several with the same settings and seed the newest. "
+    "In brackets: the seeds behind a number, of an average over data sets the fewest. HM of an average is that of both "
+    "averages, as in the paper; beside it stands the mean of the data sets' HMs."
+)
+NAMED = 8  # settings that the line about the runs left out names
+AGAIN = "the same run again, older"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a table needs of one run: its data sets, model and method, its shots, and the metrics of its models."""
+    """The settings of a run by their dotted keys, and its metrics.json."""
 
-    datasets: tuple[str, ...]
-    model: str
-    method: str
-    tuning: str
-    shots: int
-    metrics: dict[str, Any]
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, Any]
 
 
-def rows_of(run: Run) -> Iterable[tuple[str, str, dict[str, Any]]]:
-    """The rows of the tables that a run fills: method, model, and what the columns are read from."""
-    titles = {"divek": "DiVE-k", "virft": "ViRFT", "sft": f"SFT, {'LoRA' if run.tuning == 'lora' else 'full'}"}
-    for arm, mark in (("one_step", ""), ("two_step", "*")):
-        yield f"base model{mark}", run.model, run.metrics["base"][arm]
-        if run.method in titles and not (run.method == "sft" and mark):
-            yield f"{titles[run.method]}{mark}", run.model, run.metrics["trained"][arm]
-    for label, found in run.metrics.items():
-        kind, _, name = label.partition("_")
-        if kind in CLASSIFIERS and name:
-            row, arm = CLASSIFIERS[kind]
-            yield row, name, found[arm]
-        elif label not in ("base", "trained"):
-            for row, arm in zip(OTHERS, ("one_step", "two_step"), strict=True):
-                yield row, label, found[arm]
+Cell = tuple[str, str, str, str]
+"""Table, row, model and column."""
 
 
-def cells(runs: Iterable[Run]) -> dict[tuple[str, str, str, str], list[float]]:
-    """Percentages by table, row, model and column, one for every run."""
-    found: dict[tuple[str, str, str, str], list[float]] = {}
-    for run in runs:
-        kind = "hybrid" if len(run.datasets) > 1 else "few-shot" if run.shots else "base-to-novel"
-        for row, model, shares in rows_of(run):
-            for part in ("base", "novel", "hm"):
-                if shares.get(part) is None:
-                    continue
-                columns = [part] if kind == "hybrid" else []
-                if kind != "hybrid" and run.datasets[0] in SETS:
-                    columns = [f"{run.datasets[0]} {part}"]
-                for column in columns:
-                    found.setdefault((kind, row, model, column), []).append(100 * shares[part])
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of params.yaml by their dotted keys."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return found
 
 
-def filled(found: dict[tuple[str, str, str, str], list[float]]) -> pl.DataFrame:
-    """table, method, source, column, percent: what was published, and the means of our runs.
+def differing(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """The settings, of those that can change a result, in which two runs differ; one that is missing differs too."""
+    keys = [key for key in {**wanted, **settings} if key not in APART and not key.startswith(IDLE)]
+    missing = object()
+    return [key for key in keys if settings.get(key, missing) != wanted.get(key, missing)]
+
+
+def table_of(settings: Mapping[str, Any]) -> str | None:
+    """The table that a run belongs to; None where it is of none."""
+    names, shots = _listed(settings["dataset"]), settings["data.shots"]
+    if len(names) == 1 and names[0] in SETS:
+        return {0: "base-to-novel", SHOTS: "few-shot"}.get(shots)
+    return "hybrid" if shots == 0 and sorted(names) == sorted(SETS) else None
+
+
+def counted(runs: Iterable[Run], wanted: Mapping[str, Any]) -> tuple[list[Run], list[list[str]]]:
+    """The runs that the tables are made of, and of each other one why not: the settings in which it differs.
+
+    Args:
+        runs: newest first.
+        wanted: the present settings.
+    """
+    kept: dict[str, Run] = {}
+    out: list[list[str]] = []
+    for run in runs:
+        place = repr([run.settings.get(key) for key in APART])
+        if other := differing(run.settings, wanted):
+            out.append(other)
+        elif table_of(run.settings) is None:
+            shots = run.settings["data.shots"] not in (0, SHOTS)
+            out.append(["data.shots" if shots else "dataset"])
+        elif place in kept:
+            out.append([AGAIN])
+        else:
+            kept[place] = run
+    return list(kept.values()), out
+
+
+def said_of(out: list[list[str]]) -> str:
+    """One line about the runs that were left out."""
+    if not out:
+        return "no run left out"
+    reasons = Counter(reason for reasons in out for reason in reasons).most_common()
+    said = ", ".join(f"{reason} ({count})" for reason, count in reasons[:NAMED])
+    more = f" and {len(reasons) - NAMED} more settings" if len(reasons) > NAMED else ""
+    return f"{len(out)} run{'s' * (len(out) > 1)} left out, by the settings in which they differ: {said}{more}"
+
+
+def rows_of(run: Run) -> Iterable[tuple[str, str, Mapping[str, Any]]]:
+    """The rows of the tables that a run fills: method, model, and what the columns are read from."""
+    from pipeline.rivals import parsed
+
+    model, method = str(run.settings["model"]).rstrip("/"), run.settings["train.method"]
+    lora = run.settings["train.tuning"] == "lora"
+    titles = {"divek": "DiVE-k", "virft": "ViRFT"}
+    for arm, mark in ARMS.items():
+        yield f"base model{mark}", model, run.metrics["base"][arm]
+        if method in titles:
+            yield f"{titles[method]}{', LoRA' * lora}{mark}", model, run.metrics["trained"][arm]
+    if method == "sft":
+        yield f"SFT, {'LoRA' if lora else 'full'}", model, run.metrics["trained"]["one_step"]
+    for rival in parsed(tuple(_listed(run.settings.get("evaluate.models", [])))):
+        found, source = run.metrics.get(rival.label, {}), rival.source.rstrip("/")
+        own = [CLASSIFIERS[rival.kind]] if rival.kind else [(f"other model{mark}", arm) for arm, mark in ARMS.items()]
+        for row, arm in own:
+            if arm in found:
+                yield row, source, found[arm]
+
+
+def _listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def cells(runs: Iterable[Run]) -> dict[Cell, dict[int, float]]:
+    """Percentages by table, row, model and column, one for every seed.
+
+    Args:
+        runs: those that count, newest first: the base model is in all of them, whatever was trained.
+    """
+    found: dict[Cell, dict[int, float]] = {}
+    for run in runs:
+        kind, prefix = str(table_of(run.settings)), ""
+        if kind != "hybrid":
+            prefix = f"{_listed(run.settings['dataset'])[0]} "
+        for row, model, shares in rows_of(run):
+            for part in ("base", "novel", "hm", "mean_hm"):
+                if shares.get(part) is not None:
+                    seeds = found.setdefault((kind, row, model, f"{prefix}{part}"), {})
+                    seeds.setdefault(run.settings["seed"], 100 * shares[part])
+    return found
+
+
+def filled(found: Mapping[Cell, Mapping[int, float]]) -> pl.DataFrame:
+    """table, method, source, column, percent, seeds: what was published, and the means over the seeds of our runs.
 
     The average over the data sets is there where all five are; its HM is that of both averages, as in the paper.
     """
-    published = pl.read_csv(PUBLISHED).with_columns(source=pl.lit("published"))
-    ours: list[dict[str, Any]] = []
-    means = {key: statistics.mean(values) for key, values in found.items()}
+    published = pl.read_csv(PUBLISHED).with_columns(source=pl.lit("published"), seeds=pl.lit(None, pl.Int64))
+    rows: list[dict[str, Any]] = []
+    for (method,), part in published.filter(table="base-to-novel").group_by("method", maintain_order=True):
+        values = dict(part.select("column", "percent").iter_rows())
+        if mean := _mean([(values[name], 0) if name in values else None for name in SETS]):
+            place = {"table": "base-to-novel", "method": method, "source": "published"}
+            rows.append(place | {"column": "mean_hm", "percent": mean[0]})
+    names = shortened({key[2] for key in found})
+    means = {key: (statistics.mean(values.values()), len(values)) for key, values in found.items()}
     for kind, row, model in dict.fromkeys(key[:3] for key in means):
         own = {column: mean for (*place, column), mean in means.items() if tuple(place) == (kind, row, model)}
-        if kind != "hybrid":
-            halves = {part: [own.get(f"{name} {part}") for name in SETS] for part in ("base", "novel")}
-            shown = {name: own.get(f"{name} {'base' if kind == 'few-shot' else 'hm'}") for name in SETS}
-            averages = {part: _mean(values) for part, values in halves.items()}
-            base, novel = averages["base"], averages["novel"]
-            averages["hm"] = None if base is None or novel is None else 2 * base * novel / max(base + novel, 1e-9)
-            own = {key: value for key, value in (shown | averages).items() if value is not None}
-        ours += [
-            {"table": kind, "method": row, "column": column, "percent": value, "source": model}
-            for column, value in own.items()
-        ]
-    columns = ["table", "method", "source", "column", "percent"]
-    schema = {name: pl.Float64 if name == "percent" else pl.String for name in columns}
-    return pl.concat([published.select(columns), pl.DataFrame(ours, schema=schema)])
+        for column, (percent, seeds) in (own if kind == "hybrid" else averaged(own, kind)).items():
+            place = {"table": kind, "method": row, "source": names[model], "column": column}
+            rows.append(place | {"percent": percent, "seeds": seeds})
+    columns = ["table", "method", "source", "column", "percent", "seeds"]
+    schema = {name: {"percent": pl.Float64, "seeds": pl.Int64}.get(name, pl.String) for name in columns}
+    return pl.concat([published.select(columns), pl.DataFrame(rows, schema=schema)])
 
 
-def _mean(values: list[float | None]) -> float | None:
+Mean = tuple[float, int]
+"""A percentage, and the seeds behind it."""
+
+
+def averaged(own: Mapping[str, Mean], kind: str) -> dict[str, Mean]:
+    """The columns of a row by data set and their averages, from "cub base", "cub novel" and so on."""
+    shown = {name: own.get(f"{name} {'base' if kind == 'few-shot' else 'hm'}") for name in SETS}
+    means = {part: _mean([own.get(f"{name} {part}") for name in SETS]) for part in ("base", "novel", "hm")}
+    base, novel, mean_hm = means.values()
+    both = None
+    if base and novel:
+        both = 2 * base[0] * novel[0] / max(base[0] + novel[0], 1e-9), min(base[1], novel[1])
+    columns = shown | {"base": base, "novel": novel, "hm": both, "mean_hm": mean_hm}
+    return {name: mean for name, mean in columns.items() if mean}
+
+
+def _mean(values: list[Mean | None]) -> Mean | None:
     known = [value for value in values if value is not None]
-    return statistics.mean(known) if len(known) == len(values) else None
+    if len(known) < len(values):
+        return None
+    return statistics.mean(percent for percent, _ in known), min(seeds for _, seeds in known)
+
+
+def shortened(models: Iterable[str]) -> dict[str, str]:
+    """The last part of every model's path or hub id; all of it where two models share that part."""
+    short = {model: model.rpartition("/")[2] for model in sorted(models)}
+    shared = Counter(short.values())
+    return {model: name if shared[name] == 1 else model for model, name in short.items()}
 
 
 def grid(table: pl.DataFrame, kind: str) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of one table; what was never run is empty."""
     part = table.filter(table=kind)
-    values = {(m, s, c): v for m, s, c, v in part.select("method", "source", "column", "percent").iter_rows()}
+    cells = part.select("method", "source", "column", "percent", "seeds").iter_rows()
+    values = {tuple(place): f"{percent:.1f}" + (f" ({seeds})" if seeds else "") for *place, percent, seeds in cells}
     rows = [
-        [
-            method,
-            source,
-            *(f"{values[method, source, c]:.1f}" if (method, source, c) in values else "" for c in COLUMNS[kind]),
-        ]
+        [method, source, *(values.get((method, source, column), "") for column in COLUMNS[kind])]
         for method in ROWS
         for source in dict.fromkeys(part.filter(method=method)["source"])
     ]
@@ -139,36 +259,64 @@ def latex(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def present() -> list[Run]:
-    """Every run whose metrics are there: the workspace, all commits' experiments, each once."""
-    import dvc.api
+    """Every run whose metrics are there, each once, newest first: the workspace, HEAD's history, all experiments.
 
-    from pipeline.commands.suite import nested
-
+    Read from git and not by `dvc.api.exp_show`, which takes a second for every commit.
+    """
     found: dict[str, Run] = {}
-    for row in dvc.api.exp_show(num=-1):
-        tree = nested(row)
-        try:
-            datasets = tree["dataset"]
-            run = Run(
-                tuple([datasets] if isinstance(datasets, str) else datasets),
-                str(tree["model"]).rstrip("/").rpartition("/")[2],
-                tree["train"]["method"],
-                tree["train"]["tuning"],
-                int(tree["data"]["shots"]),
-                {"base": tree["base"], "trained": tree["trained"]} | rivals(tree),
-            )
-        except (KeyError, TypeError, ValueError):
-            continue  # it failed, or is of a time before these settings
-        found[repr((run, tree.get("seed")))] = run
+    for run in (_workspace(), *(_committed(revision) for revision in revisions())):
+        if run:
+            found.setdefault(repr((run.settings, run.metrics)), run)
     return list(found.values())
 
 
-def rivals(tree: dict[str, Any]) -> dict[str, Any]:
-    """What the metrics of a run say of further models, by their names."""
-    others = {
-        name: found for name, found in tree.items() if isinstance(found, dict) and name not in ("base", "trained")
-    }
-    return {name: found for name, found in others.items() if isinstance(found.get("one_step"), dict)}
+def revisions() -> list[str]:
+    """The commits at which something had been run, and the experiments, newest first; none outside of a repository."""
+    ran = _git("rev-list", "--first-parent", "HEAD", "--", str(METRICS_FILE), str(LOCK_FILE)).split()
+    references = _git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps")
+    # The others there are of the queue and of runs under way.
+    experiments = re.findall(r"^(\w+) refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/", references, re.M)
+    if not ran + experiments:
+        return []
+    return _git("rev-list", "--no-walk=sorted", "--stdin", given="\n".join(ran + experiments)).split()
+
+
+def _workspace() -> Run | None:
+    # The lock knows what the results were made with, where params.yaml has been changed since.
+    lock = _yaml(LOCK_FILE.read_text()) if LOCK_FILE.is_file() else {}
+    used: dict[str, Any] = {}
+    for stage in (lock or {}).get("stages", {}).values():
+        used |= stage.get("params", {}).get(str(params.PARAMS_FILE), {})
+    return _run(params.whole(), METRICS_FILE.read_text(), used) if METRICS_FILE.is_file() else None
+
+
+def _committed(revision: str) -> Run | None:
+    settings, metrics = (_git("show", f"{revision}:./{file}") for file in (params.PARAMS_FILE, METRICS_FILE))
+    return _run(_yaml(settings), metrics, {}) if settings and metrics else None
+
+
+def _run(settings: Any, metrics: str, used: dict[str, Any]) -> Run | None:
+    """None where it is not whole, or of a time before the settings that tell runs apart."""
+    try:
+        run = Run(flat(settings) | used, json.loads(metrics))
+        return run if set(APART) <= set(run.settings) and list(rows_of(run)) else None
+    except (AttributeError, KeyError, TypeError, ValueError, UserError):
+        return None
+
+
+@functools.cache
+def _yaml(text: str) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        return None
+
+
+def _git(*arguments: str, given: str = "") -> str:
+    return subprocess.run(["git", *arguments], input=given, capture_output=True, text=True).stdout
 
 
 def paper_tables(
@@ -176,17 +324,25 @@ def paper_tables(
 ) -> None:
     """Write the paper's Tables 1 to 3 from the runs that are there, with the published numbers beside them.
 
-    Ours are means over the seeds that were run. Nothing is filled in by hand: what was not run is empty.
+    A run counts if it differs from the present params.yaml in nothing but data set, model, seed, method, tuning and
+    shots. Ours are means over the seeds that were run. Nothing is filled in by hand: what was not run is empty.
     """
     runs = present()
     if not runs:
         raise UserError("no run with metrics is there; `dvc repro` makes one, `dvc exp show` lists them")
-    table = filled(cells(runs))
-    pages: dict[str, list[str]] = {".md": ["# The paper's tables", "", "* answered in two steps", ""], ".tex": []}
+    kept, out_of_it = counted(runs, flat(params.whole()))
+    table, left = filled(cells(kept)), said_of(out_of_it)
+    pages: dict[str, list[str]] = {
+        ".md": ["# The paper's tables", "", f"{RULE} * is answered in two steps.", ""],
+        ".tex": [f"% {RULE}", ""],
+    }
     for kind, title in TITLES.items():
         head, rows = grid(table, kind)
         pages[".md"] += [f"## {title}", "", *markdown(head, rows), ""]
         pages[".tex"] += [f"% {title}", *latex(head, rows), ""]
+    pages[".md"] += [f"{left}.", ""]
+    pages[".tex"] += [f"% {left}", ""]
     for suffix, lines in pages.items():
         write_text(out.with_suffix(suffix), "\n".join(lines))
-    print(f"{len(runs)} runs; {out} and {out.with_suffix('.tex').name} written")
+    print(f"{len(kept)} of {len(runs)} runs; {out} and {out.with_suffix('.tex').name} written")
+    print(left)
