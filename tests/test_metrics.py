@@ -188,6 +188,16 @@ def answered(dataset, half, right, wrong):
     ]
 
 
+def test_the_summary_shows_each_data_set_of_models_that_have_one_answer():
+    two = [*answered("large", "base", 3, 1), *answered("small", "base", 1, 3)]
+    no_draws = {"draws": [], "draw_statuses": [], "draw_texts": [], "draw_tokens": [], "choice_text": None}
+    clip = [row | no_draws | {"model": "clip_x", "one_step": row["two_step"]} for row in two]
+    said = lines(evaluate(frame(*two, *(row | {"model": "trained"} for row in two), *clip)))
+    by_set = [line.split() for line in said if line.endswith("   small")]
+    assert [words[0] for words in by_set] == ["two-step", "two-step", "one-step"]
+    assert [words[1] for words in by_set] == ["25.0"] * 3
+
+
 def test_data_sets_count_alike_whatever_their_size():
     large = [*answered("large", "base", 90, 10), *answered("large", "novel", 60, 40)]
     small = [*answered("small", "base", 1, 3), *answered("small", "novel", 1, 1)]

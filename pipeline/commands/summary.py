@@ -37,7 +37,8 @@ def lines(metrics: dict[str, Any]) -> list[str]:
             out.append(_line(title, label.format(k=metrics[model]["K"]), found))
             title = ""
         for name, found in metrics[model].get("datasets", {}).items():
-            out.append(_line("", "two-step", found["two_step"]) + f"   {name}")
+            arm = "two_step" if "two_step" in found else "one_step"  # all that CLIP and CoOp have
+            out.append(_line("", ARMS[arm], found[arm]) + f"   {name}")
     gain = metrics["gain"]["two_step"]
     out.append("two-step, trained minus base model: " + ", ".join(f"{half} {100 * gain[half]:+.1f}" for half in gain))
     return out
