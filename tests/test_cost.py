@@ -5,11 +5,12 @@ import json
 import polars as pl
 import pytest
 from imports import ROOT
+from test_metrics import ROWS, frame
 from typer.testing import CliRunner
 
 from pipeline import rates, tables
 from pipeline.__main__ import app
-from pipeline.commands.cost import rate
+from pipeline.commands.cost import CostParams, completions, present, rate, weighted_median
 
 
 def run_of(images, draws=0, seconds=10.0, startup=4.0, **others):
@@ -44,16 +45,67 @@ def keep(folder, stage, *lines):
 
 def test_a_rate_is_the_median_of_the_last_runs():
     lines = [run_of(10, seconds=99.0), *(run_of(10, seconds=4.0 + 10 * n) for n in (1, 2, 3, 4, 5))]
-    found = rate(lines, "images", by_draw=False)
+    found = rate(lines, "images")
     assert (found.startup, found.seconds, found.mib) == (4.0, 3.0, 500)
 
 
 def test_draws_that_the_store_held_cost_nothing():
     lines = [run_of(10, draws=200), run_of(10, draws=100, seconds=7.0), run_of(10, draws=0, seconds=0.5)]
-    found = rate(lines, "images", by_draw=True)
-    assert found.draws == 20.0
-    assert found.seconds == pytest.approx(20 * 6 / 200), "seconds for an image whose twenty draws are all drawn"
-    assert rate(lines[2:], "images", by_draw=True) is None
+    assert rate(lines, "draws").seconds == pytest.approx(6 / 200), "seconds of a draw"
+    assert rate(lines[2:], "draws") is None
+
+
+def test_a_run_served_from_the_store_says_little_of_a_draw():
+    whole, served = run_of(720, draws=18720, seconds=57.0), run_of(720, draws=20, seconds=20.0)
+    assert rate([whole, *[served] * 9], "draws").seconds == pytest.approx(53 / 18720)
+    assert rate([served], "draws").seconds == pytest.approx(16 / 20), "better than nothing"
+    half = run_of(720, draws=720, seconds=40.0)  # heavy enough to count, too light to decide
+    assert rate([whole, half, half], "draws").seconds == pytest.approx(53 / 18720)
+
+
+@pytest.mark.parametrize(
+    ("values", "weights", "wanted"),
+    [
+        ([3, 1, 2], [1, 1, 1], 2),
+        ([1, 2, 3, 4], [1, 1, 1, 1], 2.5),
+        ([1, 9], [3, 1], 1),
+        ([9, 1, 2], [5, 2, 2], 9),
+        ([7], [0.5], 7),
+    ],
+)
+def test_a_median_of_values_that_weigh_differently(values, weights, wanted):
+    assert weighted_median(values, weights) == wanted
+
+
+def predict_of(project, *arguments):
+    said = CliRunner().invoke(app, ["cost", "--images", "200", *arguments]).stdout.splitlines()
+    return int(next(line.split() for line in said if line.startswith("predict"))[5])
+
+
+def test_the_k_of_a_past_run_does_not_change_the_estimate(project):
+    small, large = (run_of(100, draws=100 * (k + 6), seconds=4.0 + (k + 6) / 2) for k in (20, 80))
+    found = []
+    for lines in ([small], [large], [small, large]):
+        keep(project, "predict", *lines)
+        found.append((predict_of(project), predict_of(project, "--num-samples", "40")))
+    # 184 images, two models, half a second for each hundred of draws.
+    assert found == [(8 + round(3.68 * 13), 8 + round(3.68 * 23))] * 3
+
+
+def test_the_completions_of_an_image_are_those_of_the_present_predictions(project):
+    asked = CostParams(num_samples=20, topk=5, orders=5, steps=1, val_images=0, models=())
+    rows = pl.DataFrame(
+        {"draws": [[1] * 20, [1] * 10], "choice_text": ["a", None], "turned": [[1, 2], []]},
+        schema={name: tables.PREDICTIONS.schema[name] for name in ("draws", "choice_text", "turned")},
+    )
+    assert completions(asked, 20, None) == 26, "greedy and five orders, at most"
+    assert completions(asked, 20, rows) == 15 + 1 + 1.5, "one image stopped early, and was not asked again"
+    assert completions(asked, 40, rows) == 30 + 1 + 1.5
+    assert completions(asked, 20, rows.clear()) == 26
+    for model in ("base", "trained"):
+        path = project / f"data/predictions/{model}.parquet"
+        tables.write(tables.PREDICTIONS, frame(*(row | {"model": model} for row in ROWS)), path)
+    assert completions(asked, 4, present()) == 4 + 1 + 0.75, "one of four had nothing to choose between"
 
 
 def test_twice_the_images_take_twice_the_work(project):
@@ -67,7 +119,7 @@ def test_twice_the_images_take_twice_the_work(project):
     train = next(line.split() for line in said if line.startswith("train"))
     assert train[1:4] == ["100", "steps", "210"]
     predict = next(line.split() for line in said if line.startswith("predict"))
-    seconds = 2 * 4 + 2 * (40 + 144) * 41 / 164
+    seconds = 2 * 4 + 2 * (40 + 144) * 26 * 41 / (164 * 25)  # of 20 draws, the greedy answer and at most 5 orders
     assert predict[1:6] == ["2", "×", "184", "images", f"{seconds:.0f}"]
     assert said[-1] == "never run here and so not counted: download, options, filter, evaluate, report"
 

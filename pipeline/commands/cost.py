@@ -1,6 +1,6 @@
 """Estimate the hours and tokens of a run from what past runs took."""
 
-import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
-from pipeline import params, rates, tables
+from pipeline import metrics, params, rates, tables
 from pipeline.params import UserError
 
 STAGES = ("download", "sample", "options", "filter", "train", "predict", "evaluate", "report")
@@ -17,9 +17,14 @@ NO_RUN = "no past run is known in .work/rates; `dvc repro` makes one, with any n
 DRAWING = ("sample", "predict")  # what several workers share
 
 
+PREDICTIONS = [Path(f"data/predictions/{name}.parquet") for name in ("base", "trained")]
+
+
 @dataclass(frozen=True)
 class CostParams:
     num_samples: int = params.key("num_samples", at_least=1)
+    topk: int = params.key("topk", at_least=2)
+    orders: int = params.key("predict.orders", at_least=1)
     steps: int = params.key("train.steps", at_least=1)
     val_images: int = params.key("predict.val_images", at_least=0)
     models: tuple[str, ...] = params.key("evaluate.models")
@@ -27,40 +32,73 @@ class CostParams:
 
 @dataclass(frozen=True)
 class Rate:
-    """What a stage takes: seconds whatever the work, and seconds, draws and tokens for each unit of it; peak MiB."""
+    """What a stage takes: seconds whatever the work, and seconds and tokens for each unit of it; peak MiB."""
 
     startup: float
     seconds: float
     tokens: float
     prompt_tokens: float
-    draws: float
     mib: float
 
 
-def rate(lines: list[dict[str, Any]], unit: str, by_draw: bool) -> Rate | None:
-    """The median of the last runs that did some of the work themselves; None where there are none.
+def rate(lines: list[dict[str, Any]], unit: str) -> Rate | None:
+    """The median of the last runs that did some of the work themselves, each as heavy as its work; None without any.
 
     Args:
-        by_draw: runs count that drew something, and the work is told from their draws: what a store held cost nothing.
+        unit: images, steps or draws. Of draws those count that were drawn: what a store held cost nothing. A run that
+            drew less than one answer for each image mostly read the store, and its seconds say little of a draw.
     """
-    done = [line for line in lines if line.get(unit) and (line.get("draws") or not by_draw)][-LAST:]
+    done = [line for line in lines if line.get(unit)]
+    if unit == "draws":
+        done = [line for line in done if line["draws"] >= line.get("images", 0)] or done
+    done = done[-LAST:]
     if not done:
         return None
+    work = [float(line[unit]) for line in done]
 
     def median(values: list[float]) -> float:
-        return float(statistics.median(values))
+        return weighted_median(values, work)
 
-    work = "draws" if by_draw else unit
-    whole = max(line.get("draws", 0) / line[unit] for line in done)  # of a run that found nothing in the store
-    scale = whole if by_draw else 1.0
     return Rate(
         median([line["startup"] for line in done]),
-        scale * median([(line["seconds"] - line["startup"]) / line[work] for line in done]),
-        scale * median([line.get("generated_tokens", 0) / line[work] for line in done]),
-        scale * median([line.get("prompt_tokens", 0) / line[work] for line in done]),
-        whole,
+        median([(line["seconds"] - line["startup"]) / line[unit] for line in done]),
+        median([line.get("generated_tokens", 0) / line[unit] for line in done]),
+        median([line.get("prompt_tokens", 0) / line[unit] for line in done]),
         median([line["mib"] for line in done]),
     )
+
+
+def weighted_median(values: Sequence[float], weights: Sequence[float]) -> float:
+    """The value below and above which half of the weight lies; between two of them their mean."""
+    pairs, half, below = sorted(zip(values, weights, strict=True)), sum(weights) / 2, 0.0
+    for place, (value, weight) in enumerate(pairs):
+        below += weight
+        if below == half:
+            return (value + pairs[place + 1][0]) / 2
+        if below > half:
+            return value
+    raise ValueError("no values with a weight above 0")
+
+
+def completions(asked: CostParams, k: int, answered: pl.DataFrame | None) -> float:
+    """Completions that predict asks for an image with K = `k`: the draws, the greedy answer, the choices.
+
+    Args:
+        answered: rows of the present predictions, which tell how many options there are to choose among and how many
+            draws an early stop leaves; without them as many as the settings allow.
+    """
+    if answered is None or not answered.height:
+        return k + 1 + min(asked.orders, asked.topk)
+    drawn, most = answered["draws"].list.len(), metrics.draws_per_image(answered)
+    choices = answered.select((pl.col("choice_text").is_not_null() + pl.col("turned").list.len()).mean()).item()
+    return float(k * (drawn.sum() / (answered.height * most) if most else 1.0) + 1 + choices)
+
+
+def present() -> pl.DataFrame | None:
+    """What the present tables of predictions say of the number of completions; None where there are none."""
+    columns = ["draws", "choice_text", "turned"]
+    found = [tables.read(tables.PREDICTIONS, path, columns) for path in PREDICTIONS if path.is_file()]
+    return pl.concat(found) if found else None
 
 
 def shares(images: pl.DataFrame, classes: pl.DataFrame) -> dict[str, float]:
@@ -95,7 +133,8 @@ def cost(
     """Show what the last run of every stage took here, or estimate a run with so many images from the past ones.
 
     Every stage leaves a line in .work/rates when it ends. For an estimate images are parted as in the present tables;
-    the time of a draw is taken as it was with the model and the settings of the last five runs.
+    the time of a draw is taken as it was with the model and the settings of the last five runs that drew at least one
+    answer for each image themselves.
     """
     if not images:
         print("\n".join(taken()))
@@ -109,8 +148,8 @@ def cost(
     ]
     total, missing = 0.0, []
     for stage in STAGES:
-        unit = "steps" if stage == "train" else "images"
-        found = rate(rates.kept(stage), unit, stage in DRAWING)
+        unit = "steps" if stage == "train" else "draws" if stage in DRAWING else "images"
+        found = rate(rates.kept(stage), unit)
         if found is None:
             missing.append(stage)
             continue
@@ -119,12 +158,11 @@ def cost(
         elif stage == "predict":
             count = images * parts["evaluate"] + asked.val_images
             work = f"2 × {count:,.0f} images"
-            # Beside the K draws there is the greedy one and what is asked about the options.
-            amount = 2 * count * (found.draws - asked.num_samples + k) / found.draws
+            amount = 2 * count * completions(asked, k, present())
         else:
             count = images * parts[stage]
             work = f"{count:,.0f} images"
-            amount = count * (k / found.draws if stage == "sample" else 1.0)
+            amount = count * (k if stage == "sample" else 1)
         sharing = workers if stage in DRAWING else 1
         starts = 2 if stage == "predict" else 1
         seconds = starts * found.startup + amount * found.seconds / sharing
