@@ -177,4 +177,4 @@ def test_every_data_set_has_its_rows():
 def test_sides_are_called_by_what_tells_them_apart():
     assert sides(("a", "base", "vote"), ("b", "base", "vote")) == ("a", "b")
     assert sides(("a", "base", "vote"), ("a", "trained", "two_step")) == ("base vote", "trained two_step")
-    assert sides(("a", "base", "vote"), ("a", "base", "vote")) == ("a base vote", "a base vote again")
+    assert sides(("a", "base", "vote"), ("a", "base", "vote")) == ("a", "a again")

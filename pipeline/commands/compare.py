@@ -77,10 +77,10 @@ def shared(first: pl.DataFrame, second: pl.DataFrame, names: Pair) -> pl.DataFra
 
 
 def sides(first: tuple[str, ...], second: tuple[str, ...]) -> Pair:
-    """What tells two lists of revision, model and answer apart; all of it where nothing does."""
+    """What tells two lists of revision, model and answer apart; the revision where nothing does."""
     places = [place for place, (one, other) in enumerate(zip(first, second, strict=True)) if one != other]
     if not places:
-        return " ".join(first), f"{' '.join(second)} again"
+        return first[0], f"{second[0]} again"
     return " ".join(first[place] for place in places), " ".join(second[place] for place in places)
 
 
@@ -158,14 +158,14 @@ def flipped(rows: pl.DataFrame, names: Pair, arms: Pair, classes: tuple[pl.DataF
         classes: the table of classes of each run, which names its answers; the first one names the truth.
     """
     test, found = rows.filter(split="test"), chosen(rows, gates(rows.filter(split="val")))
-    sides = []
+    found_by = []
     for name, arm, side, names_of in zip(names, arms, ("first", "second"), classes, strict=True):
         own = found.filter(model=name).select("image_id", pl.col(arm).alias(side))
         known = names_of.select("dataset", pl.col("class_id").alias(side), pl.col("name").alias(f"{side}_class"))
         images = test.filter(model=name).select("dataset", "image_id", "half", "class_id")
-        sides.append(images.join(own, on="image_id").join(known, on=["dataset", side], how="left"))
+        found_by.append(images.join(own, on="image_id").join(known, on=["dataset", side], how="left"))
     truth = classes[0].select("dataset", "class_id", truth="name")
-    both = sides[0].join(sides[1].select("image_id", "second", "second_class"), on="image_id")
+    both = found_by[0].join(found_by[1].select("image_id", "second", "second_class"), on="image_id")
     right, other = (pl.col(side).eq_missing(pl.col("class_id")) for side in ("first", "second"))
     return (
         both.filter(right != other)

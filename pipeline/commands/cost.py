@@ -15,8 +15,6 @@ STAGES = ("download", "sample", "options", "filter", "train", "predict", "evalua
 LAST = 5  # runs of a stage that count
 NO_RUN = "no past run is known in .work/rates; `dvc repro` makes one, with any number of images"
 DRAWING = ("sample", "predict")  # what several workers share
-
-
 PREDICTIONS = [Path(f"data/predictions/{name}.parquet") for name in ("base", "trained")]
 
 
