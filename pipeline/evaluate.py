@@ -134,9 +134,11 @@ def endings(rows: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def open_answers(rows: pl.DataFrame, classes: pl.DataFrame, engine: Engine, sample: int) -> dict[str, Any]:
+def open_answers(
+    rows: pl.DataFrame, classes: pl.DataFrame, engine: Engine, sample: int, limit: float = 0.0
+) -> dict[str, Any]:
     """By model what the judge said of the greedy answers, and their accuracy with those it took for the truth."""
-    same, about = judged(rows, classes, engine, sample)
+    same, about = judged(rows, classes, engine, sample, limit)
     scored = metrics.scores(rows).with_columns(pl.when(same).then(1.0).otherwise("one_step").alias("one_step"))
     return {
         model: said | {"one_step": metrics.by_part(scored.filter(model=model))["one_step"]}
@@ -245,8 +247,11 @@ def main(
     judge, tested = params.load(JudgeParams), rows.filter(split="test")
     if judge.model:
         worded = tested.filter(pl.col("draws").list.len() > 0)  # the others choose from a list
-        for model, said in open_answers(worded, class_rows, judge.connect(), judge.sample).items():
+        for model, said in open_answers(
+            worded, class_rows, judge.connect(), judge.sample, judge.max_error_rate
+        ).items():
             models[model]["judge"] = said
+            print(f"judge, {model}: {said['asked']} answers asked about, {said['same']} right, {said['failed']} failed")
     write_text(out / "metrics.json", json.dumps(models, indent=2, sort_keys=True) + "\n")
     files = results(rows, class_rows, asked.topk, asked.mass)
     files["unmatched"] = unmatched(tables.read(tables.SAMPLES, samples), tested)

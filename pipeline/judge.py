@@ -5,6 +5,7 @@ matcher, so that a judge is asked about the rest, and about some of the others t
 """
 
 import random
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,8 @@ QUESTION = (
     "Do both name the same kind of {noun}, be it in other words, another spelling or another language? A broader or a "
     "narrower kind is not the same. Reply with yes or no alone."
 )
-MAX_TOKENS = 8
+MAX_TOKENS = 1024  # for judges that think before they answer
+VERDICT = re.compile(r"\W*(yes|no)\b(?=\W*$|\s*[.,;:!*\u2013\u2014-])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -31,29 +33,39 @@ class JudgeParams(Patience):
     endpoints: tuple[str, ...] = params.key("judge.endpoints")
     key_variable: str = params.key("judge.key_variable")
     sample: int = params.key("judge.sample", at_least=0)
+    max_error_rate: float = params.key("max_error_rate", at_least=0, at_most=1)
 
     def connect(self) -> StoredEngine:
         """The judge; what it has said once is kept."""
-        return self.ask(self.model, self.endpoints, self.key_variable)
+        return self.ask(self.model, self.endpoints, self.key_variable, fault)
+
+
+def verdict(reply: str) -> bool | None:
+    """Yes or no, after whatever was thought; None where it is neither."""
+    said = VERDICT.match(reply.rpartition("</think>")[2])
+    return None if said is None else said[1].lower() == "yes"
+
+
+def fault(reply: str) -> str | None:
+    return None if verdict(reply) is not None else f"neither yes nor no: {reply[-60:].strip()!r}"
 
 
 Pair = tuple[str, str, str]
 """Noun, true name and answer."""
 
 
-def verdicts(engine: Engine, pairs: list[Pair]) -> dict[Pair, bool | None]:
-    """Whether truth and answer are the same, asked once for each pair; None where the reply is neither yes nor no.
+def verdicts(engine: Engine, pairs: list[Pair], limit: float = 0.0) -> dict[Pair, bool | None]:
+    """Whether truth and answer are the same, asked once for each pair; None where there is no verdict.
 
-    Raises UserError where a request failed: that is no verdict.
+    Raises UserError where more than the share `limit` of the requests failed, or came back without a verdict.
     """
     asked = {pair: QUESTION.format(noun=pair[0], truth=pair[1], answer=pair[2]) for pair in pairs}
-    said = replies(engine, asked.values(), MAX_TOKENS, "judge.model", "evaluate")
-    words = {question: reply.strip().strip(".*\"'!").lower() for question, reply in said.items()}
-    return {pair: {"yes": True, "no": False}.get(words[question]) for pair, question in asked.items()}
+    said = replies(engine, asked.values(), MAX_TOKENS, "judge.model", "evaluate", limit)
+    return {pair: verdict(said[question]) if question in said else None for pair, question in asked.items()}
 
 
 def judged(
-    predictions: pl.DataFrame, classes: pl.DataFrame, engine: Engine, sample: int
+    predictions: pl.DataFrame, classes: pl.DataFrame, engine: Engine, sample: int, limit: float = 0.0
 ) -> tuple[pl.Series, dict[str, dict[str, Any]]]:
     """What the judge makes of the greedy answers.
 
@@ -63,8 +75,9 @@ def judged(
 
     Returns:
         For each row whether the judge takes the answer for the truth; and by model how many answers it was asked about,
-        how many of these it took for the truth, how many replies could not be read (which count as no), its share of
-        all answers, and how often it agrees with the matcher about the sample.
+        how many of these it took for the truth, how many have no verdict since the request failed (none are kept, so
+        that the next run asks again; more than the share `limit` are a UserError), its share of all answers, and how
+        often it agrees with the matcher about the sample.
     """
     named = classes.select("dataset", "class_id", "name", "noun")
     rows = predictions.join(named, on=["dataset", "class_id"], maintain_order="left")
@@ -83,11 +96,11 @@ def judged(
     about = {}
     for model, some in tried.items():
         said = [found[answer.pair] for answer in asked if answer.model == model]
-        agree = [found[answer.pair] == answer.right for answer in some]
+        agree = [found[answer.pair] == answer.right for answer in some if found[answer.pair] is not None]
         about[model] = {
             "asked": len(said),
             "same": said.count(True),
-            "unreadable": said.count(None),
+            "failed": said.count(None),
             "share": round(len(said) / sum(answer.model == model for answer in answers), 4),
             "agreement": round(sum(agree) / len(agree), 4) if agree else None,
             "sample": len(agree),

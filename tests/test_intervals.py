@@ -61,6 +61,7 @@ def test_detectable_difference_has_the_power_it_says():
     found = np.mean([mcnemar(b, c) < 0.05 for b, c, _ in counts])
     assert 0.75 <= found <= 0.85
     assert detectable_difference(2, 1.0) == 1.0
+    assert detectable_difference(100, 0.0) == 0.06 and mcnemar(0, 6) < 0.05 < mcnemar(0, 5)
 
 
 def test_resampled_means_are_paired():
@@ -80,6 +81,17 @@ def test_p_value_of_resamples():
     assert np.isnan(bootstrap_p(np.ones(999), 1))
 
 
+def test_a_large_difference_passes_a_correction_for_many_comparisons():
+    """Where no resample lies on the other side of 0 their number says nothing, and the tail is a normal one."""
+    rng, many = np.random.default_rng(0), 10**6
+    assert bootstrap_p(rng.normal(5, 1, 4000), many) == pytest.approx(5.7e-7, rel=0.5)
+    far, near = (bootstrap_p(rng.normal(mean, 1, 4000), 12) for mean in (8, 4))
+    assert far < 0.05 / 40 < near < 0.05, "40 comparisons of 12 classes"
+    resamples = rng.normal(0, 1, 4000)
+    falling = [bootstrap_p(resamples + mean, many) for mean in np.arange(1.5, 6, 0.1)]
+    assert falling == sorted(falling, reverse=True), "nor does it rise where the tail begins"
+
+
 def test_one_class_says_nothing_about_its_spread():
     assert np.isnan(interval(np.ones(10), classes=1)).all()
 
@@ -89,7 +101,7 @@ def classes_of(rng, count, images, easy, hard):
     return rng.binomial(images, rng.beta(easy, hard, count)).astype(float)[:, None]
 
 
-@pytest.mark.parametrize(("classes", "images"), [(12, 12), (25, 6), (100, 10)])
+@pytest.mark.parametrize(("classes", "images"), [(12, 12), (25, 6), (50, 6), (100, 10)])
 def test_the_interval_of_a_harmonic_mean_holds_the_truth_as_often_as_it_says(classes, images):
     rng, sets, held = np.random.default_rng(classes), 2000, 0
     truth = float(mean_halves(np.array([0.7]), np.array([0.5]))[0])
@@ -102,7 +114,7 @@ def test_the_interval_of_a_harmonic_mean_holds_the_truth_as_often_as_it_says(cla
     assert 0.93 <= held / sets <= 0.97
 
 
-@pytest.mark.parametrize("classes", [12, 50])
+@pytest.mark.parametrize("classes", [12, 25, 50, 100])
 def test_the_interval_of_a_difference_holds_the_truth_as_often_as_it_says(classes):
     rng, sets, held, lucky = np.random.default_rng(classes), 2000, 0, 0
     n = np.full(classes, 12.0)

@@ -11,9 +11,10 @@ from ruamel.yaml import YAML
 from test_metrics import ROWS, frame
 from test_openai_engine import Fake, answer, good, quick, status  # noqa: F401
 
+from pipeline import judge as judge_module
 from pipeline import params, tables
 from pipeline.evaluate import main, open_answers
-from pipeline.judge import JudgeParams, judged, verdicts
+from pipeline.judge import JudgeParams, judged
 from pipeline.params import UserError
 
 CLASSES = pl.DataFrame(
@@ -74,7 +75,7 @@ def test_only_what_the_matcher_left_is_asked_and_each_pair_once(judge):
     assert about["base"] == {
         "asked": 3,
         "same": 2,
-        "unreadable": 0,
+        "failed": 0,
         "share": 0.6,
         "agreement": None,
         "sample": 0,
@@ -144,17 +145,42 @@ def test_a_failure_is_an_error_and_what_was_answered_is_kept(judge):
 
 def replaced(engine):
     """One request at a time, so that the first is the one that is answered."""
-    engine.engine.server = replace(engine.engine.server, concurrency=1)
+    inner = engine.engine.engine
+    inner.server = replace(inner.server, concurrency=1)
     return engine
 
 
-def test_a_reply_that_is_neither_yes_nor_no_is_counted(judge):
-    with Fake(otherwise=good(text="It depends.")) as fake:
-        same, about = judged(ANSWERS, CLASSES, judge(fake), sample=0)
-    assert not same.any() and about["base"]["unreadable"] == 3
+def test_a_reply_that_is_neither_yes_nor_no_is_a_failure_and_is_asked_for_again(judge):
+    with Fake(otherwise=good(text="It depends.")) as fake, pytest.raises(UserError, match="neither yes nor no"):
+        judged(ANSWERS, CLASSES, judge(fake), sample=0)
+    with Fake(otherwise=says) as fake:
+        judged(ANSWERS, CLASSES, judge(fake), sample=0)
+        assert len(fake.bodies) == 2, "the judge was mended, and is asked again"
 
 
-@pytest.mark.parametrize(("reply", "verdict"), [("yes", True), ("**No**", False), (" YES.", True), ("maybe", None)])
-def test_replies(judge, reply, verdict):
-    with Fake(otherwise=good(text=reply)) as fake:
-        assert verdicts(judge(fake), [("bird", "a", "b")]) == {("bird", "a", "b"): verdict}
+def test_some_failures_are_borne_and_reported(judge):
+    """A pair that the judge always refuses, as a content filter does, must not keep the stage from ending."""
+    with Fake(says, otherwise=good(text="I cannot help with that.")) as fake:
+        same, about = judged(ANSWERS, CLASSES, replaced(judge(fake)), sample=9, limit=0.8)
+    assert about["base"]["failed"] >= 1 and about["base"]["sample"] == 0 and about["base"]["agreement"] is None
+    assert about["base"]["same"] == same.sum()
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ("yes", True),
+        ("**No**", False),
+        (" YES.", True),
+        ("Yes, both are the same bird.", True),
+        ("No - a broader kind.", False),
+        ("<think>No wait, yes?</think>\nNo.", False),
+        ("<think>yes, I think", None),
+        ("maybe", None),
+        ("Yesterday", None),
+        ("No idea", None),
+        ("", None),
+    ],
+)
+def test_replies(reply, verdict):
+    assert judge_module.verdict(reply) is verdict

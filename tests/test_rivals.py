@@ -48,13 +48,13 @@ def asked(folder) -> ClassifierParams:
     return replace(settings, threads=2, shots=0, concurrency=4, descriptions=str(folder / DESCRIPTIONS))
 
 
-def answers(kind, folder, asked, world):
-    """The table of predictions for the test images."""
+def answers(kind, folder, asked, world, split="test"):
+    """The table of predictions for the images of a split."""
     classes, images = world
     halves = classes.select("dataset", "class_id", half="split")
     train = shots(images, classes, asked.shots, asked.seed) if kind == "coop" else images.clear()
     classifier = Classifier(kind, str(folder), kind, asked, ClassLists(classes), train)
-    test = images.filter(split="test").join(halves, on=["dataset", "class_id"])
+    test = images.filter(split=split).join(halves, on=["dataset", "class_id"])
     return predictions(*classifier.answer(test), kind, 0.1)
 
 
@@ -137,10 +137,11 @@ def test_learned_words_are_those_of_the_gradient_alone(folder):
 
 
 def test_prompt_learning_mends_words_that_mislead(folder, asked, world):
+    """On the pictures that it learns from: 36 others are too few to tell."""
     misled = replace(asked, context="finch finch finch finch", rate=0.3, epochs=1)
     learned = replace(misled, epochs=25)
-    before, after = (answers("coop", folder, one, world).filter(half="base") for one in (misled, learned))
-    assert share(after) > share(before) + 0.03
+    before, after = (answers("coop", folder, one, world, "train").filter(half="base") for one in (misled, learned))
+    assert before.height == 192 and share(after) > share(before) + 0.05
 
 
 def test_words_that_are_no_start_of_the_text_are_refused(folder):

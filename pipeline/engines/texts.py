@@ -1,14 +1,18 @@
 """Questions about no picture to a language model behind an endpoint: each is asked once, and a failure is no answer."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from pipeline import params
-from pipeline.engines import GREEDY, Engine, Request, Sampler
+from pipeline.engines import GREEDY, Completion, Engine, Request, Sampler
 from pipeline.engines.openai import OpenAIEngine, Server
 from pipeline.params import UserError
+from pipeline.progress import bar
 from pipeline.store import StoredEngine, draws_folder
+
+Fault = Callable[[str], str | None]
+"""What is wrong with a reply; None where nothing is."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +23,10 @@ class Patience:
     timeout: float = params.key("server.timeout", above=0)
     retries: int = params.key("server.retries", at_least=0)
 
-    def ask(self, model: str, endpoints: tuple[str, ...], key_variable: str) -> StoredEngine:
-        """The model of this name; what it has said once is kept."""
+    def ask(
+        self, model: str, endpoints: tuple[str, ...], key_variable: str, fault: Fault = lambda _: None
+    ) -> StoredEngine:
+        """The model of this name; what it has said once is kept, unless there is a `fault` with it."""
         server = Server(
             endpoints=endpoints,
             dialect="openai",
@@ -32,13 +38,33 @@ class Patience:
             max_tokens=0,
             key_variable=key_variable,
         )
-        return StoredEngine(OpenAIEngine(model, server), draws_folder())
+        return StoredEngine(Checked(OpenAIEngine(model, server), fault), draws_folder())
 
 
-def replies(engine: Engine, questions: Iterable[str], max_new_tokens: int, setting: str, stage: str) -> dict[str, str]:
-    """The greedy reply to every question, each asked once.
+@dataclass(frozen=True)
+class Checked:
+    """An engine whose replies of no use are failures like any other: not kept, and asked for again."""
 
-    Raises UserError, which names the setting and the stage to run again, where any request failed.
+    engine: Engine
+    fault: Fault
+
+    def fingerprint(self) -> dict[str, str]:
+        return self.engine.fingerprint()
+
+    def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
+        for batch in self.engine.draw(requests, sampler):
+            yield [
+                replace(done, error=found) if done.error is None and (found := self.fault(done.text)) else done
+                for done in batch
+            ]
+
+
+def replies(
+    engine: Engine, questions: Iterable[str], max_new_tokens: int, setting: str, stage: str, limit: float = 0.0
+) -> dict[str, str]:
+    """The greedy reply to every question, each asked once; none where the request failed.
+
+    Raises UserError, which names the setting and the stage to run again, where more than the share `limit` failed.
     """
     asked = {hashlib.sha256(question.encode()).hexdigest()[:16]: question for question in questions}
     sampler = Sampler(
@@ -53,13 +79,15 @@ def replies(engine: Engine, questions: Iterable[str], max_new_tokens: int, setti
     )
     found, failed = {}, []
     requests = [Request(name, None, question, [GREEDY]) for name, question in asked.items()]
-    for batch in engine.draw(requests, sampler):
-        for done in batch:
-            if done.error is not None:
-                failed.append(done.error)
-            else:
-                found[asked[done.image_id]] = done.text
-    if failed:
+    with bar(setting, len(asked), "questions") as tell:
+        for batch in engine.draw(requests, sampler):
+            for done in batch:
+                tell()
+                if done.error is not None:
+                    failed.append(done.error)
+                else:
+                    found[asked[done.image_id]] = done.text
+    if len(failed) > limit * len(asked):
         raise UserError(
             f"{setting}: {len(failed)} of {len(asked)} questions failed, the first with {failed[0]!r}; a failure is no "
             f"answer: mend the cause and `dvc repro {stage}`, which asks only what is missing"
