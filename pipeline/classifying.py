@@ -11,13 +11,14 @@ import numpy as np
 import polars as pl
 
 from pipeline import metrics, tables
-from pipeline.asking import ClassLists
+from pipeline.asking import ClassLists, Reading
 from pipeline.confidence import confidences, isotonic
-from pipeline.engines import Engine
+from pipeline.engines import Completion, Engine
 from pipeline.intake import admitted
 from pipeline.params import UserError
 from pipeline.pictures import PictureError
-from pipeline.predict import BLOCK, PredictParams, StepOne, chosen, two_steps
+from pipeline.predict import BLOCK, PredictParams, StepOne, chosen, step_one, step_two
+from pipeline.progress import Tell
 from pipeline.prompts import letters
 
 DATASET = "photos"
@@ -80,6 +81,10 @@ def calibration(predictions: Path) -> Calibration | None:
     return lambda sure: float(fitted(np.array([sure]))[0])
 
 
+def _silent() -> None:
+    pass
+
+
 class Classifier:
     """A model with the classes that a picture can be of.
 
@@ -93,12 +98,25 @@ class Classifier:
             raise UserError(f"classes: found {classes.height}, wanted at least two names, one a line")
         self.engine, self.lists, self.asked, self.calibrated = engine, ClassLists(classes), asked, calibrated
 
-    def classify(self, pictures: Sequence[Picture], max_pixels: int) -> Iterator[Classified]:
-        """What is in each picture, in the order given; BLOCK of them are read and answered together."""
-        for start in range(0, len(pictures), BLOCK):
-            yield from self._answered(pictures[start : start + BLOCK], max_pixels)
+    @property
+    def answers(self) -> int:
+        """Of each picture: one greedy answer, K draws, and the choice."""
+        return self.asked.num_samples + 2
 
-    def _answered(self, pictures: Sequence[Picture], max_pixels: int) -> list[Classified]:
+    def classify(self, pictures: Sequence[Picture], max_pixels: int, tell: Tell = _silent) -> Iterator[Classified]:
+        """What is in each picture, in the order given; BLOCK of them are read and answered together.
+
+        Args:
+            tell: called `answers` times for each picture, whether so many were needed or not.
+        """
+        for start in range(0, len(pictures), BLOCK):
+            yield from self._answered(pictures[start : start + BLOCK], max_pixels, tell)
+
+    def _answered(self, pictures: Sequence[Picture], max_pixels: int, tell: Tell) -> list[Classified]:
+        def count(readings: list[Reading]) -> None:
+            for _ in readings:
+                tell()
+
         ids: dict[str, str] = {}
         rows: dict[str, dict[str, Any]] = {}
         unopened: dict[str, str] = {}
@@ -113,8 +131,11 @@ class Classifier:
             rows[ids[file]] = {"image_id": ids[file], "dataset": DATASET, "class_id": 0, "image": image}
         schema = {name: tables.IMAGES.schema[name] for name in ("image_id", "dataset", "class_id", "image")}
         table = pl.DataFrame(list(rows.values()), schema=schema)
-        found, choices = two_steps(self.engine, table, self.lists, self.asked, stop=self.asked.rule())
-        by_id = {one.image_id: (one, choices.get(one.image_id, [])) for one in found}
+        found = step_one(self.engine, table, self.lists, self.asked, count, self.asked.rule())
+        choices = step_two(self.engine, found, self.lists, self.asked)
+        for _ in range(self.answers * len(pictures) - sum(1 + len(one.draws) for one in found)):
+            tell()
+        by_id = {one.image_id: (one, choices.get(one.image_id)) for one in found}
         return [
             self._failed(file, unopened[file]) if file in unopened else self._said(file, *by_id[ids[file]])
             for file, _ in pictures
@@ -123,15 +144,15 @@ class Classifier:
     def _failed(self, file: str, reason: str) -> Classified:
         return Classified(file, None, "error", reason, None, False, None, None, None, [], {})
 
-    def _said(self, file: str, one: StepOne, done: list[Any]) -> Classified:
+    def _said(self, file: str, one: StepOne, done: Completion | None) -> Classified:
         names = self.lists.names_of(DATASET)
-        letter, choice = chosen(one, done[0] if done else None)
+        letter, choice = chosen(one, done)
         votes = Counter(reading.class_id for reading in one.draws if reading.class_id is not None)
         options = [
             {"letter": sign, "name": option["name"], "votes": option["votes"]}
             for sign, option in zip(letters(max(1, len(one.options))), one.options, strict=False)
         ]
-        sure = done[0].probability if done else max(votes.values(), default=0) / max(1, len(one.draws))
+        sure = done.probability if done else max(votes.values(), default=0) / max(1, len(one.draws))
         answer = None if choice.class_id is None else names[choice.class_id]
         if answer is None:
             sure = None

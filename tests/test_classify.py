@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from imports import ROOT
 from PIL import Image
 from test_predict import Scripted, said
+from test_terminal import in_terminal
 from typer.testing import CliRunner
 
 from pipeline import params, tables
@@ -221,6 +223,94 @@ def test_the_classes_of_the_run(project):
     found = command.known(None, "owls", "")
     assert found["name"].to_list() == NAMES["name"].to_list() and set(found["noun"]) == {"bird"}
     assert found["aliases"].to_list()[0] == ["Troglodytes ruber"] and found["split"].n_unique() == 1
+
+
+def test_calibration_is_that_of_the_run_however_its_model_is_named(project):
+    trained = Path("data/predictions/trained.parquet")
+    for name in ("models/policy", "models/policy/", "./models/policy", "birds/../models/policy"):
+        assert command.calibration_table(name) == trained
+    assert command.calibration_table(str(project / "models" / "policy")) == trained
+    assert command.calibration_table("./models/fieldguide/") == Path("data/predictions/base.parquet")
+    assert command.calibration_table("models/other") is None and command.calibration_table("policy") is None
+
+
+def test_with_other_classes_nothing_is_calibrated(project, base_model, monkeypatch):
+    monkeypatch.setattr(command, "calibration", lambda table: lambda sure: 0.125)
+    text = Path("params.yaml").read_text().replace("model: models/fieldguide", f"model: {base_model}", 1)
+    Path("params.yaml").write_text(text)
+    names = names_file(project)
+    run = class_rows([(species.name, ()) for species in SPECIES], "bird")
+    tables.write(tables.CLASSES, run, Path("data/classes.parquet"))
+    asked = ("birds/inside/0.png", "--model", base_model, "--json")
+    own, other = (invoke(*asked, *more) for more in ((), ("--classes", names, "--noun", "bird")))
+    assert json.loads(own.stdout)["calibrated"] and json.loads(own.stdout)["confidence"] == 0.125
+    assert not json.loads(other.stdout)["calibrated"] and json.loads(other.stdout)["confidence"] != 0.125
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "reason"),
+    [
+        ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m", "colours, and worse: titles, links, keys sent back"),
+        ("a\x9b2Jb", "a\\x9b2Jb", "the same in one character of C1"),
+        ("wren\b\b\b\bowl", "wren\\x08\\x08\\x08\\x08owl", "overwrites what was read before"),
+        ("a\x00b\x7f", "a\\x00b\\x7f", "no text"),
+        ("bad\udcff.jpg", "bad\\udcff.jpg", "a file name that is no UTF-8 cannot be printed"),
+        ("ß漢🐦 “é”", "ß漢🐦 “é”", "text stays as it is"),
+    ],
+)
+def test_a_terminal_obeys_no_model(text, wanted, reason):
+    (one,) = scripted([RED, BLUE] * 2, letter_of("red wren")).classify([("a.png", picture())], 999)
+    hostile = replace(one, file=f"{text}.png", reasoning=f"<think>{text}</think>")
+    said = command.lines(hostile)
+    assert said[0].startswith(f"{wanted}.png: ") and said[-1] == f"  <think>{wanted}</think>", reason
+
+
+def test_the_answer_is_marked_whether_it_was_asked_for_or_not():
+    (asked,) = scripted([RED, BLUE, BLUE, BLUE], letter_of("red wren")).classify([("a.png", picture())], 999)
+    (unasked,) = scripted([RED] * 4).classify([("a.png", picture())], 999)
+    for one in (asked, unasked):
+        (marked,) = [line for line in command.lines(one) if line.endswith(" ←")]
+        assert marked.endswith("red wren ←")
+    assert unasked.letter is None
+
+
+def test_every_picture_counts_alike_in_the_bar(monkeypatch):
+    """Those that cannot be opened, that are there twice, and those of a later block too."""
+    monkeypatch.setattr("pipeline.classifying.BLOCK", 2)
+    told = []
+    pictures = [("a", picture(1)), ("b", picture(1)), ("c", b"none"), ("d", picture(2)), ("e", picture(3))]
+    classifier = scripted([RED, BLUE] * 2, "<answer>A</answer>")
+    counts = [len(told) for _ in classifier.classify(pictures, 999, lambda: told.append(1))]
+    assert classifier.answers == 6 and counts == [12, 12, 24, 24, 30] and len(told) == 30
+
+
+BARS = """
+from dataclasses import dataclass
+from pipeline.classifying import Classified
+from pipeline.commands.classify import show
+class Model:
+    answers = 3
+    def classify(self, pictures, max_pixels, tell):
+        for number in pictures:
+            for _ in range(3):
+                tell()
+            yield Classified(f"{number}.png", "wren", "ok", None, 0.5, True, "wren", "A", None, [], {})
+print(show(Model(), range(300), 9, False), "unnamed")
+"""
+
+
+def test_one_bar_for_all_pictures_and_nothing_of_it_is_left():
+    seen = in_terminal(BARS)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen)
+    assert plain.count("900/900") >= 1 and "/768" not in plain and "0 draws/s" not in plain
+    left = [line for line in plain.replace("\r", "\n").split("\n") if line.strip()]
+    assert left[-1] == "0 unnamed" and sum(line.startswith("299.png: wren") for line in left) == 1
+
+
+def test_answers_go_to_a_file_though_the_bar_is_in_a_terminal(tmp_path):
+    code = f"import sys\nsys.stdout = open({str(tmp_path / 'out')!r}, 'w')\n{BARS}"
+    assert "299.png" not in in_terminal(code)
+    assert (tmp_path / "out").read_text().splitlines()[-2:] == ["299.png: wren (50%)", "0 unnamed"]
 
 
 def test_the_command_is_told_from_its_exit_code(project):

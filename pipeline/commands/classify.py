@@ -2,6 +2,7 @@
 
 import json
 import sys
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.classifying import Classified, Classifier, Picture, calibration, c
 from pipeline.datasets.folder import SUFFIXES
 from pipeline.params import UserError
 from pipeline.predict import PredictParams
+from pipeline.progress import bar
 
 UNNAMED = 3  # exit code where a picture has no answer
 BAR = 20  # characters of the longest bar
@@ -39,27 +41,38 @@ def classify(
     """Name what is in pictures: K draws, the options they make, the model's choice, and how sure it is.
 
     K, the number of options and the engine are those of params.yaml. Confidence is calibrated on the validation images
-    of the last run where the model is one of its two. Exit codes: 0 every picture has an answer; 1 a mistake in what
-    was asked for; 3 some picture has none, since it cannot be opened or no class was named.
+    of the last run where the model is one of its two and the classes are its own. Exit codes: 0 every picture has an
+    answer; 1 a mistake in what was asked for; 3 some picture has none, since it cannot be opened or no class was named.
     """
     asked, max_pixels = params.load(PredictParams), int(params.read("data.max_pixels"))
     pictures = [] if serve else gathered(photos or [])
     names = known(classes, dataset, noun)
-    table = calibration_table(model)
+    # With other classes other questions are asked: what was fitted on the run's own says nothing of them.
+    table = calibration_table(model) if classes is None else None
     classifier = Classifier(asked.connect(model), names, asked, calibration(table) if table else None)
     if serve:
         from pipeline.webpage import serve_page
 
         serve_page(classifier, max_pixels, port)
         return
-    unnamed = 0
-    for one in classifier.classify(pictures, max_pixels):
-        print(json.dumps(asdict(one), ensure_ascii=False) if as_json else "\n".join(lines(one)), flush=True)
-        unnamed += one.answer is None
+    unnamed = show(classifier, pictures, max_pixels, as_json)
     if not as_json and len(pictures) > 1:
         print(f"{len(pictures)} pictures, {len(pictures) - unnamed} named")
     if unnamed:
         raise typer.Exit(UNNAMED)
+
+
+def show(classifier: Classifier, pictures: Sequence[Picture], max_pixels: int, as_json: bool) -> int:
+    """Prints what is in each picture as soon as it is known; how many have no answer."""
+    unnamed = 0
+    # rich lets lines through above its bar, on stderr: right in a terminal, wrong where stdout is a file or a pipe.
+    out = None if sys.stdout.isatty() else sys.stdout
+    with bar("answers", len(pictures) * classifier.answers, "answers") as tell:
+        for one in classifier.classify(pictures, max_pixels, tell):
+            said = json.dumps(asdict(one), ensure_ascii=False) if as_json else "\n".join(lines(one))
+            print(said, file=out, flush=True)
+            unnamed += one.answer is None
+    return unnamed
 
 
 def gathered(photos: Sequence[str]) -> list[Picture]:
@@ -108,19 +121,26 @@ def known(names: Path | None, dataset: str, noun: str) -> pl.DataFrame:
 
 def calibration_table(model: str) -> Path | None:
     """The predictions of the last run by this model; None where it is another one."""
-    labels = {str(params.read("model")): "base", "models/policy": "trained"}
-    label = labels.get(model.rstrip("/"))
+    labels = {Path(params.read("model")).resolve(): "base", Path("models/policy").resolve(): "trained"}
+    label = labels.get(Path(model).resolve())
     return Path(f"data/predictions/{label}.parquet") if label else None
 
 
 def lines(one: Classified) -> list[str]:
-    """What a person reads about one picture."""
+    """What a person reads about one picture, without what a terminal would obey."""
     head = [f"{one.file}: {one.said()}"]
     most = max([1, *(option["votes"] for option in one.options)])
     for option in one.options:
         bar = "█" * round(BAR * option["votes"] / most)
-        mark = " ←" if option["letter"] == one.letter else ""
+        mark = " ←" if option["name"] == one.answer else ""
         head.append(f"  {option['letter']} {option['votes']:>3} {bar:{BAR}} {option['name']}{mark}")
     if one.reasoning is not None:
         head.append(f"  {' '.join(one.reasoning.split())}")
-    return head
+    return [harmless(line) for line in head]
+
+
+def harmless(text: str) -> str:
+    """The text with control characters, and what is no character at all, written out as escapes."""
+    return "".join(
+        sign.encode("unicode_escape").decode() if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in text
+    )
