@@ -1,6 +1,6 @@
 """Charts in SVG, without script or colours: the page's style sheet dresses them.
 
-Lines are told apart by their dashes and marks, not by colour alone.
+Lines are told apart by their dashes and the shapes of their marks, so that they can be read without colours.
 """
 
 import csv
@@ -32,12 +32,11 @@ BROAD = 1030  # the right edge of a chart over the whole page
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing, what it says in words, and the names of its curves with their looks."""
+    """A drawing, empty where there is nothing to see, and the words beneath it."""
 
     title: str
-    summary: str
+    caption: str
     svg: Markup
-    key: tuple[tuple[str, str], ...] = ()
 
 
 def read_log(path: Path) -> dict[str, Points]:
@@ -134,20 +133,46 @@ def line_chart(title: str, unit: str, points: Points) -> Chart:
 
 @dataclass(frozen=True)
 class Series:
-    """One curve of several: its name and the look that the style sheet gives it, such as "of-trained on-novel"."""
+    """One curve of several: its name, the look that the style sheet gives it, and the shape of its marks.
+
+    The looks are such as "of-trained on-novel"; the shapes "circle", "square" and "triangle".
+    """
 
     name: str
     look: str
     points: Points
+    shape: str = "circle"
 
 
 MARKED = 12  # points of a curve that get a mark, at most
+SHAPES = {
+    "circle": Markup('<circle class="mark {look}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'),
+    "square": Markup('<rect class="mark {look}" x="{left:.1f}" y="{top:.1f}" width="6" height="6"/>'),
+    "triangle": Markup('<path class="mark {look}" d="M{x:.1f} {top:.1f}l3.6 6.6h-7.2z"/>'),
+}
+
+
+def mark(one: Series, x: float, y: float) -> Markup:
+    """A mark of the curve at this place of a drawing."""
+    return SHAPES[one.shape].format(look=one.look, x=x, y=y, left=x - 3, top=y - 3)
+
+
+def key(series: Sequence[Series]) -> list[tuple[str, Markup]]:
+    """The names of the curves, each once, with a piece of the curve."""
+    piece = Markup('<svg viewBox="0 0 46 12" aria-hidden="true"><path class="curve {}" d="M1 6H45"/>{}</svg>')
+    return [(one.name, piece.format(one.look, mark(one, 23, 6))) for one in {one.name: one for one in series}.values()]
 
 
 def curves_chart(
-    title: str, unit: str, across: str, series: Sequence[Series], diagonal: bool = False, shares: bool = False
+    title: str,
+    unit: str,
+    across: str,
+    series: Sequence[Series],
+    caption: str = "",
+    diagonal: bool = False,
+    shares: bool = False,
 ) -> Chart:
-    """Several curves over the same axes, with a key; at least one point.
+    """Several curves over the same axes, at least one point; `key` tells which is which.
 
     Args:
         diagonal: draws the line on which both axes are alike.
@@ -159,38 +184,46 @@ def curves_chart(
     x_ticks = [0, 0.25, 0.5, 0.75, 1] if diagonal else [x for x in ticks(*frame.x) if frame.x[0] <= x <= frame.x[1]]
     parts = frame.axes(unit, across, x_ticks or [frame.x[0]], y_ticks)
     if diagonal:
-        parts.append(Markup('<path class="grid" d="{}"/>').format(frame.path([(0, 0), (1, 1)])))
+        parts.append(Markup('<path class="diagonal" d="{}"/>').format(frame.path([(0, 0), (1, 1)])))
     for one in series:
         parts.append(Markup('<path class="curve {}" d="{}"/>').format(one.look, frame.path(one.points)))
-        mark = Markup('<circle class="mark {}" cx="{:.1f}" cy="{:.1f}" r="3"/>')
         marked = one.points[:: ceil(len(one.points) / MARKED)]
-        parts += [mark.format(one.look, *frame.at(*point)) for point in marked]
+        parts += [mark(one, *frame.at(*point)) for point in marked]
     ends = "; ".join(f"{one.name} {one.points[0][1]:.2f} to {one.points[-1][1]:.2f}" for one in series)
-    key = tuple((one.name, one.look) for one in series)
-    return Chart(title, ends, frame.drawing(f"{title}, {unit}: {ends}", parts), key)
+    return Chart(title, caption, frame.drawing(f"{title}, {unit}: {ends}", parts))
 
 
-Dot = tuple[str, float, float]
-"""Name of a class, and its accuracy by the base model and by the trained one."""
+Dots = tuple[str, Sequence[float]]
+"""Name of a class, and its accuracy by each model."""
 
 
-def classes_chart(title: str, dots: Sequence[Dot]) -> Chart:
-    """One column for every class, the worst first: a hollow dot for the base model, a full one for the trained one."""
-    ordered = sorted(dots, key=lambda dot: (dot[2], dot[1], dot[0]))
+def worst_first(dots: Dots) -> tuple[list[float], str]:
+    """The order of classes: by the last model's accuracy, then by the one before it, then by name."""
+    return [*reversed(dots[1])], dots[0]
+
+
+def classes_chart(title: str, dots: Sequence[Dots], models: Sequence[str]) -> Chart:
+    """One column for every class, the worst first: a ring for the first of two models, a full dot for the last one.
+
+    The ring is the wider one, so that both are seen where they stand in one place.
+    """
+    ordered, last = sorted(dots, key=worst_first), models[-1].lower()
     frame = Frame((-0.5, len(ordered) - 0.5), (0.0, 1.0), right=BROAD)
-    radius = min(4.0, 0.4 * (BROAD - LEFT) / len(ordered))
-    across = f"{len(ordered)} classes, by the trained model's accuracy"
+    radius = min(5.5, 0.4 * (BROAD - LEFT) / len(ordered))
+    across = f"{len(ordered)} classes, the worst {last} first" if len(models) > 1 else f"{len(ordered)} classes"
     parts = frame.axes("share right", across, [], [0, 0.25, 0.5, 0.75, 1])
-    column = Markup(
-        '<g><title>{}: {:.0%} base model, {:.0%} trained</title><path class="step" d="M{x:.1f} {a:.1f}V{b:.1f}"/>'
-        '<circle class="dot before" cx="{x:.1f}" cy="{a:.1f}" r="{r:.1f}"/>'
-        '<circle class="dot after" cx="{x:.1f}" cy="{b:.1f}" r="{r:.1f}"/></g>'
-    )
-    for place, (name, before, after) in enumerate(ordered):
-        (x, a), (_, b) = frame.at(place, before), frame.at(place, after)
-        parts.append(column.format(name, before, after, x=x, a=a, b=b, r=radius))
-    middle = ordered[len(ordered) // 2]
-    summary = f"worst {ordered[0][0]} {ordered[0][2]:.0%}, median {middle[2]:.0%}, best {ordered[-1][2]:.0%}"
+    step = Markup('<path class="step" d="M{:.1f} {:.1f}V{:.1f}"/>')
+    ring = Markup('<circle class="dot before" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>')
+    full = Markup('<circle class="dot after" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>')
+    for place, (name, shares) in enumerate(ordered):
+        said = ", ".join(f"{share:.0%} {model.lower()}" for share, model in zip(shares, models, strict=True))
+        (x, first), (_, after) = frame.at(place, shares[0]), frame.at(place, shares[-1])
+        marks = [full.format(x, after, 0.45 * radius)]
+        if len(models) > 1:
+            marks = [step.format(x, first, after), ring.format(x, first, radius), *marks]
+        parts.append(Markup("<g><title>{}: {}</title>{}</g>").format(name, said, Markup("").join(marks)))
+    (worst, low), (_, middle), (_, high) = ordered[0], ordered[len(ordered) // 2], ordered[-1]
+    summary = f"worst {worst} {low[-1]:.0%}, median {middle[-1]:.0%}, best {high[-1]:.0%}"
     return Chart(title, summary, frame.drawing(f"{title}, share right: {summary}", parts))
 
 

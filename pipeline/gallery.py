@@ -99,6 +99,10 @@ class Gallery:
             }
         )
 
+    def names(self) -> list[str]:
+        """Names of the classes, each once though several data sets may have it."""
+        return list(dict.fromkeys(str(one["name"]) for one in self.classes))
+
     def chunks(self) -> list[str]:
         """Pictures and answers, CHUNK images each, in the order of the index."""
         with bar("pictures", len(self.answers), "images") as tell:

@@ -3,17 +3,31 @@
 import hashlib
 import json
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
 import typer
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from pipeline import params, rates, tables
-from pipeline.cautions import cautions
-from pipeline.charts import CURVES, Chart, Points, Series, classes_chart, curves_chart, line_chart, read_log
+from pipeline.cautions import SATURATED, SURE, cautions, titles
+from pipeline.charts import (
+    CURVES,
+    Chart,
+    Points,
+    Series,
+    classes_chart,
+    curves_chart,
+    key,
+    line_chart,
+    read_log,
+    worst_first,
+)
 from pipeline.cli import run
 from pipeline.files import write_text
 from pipeline.gallery import Gallery
@@ -21,19 +35,34 @@ from pipeline.metrics import ARMS, HALVES
 from pipeline.params import UserError
 
 PREDICTIONS = [Path("data/predictions/base.parquet"), Path("data/predictions/trained.parquet")]
-MODELS = {"base": "Base model", "trained": "Trained model"}
 METRICS = ("pass@1", "pass@K", *ARMS, "letter_choice", "status")
-ROWS = {
-    "pass@1": "pass@1, a single draw",
+WAYS = {
+    "pass@1": "A single draw (pass@1)",
     "one_step": "One-step",
     "vote": "Vote",
     "two_step": "Two-step",
     "gated": "Gated two-step",
     "turned": "Two-step, turned",
-    "oracle": "truth offered",
-    "pass@K": "truth drawn (pass@K)",
 }
-PARTS = {"base": "Base", "novel": "Novel", "hm": "HM"}
+CEILINGS = {"oracle": "Among the options", "pass@K": "Among the draws (pass@K)"}
+PARTS = {"base": "Base classes", "novel": "Novel classes", "hm": "Harmonic mean"}
+MADE_BY = {
+    "divek": "DiVE-k training",
+    "virft": "ViRFT training",
+    "sft": "Supervised fine-tuning",
+    "none": "No training",
+}
+METHODS = {
+    "divek": "DiVE-k: multiple choice, GRPO",
+    "virft": "ViRFT: open question, GRPO",
+    "sft": "SFT: image to class name",
+    "none": "none",
+}
+OTHER_OPTIONS = {
+    "random": "random base classes",
+    "text_embedding": "similarly named base classes",
+}
+SHAPES = {"base": "square", "trained": "circle"}
 PAGE = Path(__file__).with_name("page")
 CSVS = {
     "arms": ("model", "dataset", "metric", "part", "n", "accuracy", "low", "high"),
@@ -45,6 +74,9 @@ CSVS = {
 }
 """Files of evaluate that the page reads, with columns that they must have."""
 
+Cell = dict[str, Any]
+"""A row of arms.csv or differences.csv."""
+
 
 @dataclass(frozen=True)
 class ReportParams:
@@ -53,6 +85,46 @@ class ReportParams:
     num_samples: int = params.key("num_samples", at_least=1)
     topk: int = params.key("topk", at_least=2)
     seed: int = params.key("seed", at_least=0, at_most=params.LARGEST_SEED)
+    method: str = params.key("train.method", one_of=tuple(METHODS))
+    strategy: str = params.key("options.strategy", one_of=("topk", *OTHER_OPTIONS))
+    protocol: str = params.key("data.protocol")
+    shots: int = params.key("data.shots", at_least=0)
+    limit_per_class: int = params.key("data.limit_per_class", at_least=0)
+
+    @property
+    def training(self) -> str:
+        """What the gain is a gain of."""
+        if self.method == "divek" and self.strategy != "topk":
+            return f"Training on options of {OTHER_OPTIONS[self.strategy]}"
+        return MADE_BY[self.method]
+
+    def told(self) -> dict[str, str]:
+        """What was run, by title: always the same, and then what is not as in the paper's own runs."""
+        found = {
+            "Data set": ", ".join(self.dataset),
+            "Starting model": self.model,
+            "Training": METHODS[self.method],
+            "Draws per image, K": str(self.num_samples),
+            "Options at most, k": str(self.topk),
+            "Seed": str(self.seed),
+        }
+        if self.method == "divek" and self.strategy != "topk":
+            found["Options in training"] = OTHER_OPTIONS[self.strategy]
+        if self.protocol != "official":
+            found["Parts of the data set"] = f"protocol {self.protocol}"
+        if self.shots:
+            found["Training images per class"] = f"{self.shots}, all classes trained on"
+        if self.limit_per_class:
+            found["Images used"] = f"at most {self.limit_per_class} per class and part"
+        return found
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Charts over the same kind of curves, and the key that serves them all."""
+
+    key: list[tuple[str, Markup]]
+    charts: list[Chart]
 
 
 @dataclass(frozen=True)
@@ -66,7 +138,12 @@ class Found:
     @property
     def models(self) -> dict[str, str]:
         """Titles of the models whose answers are shown, in order."""
-        return {model: title for model, title in MODELS.items() if model in self.scores}
+        return titles(self.scores)
+
+    @property
+    def last(self) -> str:
+        """The model that the run was for."""
+        return list(self.models)[-1]
 
     @property
     def parts(self) -> dict[str, str]:
@@ -74,90 +151,161 @@ class Found:
         two_step = self.scores["base"]["two_step"]
         return {part: title for part, title in PARTS.items() if two_step[part] is not None}
 
-    def arms(self) -> list[dict[str, Any]]:
+    @property
+    def whole(self) -> str:
+        """The part that the first sentence is about."""
+        return "hm" if "hm" in self.parts else "base"
+
+    @property
+    def datasets(self) -> list[str]:
+        """The data sets where there are several."""
+        return [name for name in self.csv["arms"]["dataset"].unique(maintain_order=True) if name != "all"]
+
+    def arms(self, metrics: dict[str, str] = WAYS, dataset: str = "all") -> list[dict[str, Any]]:
         """A group of rows for every model, rivals too: its title, and by metric the cells of the parts."""
-        rows = self.csv["arms"].filter(dataset="all")
+        rows = self.csv["arms"].filter(dataset=dataset).drop_nulls("accuracy")
         groups = []
         for model in rows["model"].unique(maintain_order=True):
-            own = rows.filter(model=model)
-            cells = {(r["metric"], r["part"]): r for r in own.iter_rows(named=True)}
-            metrics = [metric for metric in ROWS if (metric, next(iter(self.parts))) in cells]
-            groups.append(
-                {
-                    "title": MODELS.get(model, model),
-                    "counts": {half: cells[metrics[0], half]["n"] for half in HALVES if half in self.parts},
-                    "rows": [
-                        {"metric": metric, "title": ROWS[metric], "cells": [cells[metric, part] for part in self.parts]}
-                        for metric in metrics
-                    ],
-                }
-            )
+            cells = {(r["metric"], r["part"]): r for r in rows.filter(model=model).iter_rows(named=True)}
+            known = [name for name in metrics if any((name, part) in cells for part in self.parts)]
+            if known:
+                counts = {half: cells[known[0], half]["n"] for half in HALVES if (known[0], half) in cells}
+                lines = [(name, metrics[name], [cells.get((name, part)) for part in self.parts]) for name in known]
+                groups.append({"title": self.models.get(model, model), "counts": counts, "rows": lines})
         return groups
 
-    def gains(self) -> list[dict[str, Any]]:
+    def ceilings(self, dataset: str = "all") -> list[dict[str, Any]]:
+        """As `arms`, of what no way to answer from these draws can surpass."""
+        return self.arms(CEILINGS, dataset)
+
+    def gains(self, dataset: str = "all") -> list[tuple[str, list[Cell | None]]]:
         """What training and the second step gave, by part with intervals; what was not compared is left out."""
         wanted = {
             "Training, two-step": ("base two_step", "trained two_step"),
             "Training, one-step": ("base one_step", "trained one_step"),
-            "Second step, base": ("base one_step", "base two_step"),
-            "Second step, trained": ("trained one_step", "trained two_step"),
+            f"Second step, {self.models['base'].lower()}": ("base one_step", "base two_step"),
+            "Second step, after training": ("trained one_step", "trained two_step"),
         }
-        rows = self.csv["differences"].filter(dataset="all")
+        rows = self.csv["differences"].filter(dataset=dataset)
         found = []
         for title, (first, second) in wanted.items():
             cells = {row["part"]: row for row in rows.filter(first=first, second=second).iter_rows(named=True)}
             if cells:
-                found.append({"title": title, "cells": [cells[part] for part in self.parts]})
+                found.append((title, [cells.get(part) for part in self.parts]))
         return found
 
-    def curves(self) -> list[Chart]:
-        """pass@k, accuracy by number of draws and calibration, of both halves."""
-        found = []
-        draws = self.csv["draws"]
+    def gain(self) -> Cell | None:
+        """What training did to two-step on the whole; None where nothing was trained."""
+        rows = self.csv["differences"].filter(
+            first="base two_step", second="trained two_step", dataset="all", part=self.whole
+        )
+        return rows.row(0, named=True) if rows.height else None
+
+    def draws(self) -> Curves:
+        """pass@k, and accuracy by number of draws, of both halves."""
+        table, found, series = self.csv["draws"], [], list[Series]()
         for title, unit, name in (
             ("pass@k", "share with a right draw", "pass"),
             ("Truth offered", "share with the truth among the options", "oracle"),
             ("Vote", "share right", "vote"),
         ):
-            series = self._series(draws, "draws", f"{name}_{{model}}_{{half}}", self.models)
+            series = [
+                one
+                for model in self.models
+                for half in HALVES
+                for one in self._series(table, "draws", f"{name}_{model}_{half}", model, half)
+            ]
             found.append(curves_chart(title, unit, "draws per image", series, shares=True))
-        last = list(self.models)[-1]
+        return Curves(key(series), found)
+
+    def confidence(self) -> Curves:
+        """Calibration of the model that the run was for, as it is and as fitted on validation images."""
+        found, seen = [], list[Series]()
         for arm, title, across in (
             ("one_step", "Calibration of one-step", "probability of the answer"),
             ("vote", "Calibration of the vote", "share of the votes"),
             ("two_step", "Calibration of two-step", "probability of the letter"),
         ):
-            series = self._series(
-                self.csv["calibration"],
-                f"confidence_{arm}_{{model}}_{{half}}",
-                f"accuracy_{arm}_{{model}}_{{half}}",
-                {last: self.models[last]},
-            )
-            if series:
-                found.append(curves_chart(title, "share right", across, series, diagonal=True, shares=True))
-        return found
+            series = [
+                one
+                for fitted in ("", "_fitted")
+                for half in HALVES
+                for one in self._series(
+                    self.csv["calibration"],
+                    f"confidence_{arm}_{self.last}_{half}{fitted}",
+                    f"accuracy_{arm}_{self.last}_{half}{fitted}",
+                    self.last,
+                    half,
+                    fitted=bool(fitted),
+                )
+            ]
+            if not series:
+                continue
+            errors = calibration_errors(self.scores[self.last].get("confidence", {}).get(arm, {}))
+            if saturated([one.points for one in series if "of-fitted" not in one.look]):
+                said = f"No curve to see: nearly every confidence is {SURE:g} or more, right or wrong. {errors}"
+                found.append(Chart(title, said, Markup("")))
+            else:
+                seen += series
+                found.append(curves_chart(title, "share right", across, series, errors, diagonal=True, shares=True))
+        return Curves(key(seen), found)
 
-    def _series(self, table: pl.DataFrame, x: str, y: str, models: dict[str, str]) -> list[Series]:
-        found = []
-        for model, title in models.items():
-            for half in HALVES:
-                names = [name.format(model=model, half=half) for name in (x, y)]
-                if set(names) <= set(table.columns):
-                    points = table.select(pl.col(names).cast(pl.Float64)).drop_nulls().rows()
-                    if points:
-                        found.append(Series(f"{title}, {half}", f"of-{model} on-{half}", [(a, b) for a, b in points]))
-        return found
+    def _series(self, table: pl.DataFrame, x: str, y: str, model: str, half: str, fitted: bool = False) -> list[Series]:
+        if not {x, y} <= set(table.columns):
+            return []
+        points = [(a, b) for a, b in table.select(pl.col(x, y).cast(pl.Float64)).drop_nulls().rows()]
+        title = "Fitted on validation images" if fitted else self.models[model]
+        look, shape = ("fitted", "triangle") if fitted else (model, SHAPES[model])
+        return [Series(f"{title}, {half} classes", f"of-{look} on-{half}", points, shape)] if points else []
+
+    def by_class(self) -> list[dict[str, Any]]:
+        """A row for every class: base ones first, the worst first, with each model's accuracy."""
+        rows = [
+            {**row, "shares": [row[f"two_step_{model}"] for model in self.models]}
+            for row in self.csv["classes"].iter_rows(named=True)
+        ]
+        rows.sort(key=lambda row: (HALVES.index(row["half"]), worst_first((row["name"], row["shares"]))))
+        return rows
 
     def classes(self) -> list[Chart]:
-        """Accuracy of every class, a chart for each half."""
-        table, last = self.csv["classes"], list(self.models)[-1]
-        found = []
-        for half in HALVES:
-            own = table.filter(half=half)
-            dots = list(zip(own["name"], own["two_step_base"], own[f"two_step_{last}"], strict=True))
-            if dots:
-                found.append(classes_chart(f"{half.capitalize()} classes", dots))
+        """Accuracy of every class, a chart for each half of each data set."""
+        found, rows = [], self.by_class()
+        for dataset in dict.fromkeys(self.csv["classes"]["dataset"]):
+            for half in HALVES:
+                own = [(r["name"], r["shares"]) for r in rows if (r["dataset"], r["half"]) == (dataset, half)]
+                title = f"{half.capitalize()} classes"
+                if own:
+                    title = f"{dataset}, {title.lower()}" if self.datasets else title
+                    found.append(classes_chart(title, own, list(self.models.values())))
         return found
+
+
+def saturated(curves: Sequence[Points]) -> bool:
+    """Whether nearly all of the confidences, of every curve, leave no doubt: there is a pile to see and no curve."""
+    return all(sum(sure >= SURE for sure, _ in points) >= SATURATED * len(points) for points in curves)
+
+
+def calibration_errors(trust: dict[str, Any]) -> str:
+    """The calibration error of both halves before and after the fit, as a sentence; "" where none is known."""
+    said = [
+        f"{percent(trust[half]['ece'])} on {half} classes"
+        + (f", {percent(fit)} when fitted" if (fit := trust[half].get("ece_calibrated")) is not None else "")
+        for half in HALVES
+        if half in trust
+    ]
+    return f"Calibration error in points: {'; '.join(said)}." if said else ""
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share in percent, halves rounded up as people do, which floats do not."""
+    return str((100 * Decimal(str(share))).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+
+
+def points(difference: float) -> str:
+    """A difference of shares in points, with its sign."""
+    said = percent(abs(difference))
+    sign = "" if not Decimal(said) else "+" if difference > 0 else "−"
+    return sign + said
 
 
 def page(
@@ -175,18 +323,15 @@ def page(
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters |= {"percent": percent, "points": points}
     return environment.get_template("report.html.j2").render(
         asked=asked,
+        found=found,
         scores=found.scores,
         parts=found.parts,
         models=found.models,
-        arms=found.arms(),
-        gains=found.gains(),
         cautions=cautions(found.scores, found.csv["differences"], found.csv["letters"], predictions),
-        training=[line_chart(*CURVES[name], points) for name, points in found.log.items()],
-        curves=found.curves(),
-        classes=found.classes(),
-        by_class=found.csv["classes"].rows(named=True),
+        training=[line_chart(*CURVES[name], curve) for name, curve in found.log.items()],
         gallery=gallery,
         style=(PAGE / "style.css").read_text(),
         script=script,
@@ -201,7 +346,7 @@ def read_scores(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file, wanted the metrics; `dvc repro evaluate` writes it")
     try:
         scores: dict[str, Any] = json.loads(path.read_text())
-        models = [model for model in MODELS if model == "base" or model in scores]
+        models = list(titles(scores))
         lacking = [f"{m}.{metric}" for m in models for metric in METRICS if metric not in scores[m]]
     except (ValueError, TypeError, KeyError):
         lacking = ["metrics of the base model as JSON"]
@@ -245,8 +390,8 @@ def main(
     found = Found(scores, {name: read_csv(name, evaluated) for name in CSVS}, read_log(training))
     tested = pl.col("split") == "test"
     parts = {path: tables.read(tables.PREDICTIONS, path, where=tested) for path in predictions}
-    rows, last = pl.concat(parts.values()), list(found.models)[-1]
-    fingerprint = next((md5(path) for path, part in parts.items() if last in part["model"]), "")
+    rows = pl.concat(parts.values())
+    fingerprint = next((md5(path) for path, part in parts.items() if found.last in part["model"]), "")
     shown = tables.read(tables.IMAGES, images, where=tested)
     html = page(asked, found, rows, tables.read(tables.CLASSES, classes), shown, fingerprint)
     write_text(out, html)

@@ -15,8 +15,10 @@
   const form = document.getElementById("filters");
   const list = document.getElementById("images");
   const status = document.getElementById("found");
-  const pager = document.getElementById("pager");
+  const pagers = [...document.querySelectorAll(".pager")];
+  const gallery = document.getElementById("gallery");
   const chunks = new Map();
+  let asked = new URLSearchParams();
   let shown = [];
 
   const OUTCOMES = {
@@ -56,6 +58,17 @@
     return make("li", kind ? { class: kind } : {}, line, make("span", { class: "bar", "aria-hidden": "true" }, fill));
   }
 
+  // Rounded to three places, the ends would read as if there were no doubt at all.
+  function probability(sure) {
+    return sure > 0.999 ? ">0.999" : sure < 0.001 ? "<0.001" : String(sure);
+  }
+
+  function unasked(given) {
+    if (!given.options.length) return "the draws named no class";
+    return given.votes.length > 1 ? "one class alone holds the share of the votes that options must hold"
+      : "the draws named one class only";
+  }
+
   function answer(model, given, cls) {
     const votes = new Map(given.votes);
     const options = given.options.map((number, place) => bar(className(number), votes.get(number) || 0, given.draws, {
@@ -77,14 +90,13 @@
     }
     section.append(arms);
     if (given.text === null) {
-      const why = given.options.length ? "the draws named one class only" : "the draws named no class";
-      section.append(make("p", { class: "how soft" }, `No question was asked: ${why}.`));
+      section.append(make("p", { class: "how soft" }, `No question was asked: ${unasked(given)}.`));
     } else {
-      const sure = given.sure === null ? "" : `, with probability ${given.sure}`;
+      const sure = given.sure === null ? "" : `, with probability ${probability(given.sure)}`;
       const chose = given.letter === null
         ? `no letter: ${TROUBLES[given.status] || given.status}` : `letter chosen: ${given.letter}${sure}`;
       section.append(make("p", { class: "how" }, `Reasoning; ${chose}`),
-        make("pre", { tabindex: "0", role: "region", "aria-label": `Reasoning of the ${model.toLowerCase()}` }, given.text));
+        make("pre", { tabindex: "0", role: "region", "aria-label": `${model}: reasoning` }, given.text));
     }
     return section;
   }
@@ -101,11 +113,16 @@
     return make("article", { class: "card example", tabindex: "-1", "aria-label": `Test image of ${name}` }, head, body);
   }
 
-  function state() {
-    return new URLSearchParams(location.hash.slice(1));
+  // Links to the other sections leave the gallery as it is.
+  function elsewhere() {
+    return location.hash.length > 1 && document.getElementById(location.hash.slice(1)) !== null;
   }
 
-  function select(asked) {
+  function readAddress() {
+    if (!elsewhere()) asked = new URLSearchParams(location.hash.slice(1));
+  }
+
+  function select() {
     if (asked.has("image")) return images.filter((image) => image.id === asked.get("image"));
     const outcome = OUTCOMES[asked.get("outcome")];
     const mistake = index.kinds.indexOf(asked.get("mistake"));
@@ -116,6 +133,7 @@
         && (!asked.get("half") || half === asked.get("half"))
         && (!outcome || outcome(image))
         && (mistake < 0 || image.kinds[last] === mistake)
+        && (!asked.get("exact") || name === asked.get("exact"))
         && words.every((word) => name.toLowerCase().includes(word));
     });
   }
@@ -125,26 +143,43 @@
   }
 
   function page() {
-    return Math.min(pages(), Math.max(1, Number.parseInt(state().get("page") || "1", 10) || 1));
+    return Math.min(pages(), Math.max(1, Number.parseInt(asked.get("page") || "1", 10) || 1));
+  }
+
+  function showAll() {
+    const button = make("button", { type: "button" }, "Show all images");
+    button.addEventListener("click", () => go({}, false));
+    return button;
+  }
+
+  function nothing() {
+    const set = [...form.elements].filter((field) => field.name && field.value)
+      .map((field) => `${field.labels[0].firstChild.textContent.trim().toLowerCase()} “${field.value}”`);
+    const why = asked.has("image") ? `There is no image ${asked.get("image")} in this report; it may be of another run.`
+      : `No test image is all of this: ${set.join(", ")}.`;
+    return make("div", { class: "nothing" }, make("p", {}, why), showAll());
   }
 
   function render() {
-    const asked = state();
     for (const field of form.elements) if (field.name) field.value = asked.get(field.name) || "";
-    shown = select(asked);
+    if (asked.get("exact")) form.elements.class.value = asked.get("exact");
+    shown = select();
     const now = page();
     const start = (now - 1) * PAGE;
-    list.replaceChildren(...shown.slice(start, start + PAGE).map(card));
+    list.replaceChildren(...(shown.length ? shown.slice(start, start + PAGE).map(card) : [nothing()]));
     const count = shown.length === 1 ? "1 image" : `${shown.length.toLocaleString("en")} images`;
-    status.textContent = asked.has("image") ? `${count}; ` : `${count}, page ${now} of ${pages()}`;
-    if (asked.has("image")) status.append(make("a", { href: "#" }, "show all"));
-    pager.hidden = pages() < 2;
-    pager.querySelector("[data-step='-1']").disabled = now === 1;
-    pager.querySelector("[data-step='1']").disabled = now === pages();
+    const which = asked.get("exact") ? " of this very class" : "";
+    status.textContent = asked.has("image") || !shown.length ? count : `${count}${which}, page ${now} of ${pages()}`;
+    if (asked.has("image") && shown.length) status.append(" ", showAll());
+    for (const pager of pagers) {
+      pager.hidden = pages() < 2;
+      pager.querySelector("[data-step='-1']").disabled = now === 1;
+      pager.querySelector("[data-step='1']").disabled = now === pages();
+    }
   }
 
   function go(changes, keep = true) {
-    const asked = keep ? state() : new URLSearchParams();
+    if (!keep) asked = new URLSearchParams();
     asked.delete("image");
     for (const [name, value] of Object.entries(changes)) {
       if (value) asked.set(name, value); else asked.delete(name);
@@ -157,7 +192,12 @@
     const wanted = page() + step;
     if (wanted < 1 || wanted > pages()) return;
     go({ page: wanted > 1 ? String(wanted) : "" });
-    document.getElementById("gallery").scrollIntoView();
+    gallery.scrollIntoView();
+  }
+
+  function inView() {
+    const { top, bottom } = gallery.getBoundingClientRect();
+    return top < window.innerHeight / 2 && bottom > 0;
   }
 
   function move(step) {
@@ -167,27 +207,41 @@
     if (next) { next.focus(); next.scrollIntoView({ block: "nearest" }); }
   }
 
-  form.addEventListener("input", (event) => go({ [event.target.name]: event.target.value, page: "" }));
+  // A class that a link has named is exact until the search field says something else.
+  form.addEventListener("input", ({ target }) => {
+    const named = target.name === "class" || target.name === "dataset" ? { exact: "", class: form.elements.class.value } : {};
+    go({ ...named, [target.name]: target.value, page: "" });
+  });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", (event) => { event.preventDefault(); go({}, false); });
-  for (const button of pager.querySelectorAll("button")) {
+  for (const button of document.querySelectorAll(".pager button")) {
     button.addEventListener("click", () => turn(Number(button.dataset.step)));
   }
-  window.addEventListener("hashchange", () => {
+  function follow() {
+    readAddress();
+    if (elsewhere()) return;
     render();
-    if (state().has("image")) document.getElementById("gallery").scrollIntoView();
+    if (asked.has("image") || asked.has("exact")) gallery.scrollIntoView();
+  }
+  window.addEventListener("hashchange", follow);
+  // A link to where one is already changes no address, and yet the reader wants to be there.
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("a[href^='#']")?.hash === location.hash) follow();
   });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
     const actions = {
-      "/": () => form.elements.class.focus(), ArrowLeft: () => turn(-1), ArrowRight: () => turn(1),
-      j: () => move(1), k: () => move(-1), Escape: () => go({}, false),
+      "/": () => form.elements.class.focus(), j: () => move(1), k: () => move(-1), Escape: () => go({}, false),
+      ...(inView() ? { ArrowLeft: () => turn(-1), ArrowRight: () => turn(1) } : {}),
     };
     const scrolls = event.target.scrollWidth > event.target.clientWidth && event.target !== document.body;
     if (!(event.key in actions) || (event.key.startsWith("Arrow") && scrolls)) return;
     event.preventDefault();
     actions[event.key]();
   });
+  // Where the chart of classes is too broad to be shown, the table stands in for it.
+  if (window.matchMedia("(max-width: 700px)").matches) document.getElementById("class-table").open = true;
+  readAddress();
   render();
-  if (state().has("image")) document.getElementById("gallery").scrollIntoView();
+  if (asked.has("image") || asked.has("exact")) gallery.scrollIntoView();
 })();
