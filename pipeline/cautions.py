@@ -26,7 +26,11 @@ def titles(scores: dict[str, Any]) -> dict[str, str]:
 
 
 def cautions(
-    scores: dict[str, Any], differences: pl.DataFrame, letters: pl.DataFrame, predictions: pl.DataFrame
+    scores: dict[str, Any],
+    differences: pl.DataFrame,
+    letters: pl.DataFrame,
+    predictions: pl.DataFrame,
+    trained: bool = True,
 ) -> list[str]:
     """A sentence for each, none where there is nothing to warn of.
 
@@ -34,17 +38,18 @@ def cautions(
         scores: metrics.json.
         differences, letters: the CSV files of these names.
         predictions: of the split "test".
+        trained: whether there was a training to speak of.
     """
     models = titles(scores)
     return [
         *_few_images(scores[list(models)[-1]]["two_step"]),
-        *_too_few_to_tell(differences),
+        *(_too_few_to_tell(differences) if trained else []),
         *(said for m, title in models.items() for said in _failures(title, scores[m].get("status", {}))),
         *(said for m, title in models.items() for said in _letter_bias(title, letters.filter(model=m))),
         *(said for m, title in models.items() for said in _flips(title, scores[m]["letter_choice"])),
         *(said for m, title in models.items() for said in _saturated(title, predictions.filter(model=m))),
         *(said for m, title in models.items() for said in _off_list(title, predictions.filter(model=m))),
-        *([ONE_SEED] if "trained" in models else []),
+        *([ONE_SEED] if trained and "trained" in models else []),
     ]
 
 

@@ -330,7 +330,9 @@ def page(
         scores=found.scores,
         parts=found.parts,
         models=found.models,
-        cautions=cautions(found.scores, found.csv["differences"], found.csv["letters"], predictions),
+        cautions=cautions(
+            found.scores, found.csv["differences"], found.csv["letters"], predictions, asked.method != "none"
+        ),
         training=[line_chart(*CURVES[name], curve) for name, curve in found.log.items()],
         gallery=gallery,
         style=(PAGE / "style.css").read_text(),

@@ -217,6 +217,7 @@ def test_the_first_screen_says_what_was_run(run_folder, settings, wanted):
     words = Elements(made()).words
     for one in wanted:
         assert one in words
+    assert ("One training with one seed" in words) is ("method: none" not in text)
     assert "DiVE-k training gained" not in words or ("method: divek" in text and "strategy: topk" in text)
     Path("params.yaml").write_text(PARAMS)
     words = Elements(made()).words
