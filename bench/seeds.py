@@ -1,6 +1,6 @@
 """The default run under several seeds: mean, spread and each seed's numbers.
 
-    python bench/seeds.py 0 1 2         writes bench/results/seeds.md; about five minutes a seed on two cores
+    python bench/seeds.py 0 1 2         writes bench/results/seeds.md and seeds.json; five to ten minutes a seed
 
 The seed decides the draws, the order of the options and training. The pictures and the base model stay the same, so the
 spread is that of the method and not of the test set. Results that DVC has in its cache are not computed again.
@@ -19,6 +19,7 @@ import polars as pl
 ROOT = Path(__file__).resolve().parent.parent
 ARMS = ("pass@1", "one_step", "vote", "two_step", "pass@K")
 HALVES = ("base", "novel", "hm")
+MODELS = ("base", "trained")
 VERDICT = r"\b(yes|no)\b"  # in the reasoning of a model that compares; one that answers by habit names the genus alone
 
 
@@ -62,7 +63,7 @@ def cell(values: list[float]) -> str:
 
 def table(found: dict[str, dict]) -> list[str]:
     lines = ["| model | answer | base | novel | HM |", "|---|---|---|---|---|"]
-    for model in ("base", "trained"):
+    for model in MODELS:
         for arm in ARMS:
             cells = (cell([run[model][arm][half] for run in found.values()]) for half in HALVES)
             lines.append(f"| {model} model | {arm.replace('_', '-')} | {' | '.join(cells)} |")
@@ -82,6 +83,8 @@ def main() -> None:
     out = ROOT / "bench" / "results" / "seeds.md"
     out.parent.mkdir(exist_ok=True)
     out.write_text("\n".join([heading, "", *table(found), "", by_habit(found), ""]))
+    kept = {seed: {model: {arm: one[model][arm] for arm in ARMS} for model in MODELS} for seed, one in found.items()}
+    out.with_suffix(".json").write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
     print(out.read_text())
 
 

@@ -92,7 +92,9 @@ def judged(
         settled = [answer for answer in answers if answer.model == model and answer.status == "ok"]
         tried[model] = random.Random(0).sample(settled, min(sample, len(settled)))
     asked = [answer for answer in answers if answer.is_left]
-    found = verdicts(engine, [answer.pair for answer in (*asked, *(one for some in tried.values() for one in some))])
+    found = verdicts(
+        engine, [answer.pair for answer in (*asked, *(one for some in tried.values() for one in some))], limit
+    )
     about = {}
     for model, some in tried.items():
         said = [found[answer.pair] for answer in asked if answer.model == model]

@@ -1,6 +1,7 @@
 """What the documentation says of stages, commands, settings and tables is what the code says."""
 
 import importlib
+import json
 import re
 import shlex
 import subprocess
@@ -40,6 +41,36 @@ def test_the_numbers_are_those_that_the_benches_wrote():
         table = (ROOT / "bench" / "results" / f"{name}.md").read_text().strip()
         pages = README + (ROOT / "docs" / "measured.md").read_text()
         assert table in pages, f"bench/results/{name}.md, the README and docs/measured.md differ"
+
+
+METRICS = json.loads((ROOT / "reports" / "metrics.json").read_text())
+
+
+def test_the_seeds_of_the_bench_are_of_the_present_results():
+    found = json.loads((ROOT / "bench" / "results" / "seeds.json").read_text())["0"]
+    for model, arms in found.items():
+        for arm, values in arms.items():
+            assert values == METRICS[model][arm], f"{model} {arm}: run `python bench/seeds.py` again"
+
+
+def test_what_the_readme_shows_of_a_change_starts_from_the_present_results():
+    shown = re.findall(r"^reports/metrics.json +(\S+) +([0-9.]+) ", README, re.M)
+    assert len(shown) == 9
+    for key, before in shown:
+        found = METRICS
+        for part in key.split("."):
+            found = found[part]
+        assert found == float(before), f"README: {key}"
+
+
+def test_the_default_run_in_the_method_is_the_present_one():
+    text = (ROOT / "docs" / "method.md").read_text()
+    cells = re.search(r"^\| default \|(.*)\|$", text, re.M)[1].split("|")
+    for cell, (model, arm) in zip(
+        cells[3:], (("base", "two_step"), ("trained", "two_step"), ("trained", "turned")), strict=True
+    ):
+        of = METRICS[model][arm]
+        assert cell.strip() == f"{100 * of['base']:.1f} / {100 * of['novel']:.1f}", f"docs/method.md: {model} {arm}"
 
 
 def test_nothing_is_left_to_fill_in():

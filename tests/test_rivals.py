@@ -136,12 +136,14 @@ def test_learned_words_are_those_of_the_gradient_alone(folder):
     assert torch.equal(again.vectors, context.vectors)
 
 
-def test_prompt_learning_mends_words_that_mislead(folder, asked, world):
+def test_prompt_learning_mends_words_that_mislead(folder, asked, world, capsys):
     """On the pictures that it learns from: 36 others are too few to tell."""
     misled = replace(asked, context="finch finch finch finch", rate=0.3, epochs=1)
-    learned = replace(misled, epochs=25)
+    learned = replace(misled, epochs=60)
     before, after = (answers("coop", folder, one, world, "train").filter(half="base") for one in (misled, learned))
-    assert before.height == 192 and share(after) > share(before) + 0.05
+    assert before.height == 192 and share(after) > share(before)
+    first, last = re.findall(r"loss ([\d.]+) to ([\d.]+)", capsys.readouterr().out)[1]
+    assert float(last) < float(first) - 0.15
 
 
 def test_words_that_are_no_start_of_the_text_are_refused(folder):
