@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special  # scipy.stats takes half a second to import
+
+# SciPy is imported where it is used: it takes half a second, and `--help` of evaluate needs none of it.
 
 LEVEL = 0.95
 REPLICATES = 4000
@@ -42,6 +43,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 def mean_over_seeds(values: Sequence[float], level: float = LEVEL) -> tuple[float, float, float]:
     """Mean and its interval by Student's t; the interval is NaN where there is only one value."""
+    from scipy import special
+
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, float("nan"), float("nan")
@@ -76,6 +79,8 @@ def interval(replicates: Floats, classes: int, level: float = LEVEL) -> tuple[fl
     n classes underestimates the spread by √((n − 1) / n), and a normal quantile is too small for few n. NaN for fewer
     than two classes, which say nothing about their spread.
     """
+    from scipy import special
+
     if classes < 2:
         return float("nan"), float("nan")
     tail = special.ndtr(-sqrt(classes / (classes - 1)) * special.stdtrit(classes - 1, (1 + level) / 2))
@@ -90,6 +95,8 @@ def bootstrap_p(differences: Floats, classes: int) -> float:
     normal one: R resamples know nothing below 2 / (R + 1), which a correction for many comparisons would never let
     pass. NaN for fewer than two classes.
     """
+    from scipy import special
+
     if classes < 2:
         return float("nan")
     side = min((differences <= 0).sum(), (differences >= 0).sum())
@@ -117,6 +124,8 @@ def detectable_difference(n: int, differing: float, level: float = LEVEL, power:
     From the normal approximation of McNemar's test (Connor 1987): (z_α √d + z_β √(d − δ²)) / √n = δ. No difference of
     fewer images can be shown than the exact test wants at least, if all differ the same way: 6 for a level of 0.95.
     """
+    from scipy import special
+
     fewest = ceil(log2(2 / (1 - level))) / n
     z_level, z_power = special.ndtri((1 + level) / 2), special.ndtri(power)
     delta = 0.0
