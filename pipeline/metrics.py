@@ -62,35 +62,41 @@ def right_draws(predictions: pl.DataFrame) -> pl.Series:
     return pl.Series("right", (draws == truths[:, None]).sum(axis=1), pl.Int64)
 
 
+def chosen(predictions: pl.DataFrame, gates: Mapping[str, float] = {}) -> pl.DataFrame:
+    """One row for every prediction, in the same order: model, image_id and the class by each of ARMS, null for none.
+
+    Args:
+        gates: vote share by model from which on the gated answer is the vote; without one it is never.
+    """
+    orders = matrix(predictions.select(pl.concat_list("two_step", "turned")).to_series())
+    turned = pl.Series("_turned", running_vote(orders)[:, -1])
+    sure = pl.col("model").replace_strict(dict(gates), default=None, return_dtype=pl.Float64) <= VOTE_SHARE
+    return predictions.with_columns(turned).select(
+        *("model", "image_id", "one_step", "vote", "two_step"),
+        gated=pl.when(sure).then("vote").otherwise("two_step"),
+        turned=pl.when(pl.col("_turned") != NONE).then("_turned"),
+    )
+
+
 def scores(predictions: pl.DataFrame, gates: Mapping[str, float] = {}) -> pl.DataFrame:
     """One row for every prediction, with a score between 0 and 1 for each of METRICS.
 
     Args:
-        gates: vote share by model from which on the gated answer is the vote; without one it is never.
+        gates: as for `chosen`.
 
     Returns:
         model, dataset, half, class_id, image_id and the METRICS, null where a model has no such metric. A null answer
         is a wrong answer: every row counts.
     """
-    orders = matrix(predictions.select(pl.concat_list("two_step", "turned")).to_series())
-    turned = pl.Series("_turned", running_vote(orders)[:, -1])
-    sure = pl.col("model").replace_strict(dict(gates), default=None, return_dtype=pl.Float64) <= VOTE_SHARE
-    answers = {
-        **{arm: pl.col(arm) for arm in ("one_step", "vote", "two_step")},
-        "gated": pl.when(sure).then("vote").otherwise("two_step"),
-        "turned": pl.when(pl.col("_turned") != NONE).then("_turned"),
-    }
+    answers, truth = chosen(predictions, gates), predictions["class_id"]
     right, drawn = right_draws(predictions), pl.col("draws").list.len()
     known = {str(model): measured(rows) for (model,), rows in predictions.group_by("model", maintain_order=True)}
     lacking = {metric: [model for model, own in known.items() if metric not in own] for metric in METRICS}
-    scored = predictions.with_columns(turned, right).select(
+    scored = predictions.with_columns(right).select(
         *("model", "dataset", "half", "class_id", "image_id"),
         (pl.col("right") / drawn).alias("pass@1"),
         (pl.col("right") > 0).cast(pl.Float64).alias("pass@K"),
-        *(
-            (answer == pl.col("class_id")).fill_null(False).cast(pl.Float64).alias(arm)
-            for arm, answer in answers.items()
-        ),
+        *((answers[arm] == truth).fill_null(False).cast(pl.Float64).alias(arm) for arm in ARMS),
         OFFERED.cast(pl.Float64).alias("oracle"),
     )
     return scored.with_columns(

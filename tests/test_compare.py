@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from pipeline import comparison, metrics, tables
 from pipeline.__main__ import app
-from pipeline.commands.compare import chosen, compare, flipped, lines, shared, sides
+from pipeline.commands.compare import compare, flipped, lines, shared, sides
 from pipeline.comparison import Resampled
 from pipeline.evaluate import gates
 from pipeline.params import UserError
@@ -107,7 +107,7 @@ def test_the_classes_chosen_are_those_that_are_scored():
     test, thresholds = rows.filter(split="test"), gates(rows.filter(split="val"))
     assert 0 < thresholds["trained"] < 1, "some are gated, some not"
     scored = metrics.scores(test, thresholds)
-    found = test.select("image_id", "class_id").join(chosen(test, thresholds), on="image_id")
+    found = test.select("image_id", "class_id").join(metrics.chosen(test, thresholds), on="image_id")
     for arm in metrics.ARMS:
         assert found[arm].eq_missing(found["class_id"]).to_list() == (scored[arm] == 1).to_list(), arm
 

@@ -14,7 +14,6 @@ from pipeline.evaluate import gates
 from pipeline.files import write_text
 from pipeline.params import UserError
 from pipeline.tables import Table
-from pipeline.votes import NONE, matrix, running_vote
 
 SHOWN = 10  # flipped images that are printed
 OWN = ("base", "trained")  # models with a table of their own; the further ones share one
@@ -139,17 +138,6 @@ def _p(value: float | None) -> str:
     return "" if value is None else "<.001" if value < 0.001 else f"{value:.3f}"
 
 
-def chosen(rows: pl.DataFrame, thresholds: dict[str, float]) -> pl.DataFrame:
-    """model, image_id and the class by every one of metrics.ARMS, as `metrics.scores` takes them."""
-    orders = running_vote(matrix(rows.select(pl.concat_list("two_step", "turned")).to_series()))[:, -1]
-    sure = pl.col("model").replace_strict(thresholds, default=None, return_dtype=pl.Float64) <= metrics.VOTE_SHARE
-    return rows.with_columns(_turned=pl.Series(orders, dtype=pl.Int64)).select(
-        *("model", "image_id", "one_step", "vote", "two_step"),
-        gated=pl.when(sure).then("vote").otherwise("two_step"),
-        turned=pl.when(pl.col("_turned") != NONE).then("_turned"),
-    )
-
-
 def flipped(rows: pl.DataFrame, names: Pair, arms: Pair, classes: tuple[pl.DataFrame, pl.DataFrame]) -> pl.DataFrame:
     """Test images that only one of two models has right: image, class, half, each one's answer, and which is right.
 
@@ -157,7 +145,7 @@ def flipped(rows: pl.DataFrame, names: Pair, arms: Pair, classes: tuple[pl.DataF
         arms: the way to answer of each model.
         classes: the table of classes of each run, which names its answers; the first one names the truth.
     """
-    test, found = rows.filter(split="test"), chosen(rows, gates(rows.filter(split="val")))
+    test, found = rows.filter(split="test"), metrics.chosen(rows, gates(rows.filter(split="val")))
     found_by = []
     for name, arm, side, names_of in zip(names, arms, ("first", "second"), classes, strict=True):
         own = found.filter(model=name).select("image_id", pl.col(arm).alias(side))
