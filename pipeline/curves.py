@@ -174,7 +174,7 @@ def cost(predictions: pl.DataFrame, gates: Mapping[str, float]) -> pl.DataFrame:
         for arm, spent in tokens.items():
             draws = pl.lit(1) if arm in ("one_step", "pass@1") else pl.col("draws").list.len()
             counts = rows.select(
-                draws=draws.cast(pl.Float64) + pl.lit(0.0),
+                draws=draws.cast(pl.Float64),
                 second_questions=questions.get(arm, pl.lit(0)).cast(pl.Float64),
                 generated_tokens=spent.cast(pl.Float64),
             )
