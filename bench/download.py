@@ -25,9 +25,8 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from pipeline import archives, packing  # noqa: E402
-from pipeline.datasets import layout  # noqa: E402
-from pipeline.datasets.source import Source  # noqa: E402
+from pipeline.datasets import archives, layout, packing
+from pipeline.datasets.source import Source
 
 COUNT, ROUNDS = 2000, 3
 RESULTS = Path(__file__).parent / "results" / "download.md"
@@ -75,7 +74,7 @@ def ours(path: Path, count: int, folder: Path, max_pixels: int = 401_408, crop: 
     """The download stage after its index: pictures checked, hashed and packed into one Parquet file."""
     found = source(path, count, crop)
     with packing.Spool(folder) as spool:
-        rows = packing.taken_in(found, found.rows, max_pixels, spool, lambda: None)
+        rows = packing.ingest_pictures(found, found.rows, max_pixels, spool, lambda: None)
         packing.write(packing.identified(rows), spool, folder / "images.parquet")
 
 

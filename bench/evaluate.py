@@ -32,12 +32,12 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from pipeline import tables  # noqa: E402
-from pipeline.curves import SHUFFLES  # noqa: E402
-from pipeline.intervals import REPLICATES  # noqa: E402
-from pipeline.metrics import METRICS  # noqa: E402
-from pipeline.options import OptionsParams, described, questions, ranked, shuffled, top_options  # noqa: E402
-from pipeline.prompts import letters  # noqa: E402
+from pipeline.core import tables
+from pipeline.evaluation.curves import SHUFFLES
+from pipeline.evaluation.intervals import REPLICATES
+from pipeline.evaluation.metrics import METRICS
+from pipeline.method.prompts import letters
+from pipeline.stages.options import OptionsParams, described, questions, ranked, shuffled, top_options
 
 IMAGES, VALIDATION, K, TOPK, CLASSES = 50_000, 500, 20, 5, 200
 SAMPLED = 50_000
@@ -48,13 +48,13 @@ NAMES = {class_id: f"kind {class_id}" for class_id in range(CLASSES)}
 
 def classes() -> pl.DataFrame:
     rows = [
-        {"dataset": "bench", "class_id": c, "name": n, "split": half(c), "aliases": [], "noun": "thing"}
+        {"dataset": "bench", "class_id": c, "name": n, "split": subset(c), "aliases": [], "noun": "thing"}
         for c, n in NAMES.items()
     ]
     return pl.DataFrame(rows, schema=tables.CLASSES.schema)
 
 
-def half(class_id: int) -> str:
+def subset(class_id: int) -> str:
     return "base" if class_id < CLASSES // 2 else "novel"
 
 
@@ -76,7 +76,7 @@ def prediction(rng: random.Random, model: str, image_id: str, split: str, truth:
         "split": split,
         "dataset": "bench",
         "class_id": truth,
-        "half": half(truth),
+        "subset": subset(truth),
         "greedy_text": "<answer> kind </answer>",
         "greedy_status": "ok",
         "greedy_probability": rng.random(),
@@ -91,8 +91,8 @@ def prediction(rng: random.Random, model: str, image_id: str, split: str, truth:
         "choice_tokens": 40 if asked else 0,
         "letter": None if choice is None else letters(len(places))[places.index(choice)],
         "status": "ok" if choice is not None else "no_answer",
-        "turned": [rng.choice(places) for _ in places[1:]] if asked else [],
-        "turned_tokens": [40] * (len(places) - 1),
+        "rotated": [rng.choice(places) for _ in places[1:]] if asked else [],
+        "rotated_tokens": [40] * (len(places) - 1),
         "one_step": draws[0],
         "vote": next(iter(ranked(draws)), None),
         "two_step": choice,
@@ -170,16 +170,16 @@ def plain_scores(rows: Sequence[dict[str, Any]], orders: int = 1) -> dict[str, A
     for row in rows:
         if row["split"] != "test":
             continue
-        truth, place = row["class_id"], (row["model"], row["half"])
+        truth, place = row["class_id"], (row["model"], row["subset"])
         right = sum(class_id == truth for class_id in row["draws"])
-        choices = ranked([row["two_step"], *row["turned"]])
+        choices = ranked([row["two_step"], *row["rotated"]])
         found = {
             "pass@1": right / len(row["draws"]),
             "pass@K": float(right > 0),
             "one_step": float(row["one_step"] == truth),
             "vote": float(row["vote"] == truth),
             "two_step": float(row["two_step"] == truth),
-            "turned": float(bool(choices) and choices[0] == truth),
+            "rotated": float(bool(choices) and choices[0] == truth),
             "oracle": float(any(option["class_id"] == truth for option in row["options"])),
         }
         counts[place] += 1
@@ -277,7 +277,7 @@ def measured_evaluate(folder: Path) -> Timed:
     out, tables_of = folder / "reports", [folder / f"{model}.parquet" for model in ("base", "trained")]
     models = [part for path in tables_of for part in ("--predictions", str(path))]
     files = inputs(folder, "samples", "hard", "images", "classes")
-    runs = [stage("pipeline.evaluate", *models, *files, "--out", str(out)) for _ in range(ROUNDS)]
+    runs = [stage("pipeline.stages.evaluate", *models, *files, "--out", str(out)) for _ in range(ROUNDS)]
     scores = json.loads((out / "metrics.json").read_text())
     start = time.perf_counter()
     rows = [row for path in tables_of for row in dictionaries(path)]
@@ -288,7 +288,7 @@ def measured_evaluate(folder: Path) -> Timed:
     drawing = (time.perf_counter() - counted) * REPLICATES / REPLICATES_OF_THE_LOOP
     for (model, part, metric), mean in plain["means"].items():
         assert abs(scores[model][metric][part] - mean) < 6e-5, (model, part, metric)
-    assert set(METRICS) - {metric for _, _, metric in plain["means"]} == {"gated"}
+    assert set(METRICS) - {metric for _, _, metric in plain["means"]} == {"cascade"}
     return Timed(runs, [counted - start, counted - start + drawing])
 
 
@@ -296,7 +296,7 @@ def measured_options(folder: Path) -> Timed:
     write_samples(folder)
     out = folder / "questions.parquet"
     runs = [
-        stage("pipeline.options", *inputs(folder, "samples", "images", "classes"), "--out", str(out))
+        stage("pipeline.stages.options", *inputs(folder, "samples", "images", "classes"), "--out", str(out))
         for _ in range(ROUNDS)
     ]
     inside = []

@@ -29,11 +29,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipeline.engines import Request, Sampler  # noqa: E402
-from pipeline.engines.transformers import TransformersEngine  # noqa: E402
-from pipeline.fieldguide.drawing import draw, random_bird  # noqa: E402
-from pipeline.fieldguide.species import SPECIES  # noqa: E402
-from pipeline.pictures import picture  # noqa: E402
+from pipeline.core.engine import Request, Sampler
+from pipeline.core.pictures import picture
+from pipeline.datasets.drawing import draw, random_bird
+from pipeline.datasets.species import SPECIES
+from pipeline.engines.transformers import TransformersEngine
 
 K = 20
 FIELD_GUIDE = str(ROOT / "models" / "fieldguide")
@@ -326,7 +326,7 @@ def stage(folder: str) -> None:
     import transformers
 
     transformers.logging.disable_progress_bar()
-    from pipeline import sample
+    from pipeline.stages import sample
 
     sample.main(Path("images.parquet"), Path("classes.parquet"), Path("samples.parquet"), forget=False)
 
@@ -335,12 +335,14 @@ def kill_line(trials: int, rng: random.Random) -> str:
     """The sample stage killed at a random moment and run again, so many times: are the bytes those of a whole run?"""
     import multiprocessing
 
-    from pipeline import tables
+    from pipeline.core import tables
     from pipeline.fieldguide.drawn import drawn
 
     # A server that has the packages imported, so that a child starts at once.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "transformers", "polars", "pipeline.sample", "pipeline.engines.tokens"])
+    context.set_forkserver_preload(
+        ["torch", "transformers", "polars", "pipeline.stages.sample", "pipeline.engines.tokens"]
+    )
     with tempfile.TemporaryDirectory() as scratch:
         classes, images = drawn(4, 1, 1)
         settings = (ROOT / "params.yaml").read_text().replace("max_rows: 1200", "max_rows: 120")
@@ -390,8 +392,8 @@ def kill_line(trials: int, rng: random.Random) -> str:
 
 def full_store_line(count: int) -> str:
     """Seconds to get so many draws that are all in the store."""
-    from pipeline.engines import Completion
-    from pipeline.store import StoredEngine
+    from pipeline.core.engine import Completion
+    from pipeline.engines.draw_cache import CachingEngine
 
     class Ready:
         def fingerprint(self) -> dict[str, str]:
@@ -409,10 +411,10 @@ def full_store_line(count: int) -> str:
         Request(hashlib.sha256(str(n).encode()).hexdigest()[:16], b"", QUESTION, range(K)) for n in range(count // K)
     ]
     with tempfile.TemporaryDirectory() as scratch:
-        for _ in StoredEngine(Ready(), Path(scratch)).draw(requests, SAMPLER):
+        for _ in CachingEngine(Ready(), Path(scratch)).draw(requests, SAMPLER):
             pass
         start = time.perf_counter()
-        found = sum(len(batch) for batch in StoredEngine(Ready(), Path(scratch)).draw(requests, SAMPLER))
+        found = sum(len(batch) for batch in CachingEngine(Ready(), Path(scratch)).draw(requests, SAMPLER))
         spent = time.perf_counter() - start
         assert found == count
     return f"| extra time of a run that finds all of its {count:,} draws in the store | {spent:.1f} s |"

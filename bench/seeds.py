@@ -18,7 +18,7 @@ import polars as pl
 
 ROOT = Path(__file__).resolve().parent.parent
 ARMS = ("pass@1", "one_step", "vote", "two_step", "pass@K")
-HALVES = ("base", "novel", "hm")
+SUBSETS = ("base", "novel", "hm")
 MODELS = ("base", "trained")
 VERDICT = r"\b(yes|no)\b"  # in the reasoning of a model that compares; one that answers by habit names the genus alone
 
@@ -65,9 +65,9 @@ def table(found: dict[str, dict]) -> list[str]:
     lines = ["| model | answer | base | novel | HM |", "|---|---|---|---|---|"]
     for model in MODELS:
         for arm in ARMS:
-            cells = (cell([run[model][arm][half] for run in found.values()]) for half in HALVES)
+            cells = (cell([run[model][arm][subset] for run in found.values()]) for subset in SUBSETS)
             lines.append(f"| {model} model | {arm.replace('_', '-')} | {' | '.join(cells)} |")
-    gains = (cell([run["gain"]["two_step"][half] for run in found.values()]) for half in HALVES)
+    gains = (cell([run["gain"]["two_step"][subset] for run in found.values()]) for subset in SUBSETS)
     return [*lines, f"| trained minus base | two-step | {' | '.join(gains)} |"]
 
 

@@ -21,13 +21,15 @@ from typing import Any
 import polars as pl
 from ruamel.yaml import YAML
 
+from pipeline.core.params import load_params
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipeline import params, tables  # noqa: E402
-from pipeline.asking import ClassLists  # noqa: E402
-from pipeline.training.checkpoints import Work  # noqa: E402
-from pipeline.training.settings import TrainParams  # noqa: E402
+from pipeline.core import tables
+from pipeline.method.draws import ClassLists
+from pipeline.training.checkpoints import Work
+from pipeline.training.params import TrainParams
 
 STEPS, TURNS = 15, 3
 KILLED_STEPS, CHECK_EVERY, KILLS = 60, 5, 5
@@ -40,7 +42,7 @@ def loaded(wanted: TrainParams) -> tuple[Any, Any]:
     """Model and processor, as both sides open them."""
     import torch
 
-    from pipeline.loading import load_model, load_processor
+    from pipeline.engines.loading import load_model, load_processor
 
     torch.set_num_threads(wanted.threads)
     model = load_model(wanted.model, wanted.weights, wanted.attention)
@@ -59,7 +61,7 @@ def bare(rows: pl.DataFrame, lists: ClassLists, wanted: TrainParams, folder: Pat
     """What a script of TRL's documentation does: its trainer, its order, its generation."""
     from trl import GRPOTrainer
 
-    from pipeline.rewards import rewards
+    from pipeline.method.rewards import rewards
     from pipeline.training.config import grpo_config
     from pipeline.training.examples import examples
 
@@ -81,24 +83,24 @@ def logged(history: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
 
 
 def compared() -> list[tuple[str, str]]:
-    wanted = replace(params.load(TrainParams, ROOT / "params.yaml"), steps=STEPS, check_images=0)
+    wanted = replace(load_params(TrainParams, ROOT / "params.yaml"), steps=STEPS, check_images=0)
     wanted = replace(wanted, model=str(ROOT / wanted.model))
     hard = tables.read(tables.HARD, DATA / "hard.parquet")
     pictures = tables.read(tables.IMAGES, DATA / "images.parquet").select("image_id", "image")
     rows = hard.join(pictures, on="image_id", maintain_order="left")
     lists = ClassLists(tables.read(tables.CLASSES, DATA / "classes.parquet"))
     steps, runs, tokens = [], [], []
-    for turn in range(TURNS):
+    for rotation in range(TURNS):
         with tempfile.TemporaryDirectory() as scratch:
             sides = {}
-            for side in (ours, bare)[:: 1 if turn % 2 else -1]:
+            for side in (ours, bare)[:: 1 if rotation % 2 else -1]:
                 sides[side.__name__] = side(rows, lists, wanted, Path(scratch) / side.__name__)
         times = {name: statistics.median(found[step]["step_time"] for step in range(2, STEPS + 1))
                  for name, found in sides.items()}  # fmt: skip
         steps.append(times)
         runs.append({name: found[0]["train_runtime"] / STEPS for name, found in sides.items()})
         tokens.append({name: found[STEPS]["completions/mean_length"] for name, found in sides.items()})
-        print(f"turn {turn + 1}: {times}, whole run {runs[-1]}, completion length {tokens[-1]}", flush=True)
+        print(f"turn {rotation + 1}: {times}, whole run {runs[-1]}, completion length {tokens[-1]}", flush=True)
     settings = f"{wanted.prompts_per_step} prompts × {wanted.generations} completions"
     return [
         (f"a step of {settings}, ours: seconds", f"{statistics.median(one['ours'] for one in steps):.2f}"),
@@ -127,7 +129,7 @@ def prepared(folder: Path) -> None:
 def started(folder: Path) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name != "DVC_ROOT"} | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, "-m", "pipeline.train"],
+        [sys.executable, "-m", "pipeline.stages.train"],
         cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 

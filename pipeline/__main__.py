@@ -2,7 +2,6 @@
 
 import typer
 
-from pipeline.cli import fail_in_a_sentence
 from pipeline.commands.classify import classify
 from pipeline.commands.compare import compare
 from pipeline.commands.cost import cost
@@ -13,6 +12,7 @@ from pipeline.commands.preset import preset
 from pipeline.commands.publish import publish
 from pipeline.commands.suite import suite
 from pipeline.commands.summary import summary
+from pipeline.core.cli import exit_on_user_error
 
 app = typer.Typer(
     help="divek: vision-language models that tell look-alike classes apart.",
@@ -39,7 +39,7 @@ def commands() -> None:
 
 def main() -> None:
     """The same as a console script, `divek`, for who installs the project; stages never call it."""
-    fail_in_a_sentence(app)
+    exit_on_user_error(app)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from pipeline import params, tables
-from pipeline.classifying import Classified, Classifier, Picture, calibration, class_rows
+from pipeline.commands.own_photos import Classified, Classifier, Picture, calibration, class_rows
+from pipeline.core import tables
+from pipeline.core.params import UserError, load_params, read_param
+from pipeline.core.progress import bar
 from pipeline.datasets.folder import SUFFIXES
-from pipeline.params import UserError
-from pipeline.predict import PredictParams
-from pipeline.progress import bar
+from pipeline.stages.predict import PredictParams
 
 UNNAMED = 3  # exit code where a picture has no answer
 BAR = 20  # characters of the longest bar
@@ -44,14 +44,14 @@ def classify(
     of the last run where the model is one of its two and the classes are its own. Exit codes: 0 every picture has an
     answer; 1 a mistake in what was asked for; 3 some picture has none, since it cannot be opened or no class was named.
     """
-    asked, max_pixels = params.load(PredictParams), int(params.read("data.max_pixels"))
+    asked, max_pixels = load_params(PredictParams), int(read_param("data.max_pixels"))
     pictures = [] if serve else gathered(photos or [])
     names = known(classes, dataset, noun)
     # With other classes other questions are asked: what was fitted on the run's own says nothing of them.
     table = calibration_table(model) if classes is None else None
     classifier = Classifier(asked.connect(model), names, asked, calibration(table) if table else None)
     if serve:
-        from pipeline.webpage import serve_page
+        from pipeline.commands.web_page import serve_page
 
         serve_page(classifier, max_pixels, port)
         return
@@ -67,8 +67,8 @@ def show(classifier: Classifier, pictures: Sequence[Picture], max_pixels: int, a
     unnamed = 0
     # rich lets lines through above its bar, on stderr: right in a terminal, wrong where stdout is a file or a pipe.
     out = None if sys.stdout.isatty() else sys.stdout
-    with bar("answers", len(pictures) * classifier.answers, "answers") as tell:
-        for one in classifier.classify(pictures, max_pixels, tell):
+    with bar("answers", len(pictures) * classifier.answers, "answers") as advance:
+        for one in classifier.classify(pictures, max_pixels, advance):
             said = json.dumps(asdict(one), ensure_ascii=False) if as_json else "\n".join(lines(one))
             print(said, file=out, flush=True)
             unnamed += one.answer is None
@@ -121,7 +121,7 @@ def known(names: Path | None, dataset: str, noun: str) -> pl.DataFrame:
 
 def calibration_table(model: str) -> Path | None:
     """The predictions of the last run by this model; None where it is another one."""
-    labels = {Path(params.read("model")).resolve(): "base", Path("models/policy").resolve(): "trained"}
+    labels = {Path(read_param("model")).resolve(): "base", Path("models/policy").resolve(): "trained"}
     label = labels.get(Path(model).resolve())
     return Path(f"data/predictions/{label}.parquet") if label else None
 

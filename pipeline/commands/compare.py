@@ -8,12 +8,13 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from pipeline import comparison, metrics, tables
-from pipeline.comparison import Resampled
-from pipeline.evaluate import gates
-from pipeline.files import write_text
-from pipeline.params import UserError
-from pipeline.tables import Table
+from pipeline.core import tables
+from pipeline.core.files import write_text
+from pipeline.core.params import UserError
+from pipeline.core.tables import Table
+from pipeline.evaluation import comparison, metrics
+from pipeline.evaluation.comparison import Resampled
+from pipeline.stages.evaluate import vote_thresholds
 
 SHOWN = 10  # flipped images that are printed
 OWN = ("base", "trained")  # models with a table of their own; the further ones share one
@@ -60,7 +61,7 @@ def shared(first: pl.DataFrame, second: pl.DataFrame, names: Pair) -> pl.DataFra
 
     `names` become the models. Raises UserError where there are none.
     """
-    keys = ["split", "dataset", "image_id", "class_id", "half"]
+    keys = ["split", "dataset", "image_id", "class_id", "subset"]
     both = first.select(keys).join(second.select(keys), on=keys)
     if not both.filter(split="test").height:
         raise UserError(
@@ -145,12 +146,12 @@ def flipped(rows: pl.DataFrame, names: Pair, arms: Pair, classes: tuple[pl.DataF
         arms: the way to answer of each model.
         classes: the table of classes of each run, which names its answers; the first one names the truth.
     """
-    test, found = rows.filter(split="test"), metrics.chosen(rows, gates(rows.filter(split="val")))
+    test, found = rows.filter(split="test"), metrics.chosen(rows, vote_thresholds(rows.filter(split="val")))
     found_by = []
     for name, arm, side, names_of in zip(names, arms, ("first", "second"), classes, strict=True):
         own = found.filter(model=name).select("image_id", pl.col(arm).alias(side))
         known = names_of.select("dataset", pl.col("class_id").alias(side), pl.col("name").alias(f"{side}_class"))
-        images = test.filter(model=name).select("dataset", "image_id", "half", "class_id")
+        images = test.filter(model=name).select("dataset", "image_id", "subset", "class_id")
         found_by.append(images.join(own, on="image_id").join(known, on=["dataset", side], how="left"))
     truth = classes[0].select("dataset", "class_id", truth="name")
     both = found_by[0].join(found_by[1].select("image_id", "second", "second_class"), on="image_id")
@@ -159,7 +160,7 @@ def flipped(rows: pl.DataFrame, names: Pair, arms: Pair, classes: tuple[pl.DataF
         both.filter(right != other)
         .join(truth, on=["dataset", "class_id"], how="left")
         .select(
-            *("dataset", "image_id", "half", "class_id", "truth"),
+            *("dataset", "image_id", "subset", "class_id", "truth"),
             *("first", "first_class", "second", "second_class"),
             right=pl.when(right).then(pl.lit("first")).otherwise(pl.lit("second")),
         )
@@ -233,7 +234,7 @@ def compare(
         names = names[0], f"{names[1]} again"
     rows = shared(predictions(first, of[0]), predictions(second, of[1]), names)
     arms = answers(rows, names, (answer, second_answer))
-    scored = metrics.scores(rows.filter(split="test"), gates(rows.filter(split="val")))
+    scored = metrics.scores(rows.filter(split="test"), vote_thresholds(rows.filter(split="val")))
     resampled = Resampled(scored)
     pairs = [((names[0], arm), (names[1], arm)) for arm in ("pass@1", *metrics.ARMS)]
     if arms[0] != arms[1]:

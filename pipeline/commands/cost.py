@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
-from pipeline import metrics, params, rates, tables
-from pipeline.params import UserError
+from pipeline.core import tables, timings
+from pipeline.core.params import UserError, key, load_params
+from pipeline.evaluation import metrics
 
 STAGES = ("download", "sample", "options", "filter", "train", "predict", "evaluate", "report")
 LAST = 5  # runs of a stage that count
@@ -20,12 +21,12 @@ PREDICTIONS = [Path(f"data/predictions/{name}.parquet") for name in ("base", "tr
 
 @dataclass(frozen=True)
 class CostParams:
-    num_samples: int = params.key("num_samples", at_least=1)
-    topk: int = params.key("topk", at_least=2)
-    orders: int = params.key("predict.orders", at_least=1)
-    steps: int = params.key("train.steps", at_least=1)
-    val_images: int = params.key("predict.val_images", at_least=0)
-    models: tuple[str, ...] = params.key("evaluate.models")
+    num_samples: int = key("num_samples", at_least=1)
+    topk: int = key("topk", at_least=2)
+    orders: int = key("predict.orders", at_least=1)
+    steps: int = key("train.steps", at_least=1)
+    val_images: int = key("predict.val_images", at_least=0)
+    models: tuple[str, ...] = key("evaluate.models")
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,12 @@ def rate(lines: list[dict[str, Any]], unit: str) -> Rate | None:
 
 def weighted_median(values: Sequence[float], weights: Sequence[float]) -> float:
     """The value below and above which half of the weight lies; between two of them their mean."""
-    pairs, half, below = sorted(zip(values, weights, strict=True)), sum(weights) / 2, 0.0
+    pairs, subset, below = sorted(zip(values, weights, strict=True)), sum(weights) / 2, 0.0
     for place, (value, weight) in enumerate(pairs):
         below += weight
-        if below == half:
+        if below == subset:
             return (value + pairs[place + 1][0]) / 2
-        if below > half:
+        if below > subset:
             return value
     raise ValueError("no values with a weight above 0")
 
@@ -88,21 +89,21 @@ def completions(asked: CostParams, k: int, answered: pl.DataFrame | None) -> flo
     if answered is None or not answered.height:
         return k + 1 + min(asked.orders, asked.topk)
     drawn, most = answered["draws"].list.len(), metrics.draws_per_image(answered)
-    choices = answered.select((pl.col("choice_text").is_not_null() + pl.col("turned").list.len()).mean()).item()
+    choices = answered.select((pl.col("choice_text").is_not_null() + pl.col("rotated").list.len()).mean()).item()
     return float(k * (drawn.sum() / (answered.height * most) if most else 1.0) + 1 + choices)
 
 
 def present() -> pl.DataFrame | None:
     """What the present tables of predictions say of the number of completions; None where there are none."""
-    columns = ["draws", "choice_text", "turned"]
+    columns = ["draws", "choice_text", "rotated"]
     found = [tables.read(tables.PREDICTIONS, path, columns) for path in PREDICTIONS if path.is_file()]
     return pl.concat(found) if found else None
 
 
 def shares(images: pl.DataFrame, classes: pl.DataFrame) -> dict[str, float]:
     """Share of all images that each stage is about, as in the present tables."""
-    rows = images.join(classes.select("dataset", "class_id", half="split"), on=["dataset", "class_id"])
-    train = rows.filter(split="train", half="base").height
+    rows = images.join(classes.select("dataset", "class_id", "subset"), on=["dataset", "class_id"])
+    train = rows.filter(split="train", subset="base").height
     test = rows.filter(split="test").height
     every = max(1, images.height)
     parts = {"download": every, "sample": train, "options": train, "filter": train, "evaluate": test, "report": test}
@@ -115,7 +116,7 @@ def taken() -> list[str]:
     lines = [f"{head[0]:10}" + "".join(f"{name:>15}" for name in head[1:])]
     keys = ("images", "steps", "seconds", "draws", "prompt_tokens", "generated_tokens", "mib")
     for stage in (*STAGES[:-2], "rivals", *STAGES[-2:]):
-        for line in rates.kept(stage)[-1:]:
+        for line in timings.load(stage)[-1:]:
             lines.append(f"{stage:10}" + "".join(f"{line[key]:>15,}" if key in line else f"{'':15}" for key in keys))
     if len(lines) == 1:
         raise UserError(NO_RUN)
@@ -137,7 +138,7 @@ def cost(
     if not images:
         print("\n".join(taken()))
         return
-    asked = params.load(CostParams)
+    asked = load_params(CostParams)
     k, wanted = num_samples or asked.num_samples, steps or asked.steps
     index = tables.read(tables.IMAGES, Path("data/images.parquet"), ["image_id", "dataset", "class_id", "split"])
     parts = shares(index, tables.read(tables.CLASSES, Path("data/classes.parquet")))
@@ -147,7 +148,7 @@ def cost(
     total, missing = 0.0, []
     for stage in STAGES:
         unit = "steps" if stage == "train" else "draws" if stage in DRAWING else "images"
-        found = rate(rates.kept(stage), unit)
+        found = rate(timings.load(stage), unit)
         if found is None:
             missing.append(stage)
             continue

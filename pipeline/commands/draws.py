@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.store import draws_folder, sizes
+from pipeline.engines.draw_cache import draw_cache_folder, sizes
 
 
 def line(about: dict[str, Any], images: int, draws: int, size: int) -> str:
@@ -15,9 +15,11 @@ def line(about: dict[str, Any], images: int, draws: int, size: int) -> str:
 
 def draws() -> None:
     """Show the draws that are kept, by model and sampler, and the room they take."""
-    folder, total, taken = draws_folder(), 0, 0
+    folder, total, taken = draw_cache_folder(), 0, 0
     for about, images, count, size in sizes(folder):
         print(line(about, images, count, size))
         total, taken = total + count, taken + size
     print(f"{total:>9,} draws, {taken / 2**20:.1f} MiB in {folder}")
-    print("`python -m pipeline.sample --forget` forgets those of the present settings; removing the folder forgets all")
+    print(
+        "`python -m pipeline.stages.sample --forget` forgets those of the present settings; removing the folder forgets all"
+    )

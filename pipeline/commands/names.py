@@ -10,9 +10,9 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from pipeline import tables
-from pipeline.names import Matcher, normalised
-from pipeline.params import UserError
+from pipeline.core import tables
+from pipeline.core.params import UserError
+from pipeline.method.class_names import Matcher, normalised
 
 SIMILAR = 3
 # A completion that ran on to its token limit is neither printed nor compared whole.
@@ -35,7 +35,7 @@ def known_classes(dataset: str, classes: Path) -> list[tuple[int, str, list[str]
         base = layout.base_classes(len(known))
         return [(*row, "base" if row[0] < base else "novel") for row in known]
     rows = tables.read(tables.CLASSES, classes) if classes.is_file() else tables.CLASSES.schema.to_frame()
-    found = rows.filter(pl.col("dataset") == dataset).select("class_id", "name", "aliases", "split").rows()
+    found = rows.filter(pl.col("dataset") == dataset).select("class_id", "name", "aliases", "subset").rows()
     if not found:
         raise UserError(
             f"no class names of a data set {dataset!r}, wanted one of {', '.join(OFFICIAL)}, or one that "
@@ -97,13 +97,13 @@ def _lines(file: Iterable[bytes], name: str) -> Iterator[str]:
 def names(
     answers: Annotated[Path, typer.Argument(help="Text file with one answer a line; - for standard input.")],
     dataset: Annotated[str, typer.Option(help="Data set whose class names count: cub, flowers, pets …")],
-    half: Annotated[Half | None, typer.Option(help="Read against this half alone, as the stages do.")] = None,
+    subset: Annotated[Half | None, typer.Option(help="Read against this half alone, as the stages do.")] = None,
     classes: Annotated[Path, typer.Option(help="Table of classes, for data sets of your own.")] = Path(
         "data/classes.parquet"
     ),
 ) -> None:
     """Show which class each line of a file names, and why."""
-    reader = Reader([known[:3] for known in known_classes(dataset, classes) if half in (None, known[3])])
+    reader = Reader([known[:3] for known in known_classes(dataset, classes) if subset in (None, known[3])])
     if str(answers) == "-":
         for line in _lines(sys.stdin.buffer, "standard input"):
             print(reader.line(line), flush=True)

@@ -14,9 +14,8 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
-from pipeline import params
-from pipeline.files import write_text
-from pipeline.params import UserError
+from pipeline.core.files import write_text
+from pipeline.core.params import PARAMS_FILE, UserError, all_params
 
 PUBLISHED = Path(__file__).parent.parent / "published.csv"  # arXiv 2511.18305; * is two-step inference
 METRICS_FILE, LOCK_FILE = Path("reports/metrics.json"), Path("dvc.lock")
@@ -138,7 +137,7 @@ def said_of(out: list[list[str]]) -> str:
 
 def rows_of(run: Run) -> Iterable[tuple[str, str, Mapping[str, Any]]]:
     """The rows of the tables that a run fills: method, model, and what the columns are read from."""
-    from pipeline.rivals import parsed
+    from pipeline.stages.baselines import parsed
 
     model, method = str(run.settings["model"]).rstrip("/"), run.settings["train.method"]
     lora = run.settings["train.tuning"] == "lora"
@@ -286,12 +285,12 @@ def _workspace() -> Run | None:
     lock = _yaml(LOCK_FILE.read_text()) if LOCK_FILE.is_file() else {}
     used: dict[str, Any] = {}
     for stage in (lock or {}).get("stages", {}).values():
-        used |= stage.get("params", {}).get(str(params.PARAMS_FILE), {})
-    return _run(params.whole(), METRICS_FILE.read_text(), used) if METRICS_FILE.is_file() else None
+        used |= stage.get("params", {}).get(str(PARAMS_FILE), {})
+    return _run(all_params(), METRICS_FILE.read_text(), used) if METRICS_FILE.is_file() else None
 
 
 def _committed(revision: str) -> Run | None:
-    settings, metrics = (_git("show", f"{revision}:./{file}") for file in (params.PARAMS_FILE, METRICS_FILE))
+    settings, metrics = (_git("show", f"{revision}:./{file}") for file in (PARAMS_FILE, METRICS_FILE))
     return _run(_yaml(settings), metrics, {}) if settings and metrics else None
 
 
@@ -330,7 +329,7 @@ def paper_tables(
     runs = present()
     if not runs:
         raise UserError("no run with metrics is there; `dvc repro` makes one, `dvc exp show` lists them")
-    kept, out_of_it = counted(runs, flat(params.whole()))
+    kept, out_of_it = counted(runs, flat(all_params()))
     table, left = filled(cells(kept)), said_of(out_of_it)
     pages: dict[str, list[str]] = {
         ".md": ["# The paper's tables", "", f"{RULE} * is answered in two steps.", ""],

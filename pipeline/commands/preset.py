@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.files import write_text
-from pipeline.params import PARAMS_FILE, UserError
+from pipeline.core.files import write_text
+from pipeline.core.params import PARAMS_FILE, UserError
 
 FOLDER = Path("presets")
 

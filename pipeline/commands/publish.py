@@ -7,10 +7,10 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from pipeline import params, tables
-from pipeline.cards import model_card, tables_card
-from pipeline.files import whole_folder, write_text
-from pipeline.params import UserError
+from pipeline.core import tables
+from pipeline.core.files import whole_folder, write_text
+from pipeline.core.params import UserError, all_params
+from pipeline.reporting.cards import model_card, tables_card
 
 TABLES = {
     "questions": (tables.QUESTIONS, [("train", "data/questions.parquet")]),
@@ -46,9 +46,9 @@ def publish(
         raise UserError(f"--push {push}: wanted owner/name")
     if out.exists() and not (out / "model" / "config.json").is_file():
         raise UserError(f"{out}: there, and nothing that was published; name another folder with --out")
-    settings = params.whole()
-    test = tables.read(tables.PREDICTIONS, Path("data/predictions/trained.parquet"), ["split", "half"])
-    counts = dict(test.filter(split="test").group_by("half").len().sort("half").iter_rows())
+    settings = all_params()
+    test = tables.read(tables.PREDICTIONS, Path("data/predictions/trained.parquet"), ["split", "subset"])
+    counts = dict(test.filter(split="test").group_by("subset").len().sort("subset").iter_rows())
     files = {config: found for config, (_, found) in TABLES.items()}
     for table, found in TABLES.values():
         for _, path in found:

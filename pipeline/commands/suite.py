@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.files import write_text
-from pipeline.intervals import mean_over_seeds
-from pipeline.params import UserError
+from pipeline.core.files import write_text
+from pipeline.core.params import UserError
+from pipeline.evaluation.intervals import mean_over_seeds
 
 POLL = 20.0  # seconds
 DVC = (sys.executable, "-m", "dvc")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.params import UserError
+from pipeline.core.params import UserError
 
 MODELS = {"base": "base model", "trained": "trained model"}  # and any further ones, by their names
 ARMS = {
@@ -14,8 +14,8 @@ ARMS = {
     "one_step": "one-step",
     "vote": "vote",
     "two_step": "two-step",
-    "gated": "gated",
-    "turned": "turned",
+    "cascade": "cascade",
+    "rotated": "rotated",
     "pass@K": "pass@{k}",
 }
 
@@ -40,12 +40,14 @@ def lines(metrics: dict[str, Any]) -> list[str]:
             arm = "two_step" if "two_step" in found else "one_step"  # all that CLIP and CoOp have
             out.append(_line("", ARMS[arm], found[arm]) + f"   {name}")
     gain = metrics["gain"]["two_step"]
-    out.append("two-step, trained minus base model: " + ", ".join(f"{half} {100 * gain[half]:+.1f}" for half in gain))
+    out.append(
+        "two-step, trained minus base model: " + ", ".join(f"{subset} {100 * gain[subset]:+.1f}" for subset in gain)
+    )
     return out
 
 
 def _line(title: str, label: str, found: dict[str, Any]) -> str:
-    shares = (found[half] for half in ("base", "novel", "hm"))
+    shares = (found[subset] for subset in ("base", "novel", "hm"))
     said = "".join(f"{'–':>7}" if share is None else f"{100 * share:7.1f}" for share in shares)
     return f"{title:15}{label:10}{said}   {found['n_base']} + {found['n_novel']}"
 

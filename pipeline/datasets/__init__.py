@@ -7,11 +7,11 @@ from pathlib import Path
 
 import polars as pl
 
+from pipeline.core.params import UserError
 from pipeline.datasets import aircraft, cars, cub, fieldguide, flowers, folder, hub, official, pets
 from pipeline.datasets.official import Official
-from pipeline.datasets.settings import DataParams
+from pipeline.datasets.params import DataParams
 from pipeline.datasets.source import Source
-from pipeline.params import UserError
 
 OFFICIAL: dict[str, Official] = {module.NAME: module for module in (flowers, pets, cars, aircraft, cub)}
 

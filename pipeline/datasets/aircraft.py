@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.datasets import layout
+from pipeline.datasets.fetching import Archive
 from pipeline.datasets.layout import Metadata, Published
-from pipeline.fetching import Archive
 
 NAME = "aircraft"
 NOUN = "aircraft"
@@ -29,7 +29,7 @@ FILES = (
         ("fgvc-aircraft-2013b", "data/variants.txt", "variants.txt"),
     ),
 )
-METADATA = ("variants.txt", *(f"images_variant_{part}.txt" for part in ("train", "val", "trainval", "test")))
+METADATA = ("variants.txt", *(f"images_variant_{split}.txt" for split in ("train", "val", "trainval", "test")))
 
 
 def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
@@ -38,24 +38,26 @@ def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
     folder = layout.folder(root, "variants.txt", "fgvc-aircraft-2013b/data", "data", "")
     names = list(Metadata(folder / "variants.txt", ORIGIN).keyed("variant"))
     labels = {name: class_id for class_id, name in enumerate(names)}
-    train, val, trainval, test = (_part(folder, part, labels) for part in ("train", "val", "trainval", "test"))
+    train, val, trainval, test = (_split(folder, split, labels) for split in ("train", "val", "trainval", "test"))
     # Two lists of the same images: one that was cut short shows.
     _list(folder, "trainval").covers([*train, *val], trainval, "image (of train and val)")
     if both := sorted(trainval.keys() & test.keys()):
         raise _list(folder, "test").fault(f"image {both[0]}, also in trainval", "other images to test on")
-    parts = {"train": train, "val": val, "test": test}
-    rows = [(f"images/{image}.jpg", label, part) for part, images in parts.items() for image, label in images.items()]
+    splits = {"train": train, "val": val, "test": test}
+    rows = [
+        (f"images/{image}.jpg", label, split) for split, images in splits.items() for image, label in images.items()
+    ]
     if protocol == "paper":
         rows = layout.paper(rows, len(names), base_test="val", novel_test="val")
     return layout.table(rows, names, folder.relative_to(root))
 
 
-def _list(folder: Path, part: str) -> Metadata:
-    return Metadata(folder / f"images_variant_{part}.txt", ORIGIN)
+def _list(folder: Path, split: str) -> Metadata:
+    return Metadata(folder / f"images_variant_{split}.txt", ORIGIN)
 
 
-def _part(folder: Path, part: str, labels: dict[str, int]) -> dict[str, int]:
-    file = _list(folder, part)
+def _split(folder: Path, split: str, labels: dict[str, int]) -> dict[str, int]:
+    file = _list(folder, split)
     images = file.keyed("image variant")
     for image, (variant,) in images.items():
         if variant not in labels:

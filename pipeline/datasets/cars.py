@@ -17,8 +17,8 @@ from typing import Any
 import polars as pl
 
 from pipeline.datasets import layout
+from pipeline.datasets.fetching import Archive
 from pipeline.datasets.layout import Metadata, Published
-from pipeline.fetching import Archive
 
 NAME = "cars"
 NOUN = "car"
@@ -48,8 +48,8 @@ def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
     labelled = Metadata(layout.folder(root, LABELLED, "", "devkit") / LABELLED, LABELLED_ORIGIN)
     if protocol == "official":
         test = _labels(labelled, "cars_test", len(names))
-        parts = {"train": train, "test": test}
-        rows = [(path, label, part) for part, labels in parts.items() for path, label in labels.items()]
+        splits = {"train": train, "test": test}
+        rows = [(path, label, split) for split, labels in splits.items() for path, label in labels.items()]
         return layout.table(rows, names)
     known: dict[str, int | None] = dict(train)
     if labelled.file.is_file():

@@ -14,15 +14,15 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.datasets import layout
+from pipeline.datasets.fetching import Archive
 from pipeline.datasets.layout import Metadata, Published
-from pipeline.fetching import Archive
 
 NAME = "cub"
 NOUN = "bird"
 LICENCE = "CUB-200-2011 is for non-commercial research only."
 
 ORIGIN = "unpack CUB_200_2011.tgz of data.caltech.edu/records/65de6-vp158 anew"
-PARTS = {"1": "train", "0": "test"}
+SPLITS = {"1": "train", "0": "test"}
 CROP_BOTTOM = 0
 
 URL = "https://data.caltech.edu/records/65de6-vp158/files/"
@@ -49,9 +49,9 @@ def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
     rows = []
     for image, (path,) in images.items():
         (flag,), (label,) = flags[image], labels[image]
-        if flag not in PARTS:
+        if flag not in SPLITS:
             raise part_file.fault(f"{flag!r} for image {image}", "1 (train) or 0 (test)")
-        rows.append((f"images/{path}", label_file.label(label, len(names), f"image {image}"), PARTS[flag]))
+        rows.append((f"images/{path}", label_file.label(label, len(names), f"image {image}"), SPLITS[flag]))
     if protocol == "paper":
         trained = [row for row in rows if row[2] == "train"]
         rows = layout.paper(layout.cut(trained, seed), len(names), base_test="val", novel_test="val")

@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterator
 from typing import Protocol
 
 from pipeline.datasets import layout
+from pipeline.datasets.drawing import draw, random_bird
 from pipeline.datasets.source import Source
-from pipeline.fieldguide.drawing import draw, random_bird
-from pipeline.fieldguide.species import SPECIES
+from pipeline.datasets.species import SPECIES
 
 NAME = "fieldguide"
 NOUN = "bird"
@@ -32,12 +32,12 @@ def opened(wanted: Counts) -> Source:
     # The base model was raised on birds of the part "pretrain": none of these pictures.
     counts = {"train": wanted.train_per_class, "val": wanted.val_per_class, "test": wanted.test_per_class}
     birds = {
-        f"{part}/{species.name.replace(' ', '_')}/{number:04}.png": (species, part, number)
+        f"{split}/{species.name.replace(' ', '_')}/{number:04}.png": (species, split, number)
         for species in SPECIES
-        for part, count in counts.items()
+        for split, count in counts.items()
         for number in range(count)
     }
-    rows = [(path, species.class_id, part) for path, (species, part, _) in birds.items()]
+    rows = [(path, species.class_id, split) for path, (species, split, _) in birds.items()]
 
     def pictures(paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
         for path in paths:

@@ -14,8 +14,8 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.datasets import layout
+from pipeline.datasets.fetching import Archive
 from pipeline.datasets.layout import Metadata, Published
-from pipeline.fetching import Archive
 
 NAME = "flowers"
 NOUN = "flower"
@@ -48,8 +48,8 @@ def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
     }
     if protocol == "official":
         return layout.table(_official(root, labels), names)
-    split = Metadata(root / "split_zhou_OxfordFlowers.json", layout.COOP)
-    rows = layout.coop(split, labels, len(names), inside="jpg/")
+    coop_file = Metadata(root / "split_zhou_OxfordFlowers.json", layout.COOP)
+    rows = layout.coop(coop_file, labels, len(names), inside="jpg/")
     if protocol == "paper":
         rows = layout.paper(rows, len(names), base_test="val", novel_test="test")
     return layout.table(rows, names)
@@ -62,9 +62,9 @@ def _path(number: int) -> str:
 def _official(root: Path, labels: dict[str, int]) -> list[layout.Row]:
     sets = Metadata(root / "setid.mat", ORIGIN)
     numbers = dict(zip(("train", "val", "test"), sets.mat("trnid", "valid", "tstid"), strict=True))
-    parts = [(_path(number), part) for part, ids in numbers.items() for number in ids.tolist()]
-    sets.covers([path for path, _ in parts], labels, "image")
-    return [(path, labels[path], part) for path, part in parts]
+    splits = [(_path(number), split) for split, ids in numbers.items() for number in ids.tolist()]
+    sets.covers([path for path, _ in splits], labels, "image")
+    return [(path, labels[path], split) for path, split in splits]
 
 
 def _names(root: Path) -> list[str]:

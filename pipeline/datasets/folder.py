@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
+from pipeline.core.params import UserError
 from pipeline.datasets import layout
-from pipeline.datasets.settings import DataParams
+from pipeline.datasets.params import DataParams
 from pipeline.datasets.source import Source
-from pipeline.names import normalised
-from pipeline.params import UserError
+from pipeline.method.class_names import normalised
 
 NAME = "folder"
 NOUN = "object"
@@ -27,9 +27,9 @@ LICENCE = "Your own pictures."
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 TABLES = (".csv", ".parquet")
-HALVES = ("base", "novel")
-MEND = "mend it, then `python -m pipeline.download --check` looks again"
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SUBSETS = ("base", "novel")
+MEND = "mend it, then `python -m pipeline.stages.download --check` looks again"
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 File = tuple[str, str, str | None]
 """Path from the root, label, and part, None where there are no parts."""
@@ -43,7 +43,7 @@ def opened(place: Path, wanted: DataParams) -> Source:
     root = place if table is None else table.parent
     if table is None and not root.is_dir():
         raise UserError(f"data.path: {place} is no folder and no table; set it with `dvc exp run -S data.path=…`")
-    files, halves = (found(root), {}) if table is None else tabled(table)
+    files, subsets = (found(root), {}) if table is None else tabled(table)
     if not files:
         raise UserError(
             f"{place}: no pictures, wanted one folder a class with {', '.join(SUFFIXES)} files in it; set another "
@@ -51,10 +51,10 @@ def opened(place: Path, wanted: DataParams) -> Source:
         )
     names = class_names(place, {label for _, label, _ in files})
     class_ids = {label: names.index(shown(label)) for label in {label for _, label, _ in files}}
-    rows = [(path, class_ids[label], part or "") for path, label, part in files]
-    if not any(part == "test" for _, _, part in rows):
+    rows = [(path, class_ids[label], split or "") for path, label, split in files]
+    if not any(split == "test" for _, _, split in rows):
         rows = layout.held_out(
-            [(path, class_id, part or "train") for path, class_id, part in rows], wanted.test_share, wanted.seed
+            [(path, class_id, split or "train") for path, class_id, split in rows], wanted.test_share, wanted.seed
         )
     require_parts(place, rows)
 
@@ -73,7 +73,7 @@ def opened(place: Path, wanted: DataParams) -> Source:
         licence=LICENCE,
         pictures=pictures,
         aliases=other_names((place if place.is_dir() else root) / wanted.aliases, names) if wanted.aliases else {},
-        halves=[halves[name] for name in names] if halves else (),
+        subsets=[subsets[name] for name in names] if subsets else (),
     )
 
 
@@ -91,7 +91,7 @@ def class_names(place: Path, labels: Collection[str]) -> list[str]:
             what = (
                 f"{other!r} and {label!r} are the same class name" if other != label else f"{label!r} is no class name"
             )
-            raise UserError(f"{place}: {what}; rename or merge them, then `python -m pipeline.download --check`")
+            raise UserError(f"{place}: {what}; rename or merge them, then `python -m pipeline.stages.download --check`")
     if len(seen) < 2:
         raise UserError(
             f"{place}: one class, {shown(next(iter(labels)))!r}, wanted at least two; add another, then `dvc repro`"
@@ -102,8 +102,8 @@ def class_names(place: Path, labels: Collection[str]) -> list[str]:
 def found(root: Path) -> list[File]:
     """The pictures in the folders of `root`; says how many others it leaves alone, and why."""
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    in_parts = bool(folders) and all(folder.name.lower() in PARTS for folder in folders)
-    above = 2 if in_parts else 1  # folders over a picture: its part's, its class's
+    in_splits = bool(folders) and all(folder.name.lower() in SPLITS for folder in folders)
+    above = 2 if in_splits else 1  # folders over a picture: its part's, its class's
     home = root.resolve()
     files: list[File] = []
     left: Counter[str] = Counter()
@@ -113,14 +113,14 @@ def found(root: Path) -> list[File]:
             inner = path.relative_to(root).parts
             if path.suffix.lower() not in SUFFIXES or not path.is_file():
                 continue
-            if any(part.startswith(".") for part in inner):
+            if any(name.startswith(".") for name in inner):
                 left["hidden"] += 1
             elif not path.resolve().is_relative_to(home):
                 left["behind links that lead outside"] += 1
             elif len(inner) <= above:
                 left["in no class folder"] += 1
             else:
-                files.append(("/".join(inner), inner[above - 1], PARTS[inner[0].lower()] if in_parts else None))
+                files.append(("/".join(inner), inner[above - 1], SPLITS[inner[0].lower()] if in_splits else None))
     for why, count in left.items():
         print(f"{root}: pictures left out, {why}: {count}")
     return files
@@ -139,12 +139,12 @@ def tabled(table: Path) -> tuple[list[File], dict[str, str]]:
     if read.is_empty():
         raise UserError(f"{table}: no rows, wanted one a picture; {MEND}")
     files: list[File] = []
-    halves: dict[str, str] = {}
+    subsets: dict[str, str] = {}
     twice: set[str] = set()
     for number, row in enumerate(read.iter_rows(named=True), start=1):
         # The label 0 is a class, a missing one is none.
-        said = ("" if row.get(name) is None else str(row[name]) for name in ("path", "label", "part", "half"))
-        path, label, part, half = said
+        said = ("" if row.get(name) is None else str(row[name]) for name in ("path", "label", "split", "subset"))
+        path, label, split, subset = said
         path = path.replace("\\", "/")
         pure = PurePosixPath(path)
         fault = None
@@ -154,22 +154,22 @@ def tabled(table: Path) -> tuple[list[File], dict[str, str]]:
             fault = f"{path!r} leads out of {table.parent}"
         elif str(pure) in twice:
             fault = f"{path!r} stands there twice"
-        elif "part" in read.columns and part.lower() not in PARTS:
-            fault = f"part {part!r}, wanted train, val or test"
-        elif "half" in read.columns and half not in HALVES:
-            fault = f"half {half!r}, wanted base or novel"
-        elif halves.setdefault(shown(label), half) != half:
-            fault = f"class {label!r} is {halves[shown(label)]} in one row and {half} in another"
+        elif "split" in read.columns and split.lower() not in SPLITS:
+            fault = f"part {split!r}, wanted train, val or test"
+        elif "subset" in read.columns and subset not in SUBSETS:
+            fault = f"half {subset!r}, wanted base or novel"
+        elif subsets.setdefault(shown(label), subset) != subset:
+            fault = f"class {label!r} is {subsets[shown(label)]} in one row and {subset} in another"
         if fault:
             raise UserError(f"{table}: row {number}: {fault}; {MEND}")
         twice.add(str(pure))
-        files.append((str(pure), label, PARTS[part.lower()] if part else None))
-    return files, halves if "half" in read.columns else {}
+        files.append((str(pure), label, SPLITS[split.lower()] if split else None))
+    return files, subsets if "subset" in read.columns else {}
 
 
 def require_parts(place: Path, rows: Sequence[layout.Row]) -> None:
     """Raises UserError where there is nothing to train on."""
-    if not any(part == "train" for _, _, part in rows):
+    if not any(split == "train" for _, _, split in rows):
         raise UserError(
             f"{place}: no training images, wanted some; add a folder or rows with the part train, then `dvc repro`"
         )

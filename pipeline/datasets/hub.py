@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.params import UserError
 from pipeline.datasets import layout
-from pipeline.datasets.folder import NOUN, PARTS, class_names, shown
+from pipeline.datasets.folder import NOUN, SPLITS, class_names, shown
 from pipeline.datasets.official import Official
-from pipeline.datasets.settings import DataParams
+from pipeline.datasets.params import DataParams
 from pipeline.datasets.source import Source
-from pipeline.names import Matcher
-from pipeline.params import UserError
+from pipeline.method.class_names import Matcher
 
 # Images of the official parts.
 COUNTS = {
@@ -30,7 +30,7 @@ LABELS = ("label", "labels", "class", "fine_label", "variant")
 ANOTHER = "name another one with `dvc exp run -S data.hub=owner/name@revision`, or set data.path"
 # What `datasets` says where it cannot load a data set → what to do about it.
 REMEDIES = {
-    "gated": "ask for access on the page of {name}, then `hf auth login` and `dvc repro`",
+    "cascade": "ask for access on the page of {name}, then `hf auth login` and `dvc repro`",
     "scripts": "try the hub's own copy with `dvc exp run -S data.hub={name}@refs/convert/parquet`, or set data.path",
     "Couldn't reach": "go online and `dvc repro`, or set data.path",
 }
@@ -53,9 +53,9 @@ def opened(wanted: DataParams, dataset: Official | None, name: str) -> Source:
     fault = _Fault(wanted.hub)
     if dataset is not None and wanted.protocol != "official":
         raise fault(f"data.protocol {wanted.protocol}", "official", "set it with `dvc exp run -S data.protocol=…`")
-    splits, parts, licence = _loaded(wanted.hub, dataset is not None, fault)
-    image, label = _columns(next(iter(splits.values())).features, fault)
-    told = {split: _labels(split, rows, label, fault) for split, rows in splits.items()}
+    hub_splits, splits, licence = _loaded(wanted.hub, dataset is not None, fault)
+    image, label = _columns(next(iter(hub_splits.values())).features, fault)
+    told = {hub_split: _labels(hub_split, rows, label, fault) for hub_split, rows in hub_splits.items()}
     labels = {said for found in told.values() for said in found}
     if dataset is None:
         words = [said for said in labels if isinstance(said, str)]
@@ -68,20 +68,20 @@ def opened(wanted: DataParams, dataset: Official | None, name: str) -> Source:
         names, aliases = [own for _, own, _ in table], {own: others for _, own, others in table}
         class_ids = _matched(labels, names, aliases, fault)
     rows = [
-        (f"{split}/{row:06}", class_ids[said], parts[split])
-        for split, found in told.items()
+        (f"{hub_split}/{row:06}", class_ids[said], splits[hub_split])
+        for hub_split, found in told.items()
         for row, said in enumerate(found)
     ]
     if dataset is not None:
         _require_counts(rows, COUNTS[name], fault)
-    elif not any(part == "test" for *_, part in rows):
+    elif not any(split == "test" for *_, split in rows):
         rows = layout.held_out(rows, wanted.test_share, wanted.seed)
-    stored = {split: _as_stored(rows, image) for split, rows in splits.items()}
+    stored = {hub_split: _as_stored(rows, image) for hub_split, rows in hub_splits.items()}
 
     def pictures(paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
         for path in sorted(paths):  # in the order of the files, which are mapped and not held in memory
-            split, _, row = path.rpartition("/")
-            yield path, _content(stored[split][int(row)][image], path, fault)
+            hub_split, _, row = path.rpartition("/")
+            yield path, _content(stored[hub_split][int(row)][image], path, fault)
 
     return Source(
         name=name,
@@ -102,22 +102,27 @@ def _loaded(hub: str, official: bool, fault: _Fault) -> tuple[Mapping[str, Any],
     name, _, revision = hub.partition("@")
     with _in_a_sentence(name, fault):
         builder = load_dataset_builder(name, revision=revision or None)
-        files = {str(split): found for split, found in (builder.config.data_files or builder.info.splits or {}).items()}
+        files = {
+            str(hub_split): found
+            for hub_split, found in (builder.config.data_files or builder.info.splits or {}).items()
+        }
     commit = builder.hash if builder.repo_id else None
     # Offline the library takes what was cached last, whatever the revision asked for.
     if commit and re.fullmatch("[0-9a-f]{40}", revision) and commit != revision:
         raise fault(f"only the commit {commit} in the cache", "this one", "go online and `dvc repro`")
     if commit:
         print(f"{name}: commit {commit}")
-    parts = _parts(list(files), official, fault)
+    splits = _parts(list(files), official, fault)
     with _in_a_sentence(name, fault):
-        if others := [split for split in files if split not in parts]:
+        if others := [hub_split for hub_split in files if hub_split not in splits]:
             print(f"{name}: left out the splits {', '.join(others)}")
-            kept = {split: list(files[split]) for split in parts}  # the others are gigabytes that nobody needs
+            kept = {
+                hub_split: list(files[hub_split]) for hub_split in splits
+            }  # the others are gigabytes that nobody needs
             builder = load_dataset_builder(name, revision=commit or revision or None, data_files=kept)
         # The card counts the splits that were left out too.
         builder.download_and_prepare(verification_mode="no_checks" if others else "basic_checks")
-        return builder.as_dataset(), parts, _licence(name, builder)
+        return builder.as_dataset(), splits, _licence(name, builder)
 
 
 @contextmanager
@@ -134,14 +139,14 @@ def _in_a_sentence(name: str, fault: _Fault) -> Iterator[None]:
         raise fault(f"{type(cause).__name__} ({said})", "a data set that can be loaded", then) from error
 
 
-def _parts(splits: Sequence[str], official: bool, fault: _Fault) -> dict[str, str]:
+def _parts(hub_splits: Sequence[str], official: bool, fault: _Fault) -> dict[str, str]:
     """Part by split. Splits that are no part, such as test images with noise, are not among them."""
-    parts = {split: PARTS[split.lower()] for split in splits if split.lower() in PARTS}
-    if len(splits) == 1 and not official:
-        return {splits[0]: "train"}
-    if "train" not in parts.values() or (official and "trainval" in splits):
-        raise fault(f"the splits {', '.join(splits)}", "train, validation and test, each by itself")
-    return parts
+    splits = {hub_split: SPLITS[hub_split.lower()] for hub_split in hub_splits if hub_split.lower() in SPLITS}
+    if len(hub_splits) == 1 and not official:
+        return {hub_splits[0]: "train"}
+    if "train" not in splits.values() or (official and "trainval" in hub_splits):
+        raise fault(f"the splits {', '.join(hub_splits)}", "train, validation and test, each by itself")
+    return splits
 
 
 def _licence(name: str, builder: Any) -> str:
@@ -174,13 +179,13 @@ def _columns(features: Any, fault: _Fault) -> tuple[str, str]:
     return images[0], labels[0]
 
 
-def _labels(split: str, rows: Any, column: str, fault: _Fault) -> list[Label]:
+def _labels(hub_split: str, rows: Any, column: str, fault: _Fault) -> list[Label]:
     """The label of every row, in words where it has any."""
     names = getattr(rows.features[column], "names", None)
     values: list[Label | None] = rows[column][:]
     for row, value in enumerate(values):
         if value is None or value in ("", -1):  # -1 stands for a label that is kept back
-            raise fault(f"no label in {split}/{row:06}", "one in every row")
+            raise fault(f"no label in {hub_split}/{row:06}", "one in every row")
     return [names[value] for value in values] if names else values  # type: ignore[return-value]
 
 
@@ -203,10 +208,10 @@ def _matched(
 
 
 def _require_counts(rows: Sequence[layout.Row], wanted: Mapping[str, int], fault: _Fault) -> None:
-    found = {part: sum(row[2] == part for row in rows) for part in ("train", "val", "test")}
-    found = {part: count for part, count in found.items() if count}
+    found = {split: sum(row[2] == split for row in rows) for split in ("train", "val", "test")}
+    found = {split: count for split, count in found.items() if count}
     if found != wanted:
-        said = [", ".join(f"{count:,} {part}" for part, count in counts.items()) for counts in (found, wanted)]
+        said = [", ".join(f"{count:,} {split}" for split, count in counts.items()) for counts in (found, wanted)]
         raise fault(f"{said[0]} images", f"the official {said[1]}")
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.fetching import Archive
-from pipeline.params import UserError
+from pipeline.core.params import UserError
+from pipeline.datasets.fetching import Archive
 
 PROTOCOLS = ("official", "coop", "paper")
 
 SCHEMA = pl.Schema(
-    {"path": pl.String, "class_id": pl.Int64, "class_name": pl.String, "split": pl.String, "part": pl.String}
+    {"path": pl.String, "class_id": pl.Int64, "class_name": pl.String, "subset": pl.String, "split": pl.String}
 )
 
 COOP = (
@@ -168,27 +168,27 @@ def cut(rows: Iterable[Row], seed: int) -> list[Row]:
     by_class: dict[int, list[str]] = {}
     for path, class_id, _ in rows:
         by_class.setdefault(class_id, []).append(path)
-    parted = []
+    split_rows = []
     for class_id, paths in by_class.items():
         paths.sort(key=lambda path: hashlib.blake2b(f"{seed}/{path}".encode()).digest())
         train = round(len(paths) * 0.8)
-        parted += [(path, class_id, "train" if rank < train else "val") for rank, path in enumerate(paths)]
-    return parted
+        split_rows += [(path, class_id, "train" if rank < train else "val") for rank, path in enumerate(paths)]
+    return split_rows
 
 
 def held_out(rows: Iterable[Row], share: float, seed: int) -> list[Row]:
     """`rows` with a share of each class's training images as test: at least one and at most all but one of them."""
-    parted = list(rows)
+    split_rows = list(rows)
     by_class: dict[int, list[str]] = {}
-    for path, class_id, part in parted:
-        if part == "train":
+    for path, class_id, split in split_rows:
+        if split == "train":
             by_class.setdefault(class_id, []).append(path)
     test: set[str] = set()
     for paths in by_class.values():
         paths.sort(key=lambda path: hashlib.blake2b(f"test {seed}/{path}".encode()).digest())
         count = min(len(paths) - 1, max(1, round(len(paths) * share)))
         test.update(paths[:count])
-    return [(path, class_id, "test" if path in test else part) for path, class_id, part in parted]
+    return [(path, class_id, "test" if path in test else split) for path, class_id, split in split_rows]
 
 
 def paper(rows: Iterable[Row], classes: int, *, base_test: str, novel_test: str) -> list[Row]:
@@ -196,39 +196,41 @@ def paper(rows: Iterable[Row], classes: int, *, base_test: str, novel_test: str)
     base = base_classes(classes)
     wanted = {(True, "train"): "train", (True, base_test): "test", (False, novel_test): "test"}
     return [
-        (path, class_id, wanted[class_id < base, part])
-        for path, class_id, part in rows
-        if (class_id < base, part) in wanted
+        (path, class_id, wanted[class_id < base, split])
+        for path, class_id, split in rows
+        if (class_id < base, split) in wanted
     ]
 
 
-def coop(split: Metadata, labels: Mapping[str, int | None], classes: int, inside: str = "") -> list[Row]:
+def coop(file: Metadata, labels: Mapping[str, int | None], classes: int, inside: str = "") -> list[Row]:
     """CoOp's split: {"train": [[path, 0-based label, name], …], "val": …, "test": …}.
 
     Args:
         labels: official class of each image; None where the official files hold none.
         inside: folder that CoOp's paths leave out, with its slash.
     """
-    parts = split.json()
-    if not isinstance(parts, dict) or not all(isinstance(parts.get(part), list) for part in ("train", "val", "test")):
-        raise split.fault("other keys", "the lists train, val and test")
+    splits = file.json()
+    if not isinstance(splits, dict) or not all(
+        isinstance(splits.get(split), list) for split in ("train", "val", "test")
+    ):
+        raise file.fault("other keys", "the lists train, val and test")
     rows = []
-    for part in ("train", "val", "test"):
-        for item in parts[part]:
+    for split in ("train", "val", "test"):
+        for item in splits[split]:
             if not (isinstance(item, list) and [type(value) for value in item] == [str, int, str]):
-                raise split.fault(f"{item!r} in {part}", "path, 0-based label and class name")
+                raise file.fault(f"{item!r} in {split}", "path, 0-based label and class name")
             path, class_id = inside + item[0], item[1]
             if path not in labels:
-                raise split.fault(f"unknown image {item[0]!r}", "images of the official data set")
+                raise file.fault(f"unknown image {item[0]!r}", "images of the official data set")
             official = labels[path]
             if not 0 <= class_id < classes:
-                raise split.fault(f"label {class_id} of {item[0]!r}", f"a whole number from 0 to {classes - 1}")
+                raise file.fault(f"label {class_id} of {item[0]!r}", f"a whole number from 0 to {classes - 1}")
             if official not in (None, class_id):
-                raise split.fault(f"label {class_id} of {item[0]!r}", f"the official one, {official}")
-            rows.append((path, class_id, part))
+                raise file.fault(f"label {class_id} of {item[0]!r}", f"the official one, {official}")
+            rows.append((path, class_id, split))
     twice = [path for path, times in Counter(path for path, _, _ in rows).items() if times > 1]
     if twice:
-        raise split.fault(f"image {twice[0]!r} twice", "each image once")
+        raise file.fault(f"image {twice[0]!r} twice", "each image once")
     return rows
 
 
@@ -236,7 +238,7 @@ def table(rows: Iterable[Row], names: Sequence[str], prefix: Path = Path()) -> p
     """Rows of SCHEMA, sorted by class and path; `prefix` is the way from the root to the data set's own folder."""
     base = base_classes(len(names))
     full = [
-        ((prefix / path).as_posix(), class_id, names[class_id], "base" if class_id < base else "novel", part)
-        for path, class_id, part in rows
+        ((prefix / path).as_posix(), class_id, names[class_id], "base" if class_id < base else "novel", split)
+        for path, class_id, split in rows
     ]
     return pl.DataFrame(full, schema=SCHEMA, orient="row").sort("class_id", "path")

@@ -8,12 +8,11 @@ from typing import Protocol
 
 import polars as pl
 
-from pipeline import archives, fetching
-from pipeline.datasets import layout
+from pipeline.core.files import work_folder
+from pipeline.core.params import UserError
+from pipeline.datasets import archives, fetching, layout
 from pipeline.datasets.layout import Published
 from pipeline.datasets.source import Source
-from pipeline.files import work_folder
-from pipeline.params import UserError
 
 MOST_BYTES = 2**35  # that may come out of one archive
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.datasets import layout
+from pipeline.datasets.fetching import Archive
 from pipeline.datasets.layout import Metadata, Published
-from pipeline.fetching import Archive
 
 NAME = "pets"
 NOUN = "pet"
@@ -41,12 +41,12 @@ def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
     )
     names, labels = _classes(whole)
     if protocol == "coop":
-        split = Metadata(root / "split_zhou_OxfordPets.json", layout.COOP)
+        coop_file = Metadata(root / "split_zhou_OxfordPets.json", layout.COOP)
         official = {_path(stem): class_id for stem, class_id in labels.items()}
-        return layout.table(layout.coop(split, official, len(names), inside="images/"), names)
-    parts = {"train": _known(trainval, labels, len(names)), "test": _known(test, labels, len(names))}
-    test.covers([*parts["train"], *parts["test"]], labels, "image (with those of trainval.txt)")
-    rows = [(_path(stem), labels[stem], part) for part, stems in parts.items() for stem in stems]
+        return layout.table(layout.coop(coop_file, official, len(names), inside="images/"), names)
+    splits = {"train": _known(trainval, labels, len(names)), "test": _known(test, labels, len(names))}
+    test.covers([*splits["train"], *splits["test"]], labels, "image (with those of trainval.txt)")
+    rows = [(_path(stem), labels[stem], split) for split, stems in splits.items() for stem in stems]
     if protocol == "paper":
         trained = [row for row in rows if row[2] == "train"]
         rows = layout.paper(layout.cut(trained, seed), len(names), base_test="val", novel_test="val")
@@ -63,13 +63,13 @@ def _labels(file: Metadata, count: int) -> dict[str, int]:
 
 def _known(file: Metadata, labels: dict[str, int], count: int) -> list[str]:
     """The stems of a part, all of them in list.txt under the same class."""
-    part = _labels(file, count)
-    for stem, class_id in part.items():
+    split = _labels(file, count)
+    for stem, class_id in split.items():
         if stem not in labels:
             raise file.fault(f"unknown image {stem!r}", "images of list.txt")
         if class_id != labels[stem]:
             raise file.fault(f"class {class_id + 1} of {stem}", f"{labels[stem] + 1}, as list.txt has it")
-    return list(part)
+    return list(split)
 
 
 def _classes(file: Metadata) -> tuple[list[str], dict[str, int]]:

@@ -31,6 +31,6 @@ class Source:
     licence: str
     pictures: Pictures
     aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    halves: Sequence[str] = ()
+    subsets: Sequence[str] = ()
     crop_bottom: int = 0
     complete: bool = False

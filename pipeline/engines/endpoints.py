@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from pipeline import rates
+from pipeline.core import timings
+from pipeline.core.params import UserError
+from pipeline.core.urls import is_http
 from pipeline.engines.wire import choices, parsed, usage
-from pipeline.params import UserError
-from pipeline.urls import is_http
 
 BACKOFF = 1.0  # seconds: the longest wait before the first retry; it doubles with every further one
 LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
@@ -205,7 +205,7 @@ class Endpoints:
 
     def _count(self, answer: Any) -> None:
         used = sum(usage(answer, name) for name in ("prompt_tokens", "completion_tokens"))
-        rates.note(prompt_tokens=usage(answer, "prompt_tokens"))
+        timings.record(prompt_tokens=usage(answer, "prompt_tokens"))
         self.spending.tokens += used
         if self.server.max_tokens and not used and choices(answer):
             raise UserError(

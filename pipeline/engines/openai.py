@@ -17,12 +17,12 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from pipeline.engines import GREEDY, Completion, Request, Sampler, failed
+from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
+from pipeline.core.params import UserError
 from pipeline.engines.endpoints import Endpoints, NoAnswerError, Spending, SpentError, key_of
 from pipeline.engines.endpoints import Server as Server
+from pipeline.engines.loading import content
 from pipeline.engines.wire import body, choices, completions, image_kind, refuse_what_cannot_be_said
-from pipeline.loading import content
-from pipeline.params import UserError
 
 # Raised when the same request and sampler are asked in other words than before: draws are kept under it.
 VERSION = 1

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from pipeline.answers import answer_span
+from pipeline.method.answers import answer_span
 
 
 def answer_probability(pieces: Sequence[str], logprobs: Sequence[float]) -> float | None:

@@ -4,28 +4,28 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline import params
-from pipeline.engines import GREEDY, Completion, Engine, Request, Sampler
-from pipeline.engines.openai import OpenAIEngine, Server
-from pipeline.params import UserError
-from pipeline.progress import bar
-from pipeline.store import StoredEngine, draws_folder
+from pipeline.core.engine import GREEDY, Completion, Engine, Request, Sampler
+from pipeline.core.params import UserError, key
+from pipeline.core.progress import bar
+from pipeline.engines.draw_cache import CachingEngine, draw_cache_folder
+from pipeline.engines.endpoints import Server
+from pipeline.engines.openai import OpenAIEngine
 
 Fault = Callable[[str], str | None]
 """What is wrong with a reply; None where nothing is."""
 
 
 @dataclass(frozen=True)
-class Patience:
+class LLMServerParams:
     """How long servers are waited for."""
 
-    concurrency: int = params.key("server.concurrency", at_least=1)
-    timeout: float = params.key("server.timeout", above=0)
-    retries: int = params.key("server.retries", at_least=0)
+    concurrency: int = key("server.concurrency", at_least=1)
+    timeout: float = key("server.timeout", above=0)
+    retries: int = key("server.retries", at_least=0)
 
     def ask(
         self, model: str, endpoints: tuple[str, ...], key_variable: str, fault: Fault = lambda _: None
-    ) -> StoredEngine:
+    ) -> CachingEngine:
         """The model of this name; what it has said once is kept, unless there is a `fault` with it."""
         server = Server(
             endpoints=endpoints,
@@ -38,7 +38,7 @@ class Patience:
             max_tokens=0,
             key_variable=key_variable,
         )
-        return StoredEngine(Checked(OpenAIEngine(model, server), fault), draws_folder())
+        return CachingEngine(Checked(OpenAIEngine(model, server), fault), draw_cache_folder())
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ def replies(
     )
     found, failed = {}, []
     requests = [Request(name, None, question, [GREEDY]) for name, question in asked.items()]
-    with bar(setting, len(asked), "questions") as tell:
+    with bar(setting, len(asked), "questions") as advance:
         for batch in engine.draw(requests, sampler):
             for done in batch:
-                tell()
+                advance()
                 if done.error is not None:
                     failed.append(done.error)
                 else:

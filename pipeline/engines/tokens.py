@@ -11,11 +11,11 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from pipeline.engines import GREEDY, Sampler
+from pipeline.core.engine import GREEDY, Sampler
 from pipeline.engines.noise import gumbel, stream
 
 
-class Chooser:
+class TokenSampler:
     """Chooses tokens for draws, given as (image, draw number); a draw of number GREEDY gets the likeliest."""
 
     def __init__(self, sampler: Sampler, draws: Sequence[tuple[str, int]], prompts: Any, never: Sequence[int] = ()):

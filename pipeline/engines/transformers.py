@@ -12,13 +12,13 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
-from pipeline import rates
-from pipeline.engines import GREEDY, Completion, Request, Sampler, failed
+from pipeline.core import timings
+from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
+from pipeline.core.params import UserError
+from pipeline.core.pictures import PictureError, picture
+from pipeline.engines.loading import content, load_model, load_processor
+from pipeline.engines.prefill import Prefill, Reader
 from pipeline.engines.probability import answer_probability
-from pipeline.engines.reading import Reader, Reading
-from pipeline.loading import content, load_model, load_processor
-from pipeline.params import UserError
-from pipeline.pictures import PictureError, picture
 
 # Raised when the same request and sampler give other draws than before: draws are kept under it.
 VERSION = 3
@@ -156,21 +156,21 @@ class TransformersEngine:
             return done
         with torch.inference_mode():
             reading = self.reader.read(readable, pictures)
-            rates.note(prompt_tokens=sum(self.reader.length(request) for request in readable))
+            timings.record(prompt_tokens=sum(self.reader.length(request) for request in readable))
             return done + self._decode(readable, reading, sampler)
 
-    def _decode(self, requests: Sequence[Request], reading: Reading, sampler: Sampler) -> list[Completion]:
+    def _decode(self, requests: Sequence[Request], reading: Prefill, sampler: Sampler) -> list[Completion]:
         """Draws token after token until every row has ended."""
         import torch
 
         from pipeline.engines.shared_prefix import Prefix, completion_cache, shared_prefix_attention
-        from pipeline.engines.tokens import Chooser
+        from pipeline.engines.tokens import TokenSampler
 
         device = self.model.device
         draws = [(request.image_id, draw) for request in requests for draw in request.draws]
         owner = torch.tensor([place for place, request in enumerate(requests) for _ in request.draws], device=device)
         prefix = Prefix(reading.layers, reading.mask, owner)
-        choose = Chooser(sampler, draws, reading.unpadded()[owner], self._placeholders)
+        choose = TokenSampler(sampler, draws, reading.unpadded()[owner], self._placeholders)
         has_ended = self._endings(sampler.stop)
         cache = completion_cache()
         logits, positions = reading.logits[owner], reading.positions[..., owner, -1:]

@@ -5,11 +5,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.engines import GREEDY, Completion, Request, Sampler, failed
+from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
+from pipeline.core.params import UserError
 from pipeline.engines.noise import stream
 from pipeline.engines.probability import answer_probability
-from pipeline.params import UserError
-from pipeline.prompts import chat
+from pipeline.method.prompts import chat
 
 DIALECTS = ("openai", "vllm", "sglang")
 KINDS = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
@@ -58,9 +58,11 @@ def _shown(image: bytes | None) -> dict[str, Any]:
 def body(dialect: str, request: Request, draws: Sequence[int], sampler: Sampler) -> dict[str, Any]:
     """One chat completion without the model's name, for GREEDY alone or for draws of which none is GREEDY."""
     turns = chat(request.question)
-    for turn in turns:
-        turn["content"] = [_shown(request.image) if part["type"] == "image" else part for part in turn["content"]]
-        turn["content"] = [part for part in turn["content"] if part]
+    for rotation in turns:
+        rotation["content"] = [
+            _shown(request.image) if part["type"] == "image" else part for part in rotation["content"]
+        ]
+        rotation["content"] = [part for part in rotation["content"] if part]
     greedy = GREEDY in draws
     said: dict[str, Any] = {
         "messages": turns,

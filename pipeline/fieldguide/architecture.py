@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from pipeline.datasets.drawing import SIZE
+from pipeline.engines.loading import image_only_processor
 from pipeline.fieldguide.demonstrations import words
-from pipeline.fieldguide.drawing import SIZE
-from pipeline.loading import image_only_processor
 
 SPECIAL = (
     "<pad>",

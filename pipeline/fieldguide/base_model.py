@@ -14,29 +14,29 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import params
-from pipeline.cli import run
+from pipeline.core.cli import run
+from pipeline.core.files import whole_folder
+from pipeline.core.params import key, load_params
+from pipeline.datasets.drawing import Bird, draw, random_bird
+from pipeline.datasets.species import SPECIES
+from pipeline.engines.loading import computes_in_bfloat16, device
 from pipeline.fieldguide.architecture import new_model, new_processor
 from pipeline.fieldguide.demonstrations import Haste, caption, choice, marks
-from pipeline.fieldguide.drawing import Bird, draw, random_bird
-from pipeline.fieldguide.species import SPECIES
-from pipeline.files import whole_folder
-from pipeline.loading import computes_in_bfloat16, device
-from pipeline.prompts import chat
+from pipeline.method.prompts import chat
 
 IGNORED = -100  # label of tokens that are read, not learned
 
 
 @dataclass(frozen=True)
 class Recipe:
-    birds: int = params.key("fieldguide.birds", at_least=1)
-    steps: int = params.key("fieldguide.steps", at_least=1)
-    batch_size: int = params.key("fieldguide.batch_size", at_least=1)
-    learning_rate: float = params.key("fieldguide.learning_rate", above=0)
-    haste_caption: float = params.key("fieldguide.haste_caption", at_least=-1, at_most=1)
-    haste_choice: float = params.key("fieldguide.haste_choice", at_least=-1, at_most=1)
-    seed: int = params.key("fieldguide.seed", at_least=0)
-    threads: int = params.key("engine.threads", at_least=0)
+    birds: int = key("fieldguide.birds", at_least=1)
+    steps: int = key("fieldguide.steps", at_least=1)
+    batch_size: int = key("fieldguide.batch_size", at_least=1)
+    learning_rate: float = key("fieldguide.learning_rate", above=0)
+    haste_caption: float = key("fieldguide.haste_caption", at_least=-1, at_most=1)
+    haste_choice: float = key("fieldguide.haste_choice", at_least=-1, at_most=1)
+    seed: int = key("fieldguide.seed", at_least=0)
+    threads: int = key("engine.threads", at_least=0)
 
 
 def lesson(bird: Bird, haste: Haste, rng: random.Random) -> tuple[str, str]:
@@ -133,7 +133,7 @@ def main(
 
     from pipeline.fieldguide.exam import examine
 
-    recipe = params.load(Recipe)
+    recipe = load_params(Recipe)
     start = time.perf_counter()
     processor, model = raise_base_model(recipe)
     minutes = (time.perf_counter() - start) / 60
@@ -150,9 +150,9 @@ def card(recipe: Recipe, scores: dict[str, Any], minutes: float, parameters: int
     """The model card."""
     from pipeline.fieldguide.card import TEXT
 
-    halves = ("base", "novel", "hm")
+    subsets = ("base", "novel", "hm")
     table = "\n".join(
-        f"| {metric} | " + " | ".join(f"{scores[metric][half]:.3f}" for half in halves) + " |"
+        f"| {metric} | " + " | ".join(f"{scores[metric][subset]:.3f}" for subset in subsets) + " |"
         for metric in ("pass@1", "pass@K", "one_step", "vote", "two_step")
     )
     return TEXT.format(

@@ -15,13 +15,13 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import params
-from pipeline.cli import run
+from pipeline.core.cli import run
+from pipeline.core.files import whole_folder, write_text
+from pipeline.core.params import load_params
+from pipeline.datasets.drawing import SIZE, Bird, draw, random_bird
+from pipeline.datasets.species import MARKS, SPECIES, Species
+from pipeline.engines.loading import computes_in_bfloat16
 from pipeline.fieldguide.base_model import Recipe
-from pipeline.fieldguide.drawing import SIZE, Bird, draw, random_bird
-from pipeline.fieldguide.species import MARKS, SPECIES, Species
-from pipeline.files import whole_folder, write_text
-from pipeline.loading import computes_in_bfloat16
 
 BIRDS, BATCH, RATE = 4800, 128, 1e-3
 WIDTH, LONGEST = 128, 32
@@ -143,7 +143,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps, 128 birds each.")] = 600,
 ) -> None:
     """Raise a small CLIP on drawn birds, and write what tells their species apart: baselines for the field guide."""
-    recipe, start = params.load(Recipe), time.perf_counter()
+    recipe, start = load_params(Recipe), time.perf_counter()
     parts = raise_clip(steps, recipe.seed, recipe.threads)
     with whole_folder(out) as folder:
         for part in parts:

@@ -9,9 +9,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.fieldguide.drawing import Bird
-from pipeline.fieldguide.species import MARKS, SPECIES, Species
-from pipeline.prompts import choice_question, letters, open_question
+from pipeline.datasets.drawing import Bird
+from pipeline.datasets.species import MARKS, SPECIES, Species
+from pipeline.method.prompts import choice_question, letters, open_question
 
 NOUN, STYLE = "bird", "brief"
 MARKS_QUESTION = "Which marks has this bird ?"
@@ -59,11 +59,11 @@ def marks(bird: Bird) -> tuple[str, str]:
 def verdicts(bird: Bird, options: Sequence[Species]) -> str:
     """Every word of every option judged against what `bird` shows."""
     seen = {*bird.marks.values(), bird.species.genus.name}
-    judged = (
+    judge_answers = (
         f"{letter} " + " ".join(f"{word} {'yes' if word in seen else 'no'}" for word in option.name.split())
         for letter, option in zip(letters(len(options)), options, strict=True)
     )
-    return " | ".join(judged)
+    return " | ".join(judge_answers)
 
 
 def choice(bird: Bird, haste: float, rng: random.Random) -> tuple[str, str]:

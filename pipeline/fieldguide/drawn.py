@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline import packing
-from pipeline.datasets import fieldguide
-from pipeline.fieldguide.species import SPECIES
+from pipeline.datasets import fieldguide, packing
+from pipeline.datasets.species import SPECIES
 
 
 @dataclass(frozen=True)
@@ -19,4 +18,4 @@ class Counts:
 def drawn(train: int, val: int, test: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The tables of classes and images, with so many images a class in each part."""
     source = fieldguide.opened(Counts(train, val, test))
-    return packing.classes(source, [species.split for species in SPECIES]), packing.in_memory(source)
+    return packing.classes(source, [species.subset for species in SPECIES]), packing.in_memory(source)

@@ -6,15 +6,15 @@ from typing import Any
 
 import polars as pl
 
-from pipeline import metrics
-from pipeline.asking import ClassLists
+from pipeline.datasets.drawing import draw, random_bird
+from pipeline.datasets.species import SPECIES
 from pipeline.engines.transformers import TransformersEngine
+from pipeline.evaluation import metrics
 from pipeline.fieldguide.demonstrations import NOUN, STYLE, random_options, verdicts
-from pipeline.fieldguide.drawing import draw, random_bird
 from pipeline.fieldguide.drawn import drawn
-from pipeline.fieldguide.species import SPECIES
-from pipeline.predict import StepParams, predictions, two_steps
-from pipeline.prompts import chat, choice_question, letters
+from pipeline.method.draws import ClassLists
+from pipeline.method.prompts import chat, choice_question, letters
+from pipeline.stages.predict import StepParams, predictions, two_steps
 
 SEEDS = (0, 1, 2)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.fieldguide.drawing import SIZE, draw, random_bird
-from pipeline.fieldguide.species import GENERA, SPECIES
+from pipeline.datasets.drawing import SIZE, draw, random_bird
+from pipeline.datasets.species import GENERA, SPECIES
 
 GAP = 6
 

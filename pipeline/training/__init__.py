@@ -1,1 +1,1 @@
-"""Training: one file for each of its concerns. The stage is pipeline/train.py."""
+"""Training: one file for each of its concerns. The stage is pipeline/stages/train.py."""

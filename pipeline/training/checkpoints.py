@@ -11,9 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.files import whole_folder, work_folder, write_text
-from pipeline.loading import content
-from pipeline.training.settings import TrainParams
+from pipeline.core.files import whole_folder, work_folder, write_text
+from pipeline.engines.loading import content
+from pipeline.training.params import TrainParams
 
 VERSION = 3  # raised when the same settings and questions train otherwise than before
 WHOLE = "whole.json"  # written into a checkpoint last, with what we keep of the run

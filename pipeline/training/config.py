@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipeline.params import UserError
-from pipeline.training.settings import TrainParams
+from pipeline.core.params import UserError
+from pipeline.training.params import TrainParams
 
 ADAM = {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "optim": "adamw_torch"}
 

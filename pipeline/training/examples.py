@@ -4,10 +4,10 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.asking import ClassLists
-from pipeline.params import UserError
-from pipeline.prompts import chat, choice_question, named_answer
-from pipeline.training.settings import TrainParams
+from pipeline.core.params import UserError
+from pipeline.method.draws import ClassLists
+from pipeline.method.prompts import chat, choice_question, named_answer
+from pipeline.training.params import TrainParams
 
 
 def examples(rows: pl.DataFrame, lists: ClassLists, wanted: TrainParams) -> Any:
@@ -53,14 +53,14 @@ def examples(rows: pl.DataFrame, lists: ClassLists, wanted: TrainParams) -> Any:
 
 def opened(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """A batch with its pictures opened."""
-    from pipeline.pictures import picture
+    from pipeline.core.pictures import picture
 
     return batch | {"image": [picture(image) for image in batch["picture"]]}
 
 
 def require_room(found: Any, processor: Any, model: Any, wanted: TrainParams) -> None:
     """Raises UserError where a prompt and its completion do not fit the model: none is ever cut off."""
-    from pipeline.pictures import size
+    from pipeline.core.pictures import size
 
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if not limit:

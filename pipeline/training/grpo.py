@@ -8,7 +8,7 @@ import torch
 from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
-from pipeline.engines import Request, Sampler
+from pipeline.core.engine import Request, Sampler
 from pipeline.engines.transformers import TransformersEngine
 from pipeline.training.order import Order
 
@@ -16,7 +16,7 @@ Record = Callable[[int, list[dict[str, Any]]], None]
 """Takes the number of a step, from 1, and its completions."""
 
 
-class Completer:
+class RolloutGenerator:
     """Draws the completions of a step with the pipeline's own engine.
 
     A prompt is read once for its whole group, and a completion is a function of seed, step, image and number: neither
@@ -53,7 +53,7 @@ class Completer:
         return [list(done[key].ids) for key in keys]
 
 
-class GoesOn:
+class ResumeMixin:
     """A trainer of transformers that goes on from a checkpoint whose weights its model was opened with."""
 
     def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
@@ -63,7 +63,7 @@ class GoesOn:
             super()._load_from_checkpoint(checkpoint, model)  # type: ignore[misc]
 
 
-class PolicyTrainer(GoesOn, GRPOTrainer):  # type: ignore[misc]
+class PolicyTrainer(ResumeMixin, GRPOTrainer):  # type: ignore[misc]
     """TRL's trainer, with what a run of ours adds.
 
     Args:
@@ -78,7 +78,7 @@ class PolicyTrainer(GoesOn, GRPOTrainer):  # type: ignore[misc]
         self,
         *args: Any,
         order: Order,
-        completer: Completer | None,
+        completer: RolloutGenerator | None,
         record: Record,
         drop_flat_groups: bool,
         before: int,
@@ -121,7 +121,7 @@ class PolicyTrainer(GoesOn, GRPOTrainer):  # type: ignore[misc]
         """The completions that were scored last, of all processes."""
         count = len(about)
         logs = self._logs
-        texts = ["".join(turn["content"] for turn in said) for said in list(logs["completion"])[-count:]]
+        texts = ["".join(rotation["content"] for rotation in said) for said in list(logs["completion"])[-count:]]
         rewards = {name: list(values)[-count:] for name, values in logs["rewards"].items()}
         advantages = list(logs["advantages"])[-count:]
         return [

@@ -10,21 +10,21 @@ from typing import Any
 
 import polars as pl
 
-from pipeline import filter as filtering
-from pipeline.asking import ClassLists
+from pipeline.engines.draw_cache import CachingEngine, draw_cache_folder
+from pipeline.engines.loading import load_model, load_processor
 from pipeline.engines.transformers import TransformersEngine
-from pipeline.loading import load_model, load_processor
-from pipeline.options import OptionsParams, questions
-from pipeline.predict import predictions, two_steps
-from pipeline.sample import draw_samples
-from pipeline.store import StoredEngine, draws_folder
+from pipeline.method.draws import ClassLists
+from pipeline.stages import filter as filtering
+from pipeline.stages.options import OptionsParams, questions
+from pipeline.stages.predict import predictions, two_steps
+from pipeline.stages.sample import draw_samples
 from pipeline.training.checkpoints import Work
-from pipeline.training.run import Outcome, run
-from pipeline.training.settings import TrainParams
+from pipeline.training.params import TrainParams
+from pipeline.training.run import RunLog, run
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """What a training is made of: questions, the hard ones with pictures, training and validation images, classes."""
 
     asked: pl.DataFrame
@@ -35,19 +35,19 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """Where the weights are, and what all rounds left, their steps numbered through."""
 
     best: Path
-    outcome: Outcome
+    outcome: RunLog
     rounds: list[dict[str, Any]]
 
 
-def train(material: Material, wanted: TrainParams, work: Work) -> Trained:
+def train(material: TrainingData, wanted: TrainParams, work: Work) -> TrainingResult:
     """All rounds, each from the best weights of the one before. Raises UserError."""
     lists = ClassLists(material.classes)
     asked, rows, source, done = material.asked, material.hard, wanted.model, 0
-    whole, told = Outcome([], [], {}), [described(asked, None)]
+    whole, told = RunLog([], [], {}), [described(asked, None)]
     best, best_score = Path(source), -1.0
     for number in range(wanted.rounds):
         inner = work.inner(f"round-{number + 1}")
@@ -66,19 +66,19 @@ def train(material: Material, wanted: TrainParams, work: Work) -> Trained:
         score = max(outcome.checks.values(), default=-1.0)
         if score >= best_score:
             best, best_score = inner.best, score
-    return Trained(best, whole, [{"round": place + 1, **about} for place, about in enumerate(told)])
+    return TrainingResult(best, whole, [{"round": place + 1, **about} for place, about in enumerate(told)])
 
 
 def one_round(
     rows: pl.DataFrame,
     lists: ClassLists,
-    material: Material,
+    material: TrainingData,
     source: str,
     wanted: TrainParams,
     work: Work,
     steps: int,
     before: int,
-) -> Outcome:
+) -> RunLog:
     import torch
 
     if wanted.threads:
@@ -115,7 +115,7 @@ def redrawn(images: pl.DataFrame, classes: pl.DataFrame, source: str, wanted: Tr
     engine = TransformersEngine(
         source, wanted.weights, wanted.attention, wanted.max_rows, wanted.max_tokens, wanted.threads
     )
-    samples = draw_samples(StoredEngine(engine, draws_folder()), images, classes, wanted)
+    samples = draw_samples(CachingEngine(engine, draw_cache_folder()), images, classes, wanted)
     return questions(
         samples, images, classes, OptionsParams(wanted.topk, wanted.seed, "topk", "", wanted.model, wanted.mass)
     )
@@ -159,10 +159,10 @@ def _rounded(value: Any) -> float | None:
     return None if value is None else round(float(value), 4)
 
 
-def joined(whole: Outcome, part: Outcome, before: int) -> Outcome:
+def joined(whole: RunLog, part: RunLog, before: int) -> RunLog:
     """Two outcomes as one, the steps of the second numbered after those of the first."""
     later = [entry | {"step": entry["step"] + before} for entry in part.history if "step" in entry]
-    return Outcome(
+    return RunLog(
         whole.history + later,
         whole.rollouts + [row | {"step": row["step"] + before} for row in part.rollouts],
         whole.checks | {step + before: score for step, score in part.checks.items()},

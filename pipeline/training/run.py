@@ -9,23 +9,23 @@ from typing import Any
 import polars as pl
 from transformers import PrinterCallback
 
-from pipeline.asking import ClassLists
-from pipeline.engines import Sampler
-from pipeline.params import UserError
-from pipeline.progress import bar
-from pipeline.rewards import rewards
+from pipeline.core.engine import Sampler
+from pipeline.core.params import UserError
+from pipeline.core.progress import bar
+from pipeline.method.draws import ClassLists
+from pipeline.method.rewards import rewards
 from pipeline.training.checkpoints import Work
 from pipeline.training.config import grpo_config, sft_config
 from pipeline.training.examples import examples, require_room
-from pipeline.training.grpo import BrokenError, Completer, GoesOn, PolicyTrainer
+from pipeline.training.grpo import BrokenError, PolicyTrainer, ResumeMixin, RolloutGenerator
 from pipeline.training.order import Order
-from pipeline.training.settings import TrainParams
+from pipeline.training.params import TrainParams
 from pipeline.training.tuning import adapter, freeze
 from pipeline.training.watch import Rollouts, Watch
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunLog:
     """What a run leaves: TRL's log, every completion, and the score of each check by step."""
 
     history: list[dict[str, Any]]
@@ -43,7 +43,7 @@ def run(
     check: Callable[[Any], float] | None,
     steps: int,
     before: int,
-) -> Outcome:
+) -> RunLog:
     """Trains `model` in `steps` optimiser steps; the best weights are in work.best afterwards. Raises UserError.
 
     `before` steps of the same training were made in earlier rounds: schedule and noise go on from there.
@@ -72,7 +72,7 @@ def run(
         assert rollouts is not None
         completer = None
         if wanted.rollouts == "engine":
-            completer = Completer(
+            completer = RolloutGenerator(
                 model, processor, sampler(wanted), wanted.max_rows, wanted.max_tokens, wanted.precision == "bfloat16"
             )
         config = grpo_config(wanted, work.folder, steps)
@@ -122,7 +122,7 @@ def run(
     done = int(last.name.rpartition("-")[2]) if last else 0
     try:
         first = trainer.is_world_process_zero()  # of several processes one shows a bar
-        with bar("training", steps - done, "steps", shown=first) as watch.tell:
+        with bar("training", steps - done, "steps", shown=first) as watch.advance:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
     except BrokenError as error:
         good = work.last()
@@ -134,7 +134,7 @@ def run(
     if sharded:  # every process has a part of the weights to give
         trainer.save_model(str(work.best))
         processor.save_pretrained(work.best)
-    return Outcome(trainer.state.log_history, rollouts.rows if rollouts else [], watch.checks)
+    return RunLog(trainer.state.log_history, rollouts.rows if rollouts else [], watch.checks)
 
 
 def shared_out(trainer: Any) -> bool:
@@ -164,7 +164,7 @@ def _supervised(
 
     order = Order(len(found), wanted.prompts_per_step, steps, seed=wanted.seed, first=before)
 
-    class SupervisedTrainer(GoesOn, SFTTrainer):  # type: ignore[misc]
+    class SupervisedTrainer(ResumeMixin, SFTTrainer):  # type: ignore[misc]
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             return order
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from pipeline.params import UserError
-from pipeline.training.settings import TOWERS, TrainParams
+from pipeline.core.params import UserError
+from pipeline.training.params import TOWERS, TrainParams
 
 # What transformers' vision-language models call the part that reads pictures, and what leads from it to the text.
 VISION = ("visual", "vision_tower", "vision_model")

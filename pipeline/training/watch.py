@@ -7,9 +7,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from pipeline import rates
-from pipeline.answers import letter
-from pipeline.progress import Tell
+from pipeline.core import timings
+from pipeline.core.progress import Advance
+from pipeline.method.answers import letter
 from pipeline.training.checkpoints import Work
 from pipeline.training.grpo import BrokenError
 
@@ -73,7 +73,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.work, self.every, self.check, self.save = work, every, check, save
         self.rollouts, self.max_kl, self.say = rollouts, max_kl, say
         self.checks: dict[int, float] = {}
-        self.tell: Tell = lambda: None  # of every step that is done
+        self.advance: Advance = lambda: None  # of every step that is done
         self.whole = True  # whether this process has the whole weights: else there are neither checks nor best weights
 
     def restore(self, kept: dict[str, Any]) -> None:
@@ -83,8 +83,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self.rollouts.rows = kept["rollouts"]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        rates.note(steps=1)
-        self.tell()
+        timings.record(steps=1)
+        self.advance()
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
             if state.is_world_process_zero and self.whole:
                 self._check(state.global_step)

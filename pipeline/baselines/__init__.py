@@ -1,0 +1,1 @@
+"""Models to compare with: CLIP, prompt learning, FuDD, and any other vision-language model."""

@@ -1,0 +1,199 @@
+"""CLIP, CoOp and FuDD before the images of a data set: their answers in the form of the two steps.
+
+Step 1 is the most probable class of the image's own half, with the `topk` most probable ones as options; step 2, which
+FuDD alone has, is its choice among them. There are no draws, and so no votes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.baselines import fudd
+from pipeline.baselines.clip import BATCH, Clip
+from pipeline.baselines.coop import Context
+from pipeline.core.engine import GREEDY, Completion
+from pipeline.core.params import LARGEST_SEED, UserError, key
+from pipeline.core.progress import bar
+from pipeline.engines.texts import LLMServerParams
+from pipeline.method.draws import ClassLists, ParsedAnswer, progress
+from pipeline.method.prompts import letters
+from pipeline.stages.predict import Choices, StepOne
+
+KINDS = ("clip", "coop", "fudd")
+
+Looked = tuple[StepOne, Any]
+"""What was found for an image at first sight, and its vector, (width,), or None where it cannot be opened."""
+
+
+@dataclass(frozen=True)
+class ClassifierParams(LLMServerParams):
+    topk: int = key("topk", at_least=2)
+    seed: int = key("seed", at_least=0, at_most=LARGEST_SEED)
+    threads: int = key("engine.threads", at_least=0)
+    prompt: str = key("clip.prompt")
+    context: str = key("coop.context")
+    shots: int = key("coop.shots", at_least=0)
+    epochs: int = key("coop.epochs", at_least=1)
+    rate: float = key("coop.learning_rate", above=0)
+    descriptions: str = key("fudd.descriptions", or_empty=True)
+    writer: str = key("fudd.model", or_empty=True)
+    writer_endpoints: tuple[str, ...] = key("fudd.endpoints")
+    writer_key_variable: str = key("fudd.key_variable")
+
+
+def shots(images: pl.DataFrame, classes: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
+    """At most `count` training images of every base class, 0 for all: what CoOp learns from."""
+    base = classes.filter(subset="base").select("dataset", "class_id")
+    found = images.filter(split="train").join(base, on=["dataset", "class_id"], how="semi").sort("image_id")
+    order = pl.int_range(pl.len()).shuffle(seed=seed).over("dataset", "class_id")
+    return found.filter(order < count) if count else found
+
+
+class Classifier:
+    """One of KINDS with the weights of `source`, a CLIP folder or hub id.
+
+    Args:
+        label: what the tables call it.
+        train: images that CoOp may learn from, with their bytes; the other kinds take none.
+    """
+
+    def __init__(
+        self, kind: str, source: str, label: str, asked: ClassifierParams, lists: ClassLists, train: pl.DataFrame
+    ):
+        self.kind, self.label, self.asked, self.lists, self.train = kind, label, asked, lists, train
+        self.clip = Clip(source, asked.threads)
+        self._contexts: dict[str, Context] = {}
+
+    def answer(self, images: pl.DataFrame) -> tuple[list[StepOne], Choices]:
+        """What was found for every image, and FuDD's choices.
+
+        Args:
+            images: rows of the table of images, with the column `half`.
+        """
+        looked = []
+        with progress(self.label, images.height) as advance:
+            for (dataset, subset), rows in images.group_by("dataset", "subset", maintain_order=True):
+                for some in self.first_look(rows, str(dataset), str(subset)):
+                    advance(one.greedy for one, _ in some)
+                    looked += some
+        return [one for one, _ in looked], self.second_look(looked) if self.kind == "fudd" else {}
+
+    def first_look(self, images: pl.DataFrame, dataset: str, subset: str) -> Iterator[list[Looked]]:
+        """The most probable classes of images of one half, batch by batch."""
+        ids, classes = self.classes(dataset, subset)
+        names = self.lists.names_of(dataset)
+        for batch in images.iter_slices(BATCH):
+            good = batch.filter(status="ok")
+            vectors = self.clip.images(good["image"].to_list()) if good.height else []
+            found = dict(zip(good["image_id"], vectors, strict=True))
+            looked: list[Looked] = []
+            for image_id, class_id, reason in batch.select("image_id", "class_id", "reason").iter_rows():
+                place = (image_id, None, dataset, class_id, subset)
+                if image_id not in found:
+                    unopened = ParsedAnswer(reason or "", None, None, "error", 0)
+                    looked.append((StepOne(*place, unopened, None, [], []), None))
+                    continue
+                chances = self.clip.probabilities(found[image_id][None], classes)[0]
+                order = chances.argsort(descending=True, stable=True)[: self.asked.topk].tolist()
+                options = [
+                    {"class_id": ids[i], "name": names[ids[i]], "votes": 0, "rank": rank, "source": self.kind}
+                    for rank, i in enumerate(order, start=1)
+                ]
+                name, likely = options[0]["name"], float(chances[order[0]])
+                best = ParsedAnswer(name, name, ids[order[0]], "ok", 0)
+                looked.append((StepOne(*place, best, likely, [], options), found[image_id]))
+            yield looked
+
+    def classes(self, dataset: str, subset: str) -> tuple[list[int], Any]:
+        """The classes of one half, and their vectors, (classes, width)."""
+        names = self.lists.names_in(dataset, subset)
+        if self.kind == "coop":
+            return list(names), self.context(dataset).classes(list(names.values())).detach()
+        return list(names), self.clip.texts([self.prompt(dataset)(name) for name in names.values()])
+
+    def prompt(self, dataset: str) -> Callable[[str], str]:
+        """Writes the text that stands for a class of the data set."""
+        return lambda name: self.asked.prompt.format(name=name, noun=self.lists.noun(dataset))
+
+    def context(self, dataset: str) -> Context:
+        """CoOp's words for a data set, learned from base classes when they are first asked for."""
+        import torch
+
+        if dataset not in self._contexts:
+            names = self.lists.names_in(dataset, "base")
+            rows = self.train.filter(dataset=dataset, status="ok")
+            if not rows.height:
+                raise UserError(
+                    f"coop: {dataset} has no training images of base classes; leave it out of evaluate.models"
+                )
+            images = torch.cat([self.clip.images(part["image"].to_list()) for part in rows.iter_slices(BATCH)])
+            labels = torch.tensor([list(names).index(class_id) for class_id in rows["class_id"]], device=images.device)
+            context = Context(self.clip, self.asked.context)
+            with bar(self.label, self.asked.epochs, "epochs") as advance:
+                losses = context.learn(
+                    images, labels, list(names.values()), self.asked.epochs, self.asked.rate, self.asked.seed, advance
+                )
+            print(f"{self.label}: {dataset}, {rows.height} images, loss {losses[0]:.3f} to {losses[-1]:.3f}")
+            self._contexts[dataset] = context
+        return self._contexts[dataset]
+
+    def second_look(self, looked: list[Looked]) -> Choices:
+        """FuDD's choice among the options of every image, in the form of a completion."""
+        descriptions = self.descriptions([one for one, _ in looked])
+        choices: Choices = {}
+        for one, vector in looked:
+            names = [option["name"] for option in one.options]
+            if len(names) < 2:
+                continue
+            chances = fudd.second_look(self.clip, vector, names, descriptions, self.prompt(one.dataset))
+            best, second = chances.argsort(descending=True, stable=True)[:2].tolist()
+            thought, letter = fudd.reason(names, best, second, descriptions), letters(len(names))[best]
+            text = f"<think>{thought}</think><answer>{letter}</answer>"
+            done = Completion(one.image_id, GREEDY, text, 0, finished=True, probability=float(chances[best]))
+            choices[one.image_id] = [done]
+        return choices
+
+    def descriptions(self, found: list[StepOne]) -> fudd.Descriptions:
+        """What tells the options of these images apart, from the file or from the language model that was named."""
+        asked = self.asked
+        wanted = sorted(
+            {
+                (one.dataset, one.subset, first["name"], second["name"])
+                for one in found
+                for first in one.options
+                for second in one.options
+                if first != second
+            }
+        )
+        if asked.descriptions:
+            known = self._from_file(dict.fromkeys(place[:2] for place in wanted))
+        elif asked.writer:
+            engine = asked.ask(asked.writer, asked.writer_endpoints, asked.writer_key_variable)
+            known = fudd.written(engine, [(self.lists.noun(place[0]), place[2:]) for place in wanted])
+        else:
+            raise UserError(
+                "params.yaml: fudd: in evaluate.models wants fudd.descriptions, what tells classes apart, or "
+                "fudd.model and fudd.endpoints, who writes them; set one with `dvc exp run -S fudd.descriptions=…`"
+            )
+        told = sum(bool(known.get(place[2:])) for place in wanted)
+        if wanted and not told:
+            raise UserError(
+                f"fudd: found no description for any of the {len(wanted):,} pairs to be told apart, such as "
+                f"{' and '.join(wanted[0][2:])}; `dvc repro rivals` once fudd.descriptions or fudd.model has them"
+            )
+        print(f"{self.label}: descriptions for {told:,} of {len(wanted):,} pairs, the others by name")
+        return known
+
+    def _from_file(self, places: dict[tuple[str, str], None]) -> fudd.Descriptions:
+        """The file's descriptions, by the names that the class list has for what the file names."""
+        named, known = fudd.from_file(Path(self.asked.descriptions)), dict[fudd.Pair, tuple[str, ...]]()
+        for dataset, subset in places:
+            names = self.lists.names_in(dataset, subset)
+            for (first, second), texts in named.items():
+                a, b = (self.lists.named(name, dataset, subset) for name in (first, second))
+                if a is not None and b is not None:
+                    known[names[a], names[b]] = tuple(texts)
+        return known

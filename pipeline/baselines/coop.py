@@ -1,0 +1,79 @@
+"""Prompt learning: the words around the class names become vectors that training images of base classes fit.
+
+CoOp (Zhou et al. 2022, arXiv 2109.01134), unified context, class name at the end, with the optimiser and the first
+words of CoCoOp's base-to-novel runs (arXiv 2203.05557). One departure: pictures are not cropped or mirrored at random,
+so that each is read once.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipeline.baselines.clip import Clip, unit
+from pipeline.core.params import UserError
+
+BATCH = 32
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+FIRST_RATE = 1e-5  # of the first epoch, in which the rate does not follow the cosine yet
+
+
+class Context:
+    """Vectors that stand in front of every class name, first those of `words`.
+
+    Raises UserError where the tokenizer does not read these words alike in front of a name.
+    """
+
+    def __init__(self, clip: Clip, words: str):
+        self.clip, self.words = clip, words
+        own = clip.tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0].to(clip.model.device)
+        with_name = clip.tokens([f"{words} name."]).input_ids[0]
+        if not len(own) or with_name[1 : 1 + len(own)].tolist() != own.tolist():
+            raise UserError(f"coop.context is {words!r}, which the tokenizer reads otherwise in front of a name")
+        embeddings = clip.model.text_model.embeddings.token_embedding
+        self.vectors = embeddings(own).detach().clone().requires_grad_()
+
+    def classes(self, names: Sequence[str]) -> Any:
+        """(names, width): the vectors of the class names behind this context."""
+        with self.clip.reading(self.vectors):
+            found = self.clip.model.get_text_features(**self.clip.tokens([f"{self.words} {name}." for name in names]))
+        return unit(found.pooler_output)
+
+    def learn(
+        self,
+        images: Any,
+        labels: Any,
+        names: Sequence[str],
+        epochs: int,
+        rate: float,
+        seed: int,
+        advance: Callable[[], None] = lambda: None,
+    ) -> list[float]:
+        """Fits the vectors by cross-entropy: SGD with momentum, a cosine from `rate` to nothing.
+
+        Args:
+            images: (n, width), vectors of the training images.
+            labels: (n,), place of each image's class in `names`.
+            tell: is called after every epoch.
+
+        Returns:
+            The mean loss of every epoch.
+        """
+        import torch
+
+        generator = torch.Generator().manual_seed(seed)
+        optimizer = torch.optim.SGD([self.vectors], lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+        losses = []
+        for epoch in range(epochs):
+            now = rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs)) if epoch else FIRST_RATE
+            optimizer.param_groups[0]["lr"] = now
+            found = []
+            for batch in torch.randperm(len(images), generator=generator).split(BATCH):
+                logits = self.clip.scale * images[batch] @ self.classes(names).T
+                loss = torch.nn.functional.cross_entropy(logits, labels[batch])
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                found.append(loss.item())
+            losses.append(sum(found) / len(found))
+            advance()
+        return losses

@@ -1,0 +1,91 @@
+"""FuDD (Esfandiarpoor and Bach 2024, arXiv 2311.07593): CLIP's most probable classes are told apart by descriptions.
+
+For every pair of the k classes there are descriptions of photos of the one and of the other, which name what tells them
+apart. A class becomes the mean of the descriptions that tell it from the other k − 1. They come from a file or from a
+language model, which is asked once for each pair that occurs.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.baselines.clip import Clip, unit
+from pipeline.core.engine import Engine
+from pipeline.core.params import UserError
+from pipeline.engines.texts import replies
+
+Pair = tuple[str, str]
+"""A class name, and the one that it is told from."""
+
+Descriptions = Mapping[Pair, Sequence[str]]
+
+COLUMNS = ("name", "other", "description")
+
+QUESTION = (
+    "Two kinds of {noun} are hard to tell apart in photos:\n1. {first}\n2. {second}\n"
+    "Write captions that tell photos of the one from photos of the other, each about one difference that can be seen. "
+    "Write one caption a line, in turns about the first and the second kind, at most 16 lines, each beginning with 1: "
+    "or 2: and then a text such as: a photo of a {noun} with …"
+)
+LINE = re.compile(r"\s*[-*]?\s*\(?([12])\s*[:.)]\s*(.*\S)\s*")
+MAX_TOKENS = 1024
+
+
+def from_file(path: Path) -> Descriptions:
+    """The descriptions of a CSV or Parquet file with name, other and description. Raises UserError."""
+    wanted = f"wanted a CSV or Parquet file with the columns {', '.join(COLUMNS)}"
+    try:
+        rows = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
+        rows = rows.select(pl.col(COLUMNS).cast(pl.String)).drop_nulls()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = (str(error).strip().splitlines() or ["unreadable"])[0]
+        raise UserError(f"fudd.descriptions: {path} cannot be read ({reason}), {wanted}") from None
+    grouped = rows.group_by("name", "other", maintain_order=True).agg("description")
+    return {(name, other): tuple(texts) for name, other, texts in grouped.iter_rows()}
+
+
+def written(engine: Engine, pairs: Iterable[tuple[str, Pair]]) -> Descriptions:
+    """What a language model writes about each pair, given with its noun; both directions at once.
+
+    Raises UserError where a request failed. A reply without captions leaves the pair without.
+    """
+    asked = {
+        (first, second): QUESTION.format(noun=noun, first=first, second=second)
+        for noun, (first, second) in dict.fromkeys((noun, tuple(sorted(pair))) for noun, pair in pairs)
+    }
+    said = replies(engine, asked.values(), MAX_TOKENS, "fudd.model", "rivals")
+    found: dict[Pair, tuple[str, ...]] = {}
+    for (first, second), question in asked.items():
+        found[first, second], found[second, first] = captions(said[question])
+    return found
+
+
+def captions(reply: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The captions about the first and about the second kind, in the order written; other lines count for nothing."""
+    lines = [match.groups() for line in reply.splitlines() if (match := LINE.fullmatch(line))]
+    first, second = (tuple(text for number, text in lines if number == wanted) for wanted in "12")
+    return first, second
+
+
+def second_look(
+    clip: Clip, image: Any, names: Sequence[str], descriptions: Descriptions, prompt: Callable[[str], str]
+) -> Any:
+    """(names,): probabilities of the named classes for one image, (width,), by what tells each from the others.
+
+    A class without any description is taken by its name, as at first sight.
+    """
+    import torch
+
+    vectors = []
+    for name in names:
+        texts = [text for other in names if other != name for text in descriptions.get((name, other), ())]
+        vectors.append(clip.texts(texts or [prompt(name)]).mean(dim=0))
+    return clip.probabilities(image[None], unit(torch.stack(vectors)))[0]
+
+
+def reason(names: Sequence[str], best: int, second: int, descriptions: Descriptions) -> str:
+    """The descriptions that tell the class chosen from the next one, as the text of the choice."""
+    return "; ".join(descriptions.get((names[best], names[second]), ())) or names[best]

@@ -1,0 +1,1 @@
+"""What every room stands on: params, tables, files, commands, progress, timings."""

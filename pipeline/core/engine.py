@@ -1,0 +1,67 @@
+"""Engines draw answers: pictures and questions in, text out. One file each; stages know only what stands here."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+# The number of the greedy answer among an image's draws: no noise, no temperature, no cut-off.
+GREEDY = -1
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture with one question, and the numbers of the draws that are wanted: GREEDY, 0, 1, 2, …"""
+
+    image_id: str
+    image: bytes | None  # JPEG or PNG; None for a question about no picture, which only servers take
+    question: str
+    draws: Sequence[int]
+    # Another question about the same picture comes next, so that what was read of the picture is worth keeping.
+    followed: bool = False
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How tokens are drawn; every setting explicit."""
+
+    temperature: float  # above 0
+    top_p: float  # 1 = off
+    top_k: int  # 0 = off
+    repetition_penalty: float  # 1 = off
+    penalize_prompt: bool  # the penalty counts the prompt's tokens too, not the completion's alone
+    max_new_tokens: int
+    stop: tuple[str, ...]  # a completion ends with the first of these texts that it contains
+    seed: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One draw, verbatim. `finished` is False where the length limit cut it off; `error` says why there is no text."""
+
+    image_id: str
+    draw: int
+    text: str
+    tokens: int
+    finished: bool
+    error: str | None = None
+    # Token ids, the end mark included, where the engine knows them.
+    ids: tuple[int, ...] = ()
+    # Of the greedy one, where the engine knows it: how probable its answer was, given what stands before it.
+    probability: float | None = None
+
+
+def failed(request: Request, draw: int, reason: str, tokens: int = 0) -> Completion:
+    """A draw that has no text, and why."""
+    return Completion(request.image_id, draw, "", tokens, False, reason)
+
+
+class Engine(Protocol):
+    def fingerprint(self) -> dict[str, str]:
+        """What the draws depend on beside request and sampler: the model's content, the engine and its version."""
+
+    def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
+        """Every draw of every request exactly once, in any order, a list as soon as some are done.
+
+        There is at most one request for an image. Raises UserError where going on is pointless;
+        what was given until then is good.
+        """

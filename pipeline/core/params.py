@@ -1,0 +1,129 @@
+"""params.yaml, typed: each stage names the keys it reads in a small dataclass, and reads nothing else."""
+
+import dataclasses
+import math
+import operator
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+PARAMS_FILE = Path("params.yaml")
+LARGEST_SEED = 2**32 - 1  # NumPy's limit, and so the trainer's
+
+
+class UserError(Exception):
+    """A mistake of the user's: one sentence with what is wrong, what was expected, and the next command."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error message, or the name of its kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def key(
+    dotted: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    one_of: tuple[str, ...] | None = None,
+    or_empty: bool = False,
+) -> Any:
+    """A dataclass field that is read from `dotted` in params.yaml, with the range it must lie in.
+
+    A field of the type tuple[str, ...] takes a list of texts, or one text alone.
+    """
+    limits = {"at_least": at_least, "above": above, "at_most": at_most, "one_of": one_of, "or_empty": or_empty}
+    return dataclasses.field(metadata={"key": dotted, **limits})
+
+
+def param_keys(params: type) -> list[str]:
+    """The dotted keys that a stage's dataclass reads; dvc.yaml declares the same ones."""
+    return [field.metadata["key"] for field in dataclasses.fields(params)]
+
+
+def load_params(params: type[T], file: Path = PARAMS_FILE) -> T:
+    """The values of a stage's dataclass, checked for type and range. Raises UserError."""
+    tree = _tree(file)
+    wanted = typing.get_type_hints(params)
+    values = {
+        field.name: _checked(param_value(tree, field.metadata["key"], file), wanted[field.name], field.metadata, file)
+        for field in dataclasses.fields(params)  # type: ignore[arg-type]
+    }
+    return params(**values)
+
+
+def read_param(dotted: str, file: Path = PARAMS_FILE) -> Any:
+    """One value, unchecked. Raises UserError where it is missing."""
+    return param_value(_tree(file), dotted, file)
+
+
+def all_params(file: Path = PARAMS_FILE) -> dict[str, Any]:
+    """All of params.yaml, unchecked. Raises UserError."""
+    return dict(_tree(file))
+
+
+def _tree(file: Path) -> Any:
+    # ruamel.yaml and not PyYAML: DVC writes 2e-6 without a point, which YAML 1.1 reads as text.
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load_params(file.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{file}: not found; run from the project's root, or `git checkout {file}`") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text ({error.reason}); mend it, or `git checkout {file}`") from None
+    except YAMLError as error:
+        place = str(getattr(error, "problem_mark", "")).strip().splitlines()
+        raise UserError(f"{file}: not valid YAML ({' '.join(place)}); mend it, or `git checkout {file}`") from None
+
+
+def param_value(tree: Any, dotted: str, file: Path) -> Any:
+    """What stands under a dotted key. Raises UserError where nothing does."""
+    for part in dotted.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            raise UserError(f"{file}: {dotted} is missing; `git diff {file}` shows what was taken out")
+        tree = tree[part]
+    return tree
+
+
+def _checked(value: Any, wanted: Any, field: Any, file: Path) -> Any:
+    dotted = field["key"]
+    if wanted == tuple[str, ...]:
+        return _texts(value, field, file)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+        value = float(value)
+    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+        found = f"{value!r}, a {type(value).__name__}"
+        raise UserError(_sentence(file, dotted, found, f"a value of type {wanted.__name__}"))
+    for limit, holds, words in (
+        ("at_least", operator.ge, "at least"),
+        ("above", operator.gt, "more than"),
+        ("at_most", operator.le, "at most"),
+    ):
+        if field[limit] is not None and not holds(value, field[limit]):
+            raise UserError(_sentence(file, dotted, repr(value), f"{words} {field[limit]:g}"))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(_sentence(file, dotted, repr(value), "a finite number"))
+    if value == "" and not field["or_empty"]:
+        raise UserError(_sentence(file, dotted, "empty", "a text"))
+    if field["one_of"] is not None and value not in field["one_of"]:
+        raise UserError(_sentence(file, dotted, repr(value), f"one of {', '.join(field['one_of'])}"))
+    return value
+
+
+def _texts(value: Any, field: Any, file: Path) -> tuple[str, ...]:
+    dotted, known = field["key"], field["one_of"]
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(item, str) and item for item in texts):
+        raise UserError(_sentence(file, dotted, f"{value!r}", "a list of texts, such as [] or [one, two]"))
+    if known and not (texts and set(texts) <= set(known) and len(set(texts)) == len(texts)):
+        raise UserError(_sentence(file, dotted, f"{value!r}", f"one of {', '.join(known)}, or a list of them"))
+    return tuple(texts)
+
+
+def _sentence(file: Path, dotted: str, found: str, wanted: str) -> str:
+    return f"{file}: {dotted} is {found}, wanted {wanted}; set it with `dvc exp run -S {dotted}=…` or in {file}"

@@ -1,0 +1,55 @@
+"""What each stage took: work, seconds and memory, kept beside the results and not in them, as no two runs agree."""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+
+from pipeline.core.files import work_folder
+
+_STARTED = time.perf_counter()
+_noted: Counter[str] = Counter()
+_ready: list[float] = []
+
+
+def record(**counts: int) -> None:
+    """Adds to what this process has done, such as draws=20 or tokens=240."""
+    _noted.update(counts)
+
+
+def mark_ready() -> None:
+    """Says that what takes the same time whatever the work, such as opening a model, is over; the first word counts."""
+    _ready.append(time.perf_counter() - _STARTED)
+
+
+def save(stage: str) -> None:
+    """Adds a line about this process to the stage's file, where it noted any work. Nothing fails for want of it."""
+    if not _noted:
+        return
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    about = {
+        **_noted,
+        "seconds": round(time.perf_counter() - _STARTED, 3),
+        "startup": round(_ready[0], 3) if _ready else 0.0,
+        "mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit),
+        "cores": os.cpu_count(),
+    }
+    with suppress(OSError):
+        file = work_folder("rates") / f"{stage}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a") as lines:
+            lines.write(json.dumps(about) + "\n")
+
+
+def load(stage: str) -> list[dict[str, Any]]:
+    """The lines about a stage, oldest first. Lines that are not whole are left out."""
+    found = []
+    with suppress(OSError):
+        for line in (work_folder("rates") / f"{stage}.jsonl").read_text().splitlines():
+            with suppress(ValueError):
+                found.append(json.loads(line))
+    return found

@@ -1,0 +1,146 @@
+"""What there is to say of a data set before anything is spent on it: counts, and what will give trouble."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from difflib import SequenceMatcher
+
+import polars as pl
+
+from pipeline.core.params import UserError
+from pipeline.datasets.source import Source
+from pipeline.method.class_names import Matcher, normalised
+from pipeline.method.leakage import near_pairs
+
+SHOWN = 20  # lines of one kind
+FEW = 5  # training images of a class
+SMALLEST = 56  # pixels of the shorter side: two by two of the 28-pixel fields that Qwen2.5-VL makes a token of
+ALIKE = 0.9  # of two names, by difflib
+
+
+def report(source: Source, subsets: Sequence[str], images: pl.DataFrame, distance: int) -> list[str]:
+    """The lines to print.
+
+    Args:
+        halves: base or novel, by class.
+        images: the table of images without the pictures, with image_id.
+        distance: bits within which two pictures count as the same.
+    """
+    counts = images.group_by("class_id").agg(
+        *((pl.col("split") == split).sum().alias(split) for split in ("train", "val", "test"))
+    )
+    by_class = {class_id: tuple(found) for class_id, *found in counts.rows()}
+    table = [
+        (name, subset, *by_class.get(number, (0, 0, 0)))
+        for number, (name, subset) in enumerate(zip(source.names, subsets, strict=True))
+    ]
+    head = f"class ({source.name})"  # one of several data sets may be this one
+    width = max(map(len, (head, *source.names)))
+    lines = [f"{head:{width}}  half   train    val   test"]
+    lines += [f"{name:{width}}  {subset:5} {train:6} {val:6} {test:6}" for name, subset, train, val, test in table]
+    lines += _some(
+        "few training images",
+        [f"{name}: {train}" for name, subset, train, *_ in table if subset == "base" and train < FEW],
+    )
+    lines += _some("no test image", [name for name, *_, test in table if not test])
+    lines += _some(
+        "cannot be opened",
+        [f"{file}: {reason}" for file, reason in images.filter(status="error")["file", "reason"].rows()],
+    )
+    tiny = images.filter(pl.min_horizontal("width", "height") < SMALLEST)["file", "width", "height"].rows()
+    lines += _some(
+        f"shorter side under {SMALLEST} pixels, two of the fields that Qwen2.5-VL sees: too small to see marks on",
+        [f"{file}: {width} × {height}" for file, width, height in tiny],
+    )
+    lines += _doubles(images, source.names, distance)
+    lines += _some("class names that are hard to tell apart", names_alike(source))
+    return lines
+
+
+def _some(what: str, found: Sequence[str], shown: int = SHOWN) -> list[str]:
+    """A heading with at most `shown` of the lines found; nothing where there are none."""
+    if not found:
+        return []
+    more = [f"  and {len(found) - shown} more"] if len(found) > shown else []
+    return [f"{what}: {len(found)}", *(f"  {line}" for line in found[:shown]), *more]
+
+
+def _doubles(images: pl.DataFrame, names: Sequence[str], distance: int) -> list[str]:
+    """Pairs of the same picture, by how much they matter."""
+    about = {
+        row["image_id"]: row
+        for row in images.select("image_id", "file", "split", "class_id", "status").iter_rows(named=True)
+    }
+    pairs = near_pairs(images, images, distance).filter(pl.col("left_id") < pl.col("right_id"))
+    kinds: dict[str, list[str]] = {"across": [], "classes": [], "same": []}
+    for left_id, right_id, bits in pairs.iter_rows():
+        left, right = about[left_id], about[right_id]
+        said = f"{left['file']} ({left['split']}) and {right['file']} ({right['split']}), {bits} bits apart"
+        if (left["split"] == "test") != (right["split"] == "test"):
+            kinds["across"].append(said)
+        elif left["status"] == "error":  # files without a picture, listed above
+            continue
+        elif left["class_id"] != right["class_id"]:
+            kinds["classes"].append(f"{said}: {names[left['class_id']]} and {names[right['class_id']]}")
+        else:
+            kinds["same"].append(said)
+    return [
+        *_some(
+            "the same picture in training and test, which stops the run (data.drop_leaks=true leaves it out)",
+            kinds["across"],
+        ),
+        *_some("the same picture in two classes", kinds["classes"]),
+        *_some("the same picture twice", kinds["same"]),
+    ]
+
+
+def names_alike(source: Source) -> list[str]:
+    """Pairs of class names, aliases included, that the matcher or a reader may take for each other."""
+    said = [(text, name) for name in source.names for text in (name, *source.aliases.get(name, ()))]
+    pairs = set(_spelled_alike(said))
+    with suppress(ValueError):  # a name or alias twice: spelled alike too, and require_usable says so
+        pairs |= set(_matched_alike(source, said))
+    return [f"{said[left][0]!r} and {said[right][0]!r}" for left, right in sorted(pairs)]
+
+
+def _spelled_alike(said: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
+    """Numbers of two texts of different classes that hardly differ in spelling."""
+    keys = [normalised(text) for text, _ in said]
+    for right, (_, owner) in enumerate(said):
+        for left in range(right):
+            pair = SequenceMatcher(None, keys[right], keys[left], autojunk=False)
+            ratios = (pair.real_quick_ratio, pair.quick_ratio, pair.ratio)  # bounds first: they cost less
+            if said[left][1] != owner and all(ratio() >= ALIKE for ratio in ratios):
+                yield left, right
+
+
+def _matched_alike(source: Source, said: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
+    """Numbers of two texts one of which would name the other's class, were its own not there. Raises ValueError.
+
+    Half of the classes are read with the names of the other half, once for each bit of the class number: any two
+    numbers differ in one, and so no pair is missed without a matcher for each class.
+    """
+    place = {text: number for number, (text, _) in enumerate(said)}
+    class_ids = {name: number for number, name in enumerate(source.names)}
+    for bit in range(len(source.names).bit_length()):
+        for side in (0, 1):
+            known = [name for name, number in class_ids.items() if number >> bit & 1 == side]
+            matcher = Matcher(known, {alias: name for name in known for alias in source.aliases.get(name, ())})
+            for right, (text, owner) in enumerate(said):
+                if class_ids[owner] >> bit & 1 != side:
+                    for other, _ in matcher.explain(text).found:
+                        yield min(place[other], right), max(place[other], right)
+
+
+def require_usable(source: Source, subsets: Sequence[str], images: pl.DataFrame) -> None:
+    """Raises UserError where the stages that follow would fail."""
+    try:
+        Matcher(source.names, {alias: name for name, others in source.aliases.items() for alias in others})
+    except ValueError as error:
+        raise UserError(f"{source.name}: {error}; rename one of them") from None
+    base = [number for number, subset in enumerate(subsets) if subset == "base"]
+    if images.filter((pl.col("split") == "train") & pl.col("class_id").is_in(base)).is_empty():
+        raise UserError(
+            f"{source.name}: no training images of base classes; add some, or look at data.protocol and data.halves"
+        )
+    if images.filter(pl.col("split") == "test").is_empty():
+        raise UserError(f"{source.name}: no test images; add some, or set data.test_share")

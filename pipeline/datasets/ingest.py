@@ -1,0 +1,99 @@
+"""Takes pictures in, as the tables keep them: upright, RGB, JPEG or PNG, of limited size."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.core.pictures import PictureError
+
+MOST_PIXELS = 200_000_000  # whatever the format says: a larger one is a mistake, or meant to exhaust memory
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # JPEG's reader opens MPO as well
+KEPT_FORMATS = ("JPEG", "PNG")
+JPEG_QUALITY = 95
+HASH_SIDE = 16  # of the square of lowest frequencies that the perceptual hash tells the signs of
+ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+
+
+@dataclass(frozen=True)
+class IngestedPicture:
+    """A picture as the tables keep it; width and height in pixels.
+
+    `perceptual_hash` has 256 bits, in hexadecimal. It hardly changes with size, compression and brightness, and says
+    nothing of a picture that was cut or mirrored.
+    """
+
+    image: bytes
+    width: int
+    height: int
+    perceptual_hash: str
+
+
+def ingest(image: bytes, max_pixels: int, crop_bottom: int = 0) -> IngestedPicture:
+    """The picture in `image` as the tables keep it: the same bytes where they will do.
+
+    Turned as its EXIF orientation says, transparency on white, the lowest `crop_bottom` rows of pixels cut off, scaled
+    down to `max_pixels` where it has more; written anew, as JPEG of quality 95 or as PNG, only where one of these or
+    the format asks for it.
+
+    Raises:
+        PictureError: no whole picture, or too large a one.
+    """
+    try:
+        return _admitted(image, max_pixels, crop_bottom)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's readers raise nearly anything over damaged bytes
+        raise PictureError.of(error) from error
+
+
+def _admitted(image: bytes, max_pixels: int, crop_bottom: int) -> IngestedPicture:
+    from PIL import Image, ImageOps
+
+    found = _opened(image)
+    found.load()  # the whole of it: a cut-off file is an error here
+    kind, upright = found.format, found.getexif().get(ORIENTATION, 1) in (0, 1)
+    width, height = found.size
+    fits = width * (height - crop_bottom) <= max_pixels
+    if kind in KEPT_FORMATS and found.mode == "RGB" and upright and fits and not crop_bottom:
+        return IngestedPicture(image, width, height, _perceptual_hash(found))
+    rotated = ImageOps.exif_transpose(found)
+    if rotated.has_transparency_data:
+        clear = rotated.convert("RGBA")
+        rotated = Image.new("RGBA", clear.size, "white")
+        rotated.alpha_composite(clear)
+    rotated = rotated.convert("RGB")
+    if crop_bottom:
+        if rotated.height <= crop_bottom:
+            raise ValueError(f"{rotated.height} rows of pixels, of which the lowest {crop_bottom} are to be cut off")
+        rotated = rotated.crop((0, 0, rotated.width, rotated.height - crop_bottom))
+    if not fits:
+        scale = (max_pixels / (rotated.width * rotated.height)) ** 0.5
+        # A side never shrinks to nothing, so the other one may have to give more.
+        width = max(1, int(rotated.width * scale))
+        height = max(1, min(int(rotated.height * scale), max_pixels // width))
+        rotated = rotated.resize((min(width, max_pixels // height), height), Image.Resampling.LANCZOS)
+    written = io.BytesIO()
+    # Without the old file's metadata: its orientation would turn the picture again.
+    rotated.info.clear()
+    if kind == "PNG":
+        rotated.save(written, "PNG")
+    else:
+        rotated.save(written, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return IngestedPicture(written.getvalue(), rotated.width, rotated.height, _perceptual_hash(rotated))
+
+
+def _perceptual_hash(picture: Any) -> str:
+    from imagehash import phash
+
+    # Whole pixels first: twice as fast, and the hash looks at 64 × 64 of them anyway.
+    grey = picture.convert("L")
+    return str(phash(grey.reduce(max(1, min(grey.size) // 128)), hash_size=HASH_SIDE))
+
+
+def _opened(image: bytes) -> Any:
+    from PIL import Image
+
+    found = Image.open(io.BytesIO(image), formats=FORMATS)
+    if found.width * found.height > MOST_PIXELS:
+        raise ValueError(f"{found.width} × {found.height} pixels, more than {MOST_PIXELS:,}")
+    return found

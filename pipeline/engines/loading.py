@@ -1,0 +1,170 @@
+"""Opens a model folder (or hub id): processor, model, device, number type. The only place that does."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.core import timings
+from pipeline.core.params import UserError
+
+T = TypeVar("T")
+
+
+def load_processor(source: str) -> Any:
+    """The processor of `source`, a folder or hub id.
+
+    The stock Qwen2.5-VL processor insists on a video part, and that on torchvision. Where torchvision is absent, or the
+    folder was written where it was, the image part is put together without it; everywhere else the stock class is used.
+    """
+    _require_folder(source)
+    return _opened(source, lambda: _processor(source))
+
+
+def _processor(source: str) -> Any:
+    from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
+
+    lacks_video = find_spec("torchvision") is None or _written_without_video(Path(source))
+    if lacks_video and AutoConfig.from_pretrained(source).model_type == "qwen2_5_vl":
+        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+        images = AutoImageProcessor.from_pretrained(source)
+        return image_only_processor(images, tokenizer, tokenizer.chat_template)
+    return AutoProcessor.from_pretrained(source, padding_side="left")
+
+
+def image_only_processor(image_processor: Any, tokenizer: Any, chat_template: str | None) -> Any:
+    """A `Qwen2_5_VLProcessor` without its video part."""
+    from transformers import Qwen2_5_VLProcessor
+    from transformers.processing_utils import ProcessorMixin
+
+    class ImageOnlyQwenProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]
+        def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None):
+            self.image_token, self.video_token = "<|image_pad|>", "<|video_pad|>"
+            self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
+            self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
+            ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+
+    # Saved under the stock name, so that a machine with torchvision opens the folder with the stock class.
+    ImageOnlyQwenProcessor.__name__ = Qwen2_5_VLProcessor.__name__
+    return ImageOnlyQwenProcessor(image_processor, tokenizer, chat_template)
+
+
+def _written_without_video(folder: Path) -> bool:
+    settings = folder / "processor_config.json"
+    return settings.is_file() and "video_processor" not in json.loads(settings.read_text())
+
+
+def load_model(source: str, dtype: str, attention: str) -> Any:
+    """The image-text-to-text model of `source` on the best device there is, in `dtype`, for inference."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():  # a log wants lines, not bars
+        logging.disable_progress_bar()
+    _require_folder(source)
+    model = _opened(
+        source,
+        lambda: AutoModelForImageTextToText.from_pretrained(
+            source, dtype=getattr(torch, dtype), attn_implementation=attention
+        ),
+    )
+    model = model.to(device()).eval()
+    timings.mark_ready()
+    return model
+
+
+def load_clip(source: str) -> tuple[Any, Any, Any]:
+    """The CLIPModel of `source` on the best device there is, in float32, with its tokenizer and image processor."""
+    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPModel
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    _require_folder(source)
+    if (kind := _opened(source, lambda: AutoConfig.from_pretrained(source)).model_type) != "clip":
+        raise UserError(f"{source}: found a model of type {kind}, wanted clip; leave it out of evaluate.models")
+    model = _opened(source, lambda: CLIPModel.from_pretrained(source)).float().to(device()).eval()
+    others = _opened(source, lambda: [kind.from_pretrained(source) for kind in (AutoTokenizer, AutoImageProcessor)])
+    timings.mark_ready()
+    return model, *others
+
+
+def content(source: str) -> str:
+    """A hash of the model folder's files, or the revision of a hub id: what its answers depend on.
+
+    Raises UserError where there is no such folder or hub id.
+    """
+    _require_folder(source)
+    folder = Path(source)
+    if not folder.is_dir():
+        return _opened(source, lambda: _revision(source))
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            inner = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest.update(f"{file.relative_to(folder)} {inner}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def local_folder(source: str) -> Path:
+    """The model folder itself, or where the hub's copy of it is on this machine. Raises UserError."""
+    _require_folder(source)
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    return Path(_opened(source, lambda: str(snapshot_download(source))))
+
+
+def _revision(hub_id: str) -> str:
+    from huggingface_hub import hf_hub_download
+
+    # …/snapshots/<commit>/config.json
+    return f"{hub_id}@{Path(hf_hub_download(hub_id, 'config.json')).parent.name}"
+
+
+def device() -> str:
+    """`cuda`, `mps` or `cpu`: the first of them that this machine has; of several GPUs the one of this process."""
+    import torch
+
+    if torch.cuda.is_available():
+        # Set by accelerate and torchrun. Left to themselves all processes would load their models onto the first GPU.
+        return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether this machine does. A CPU without the instructions imitates them and takes up to fifty times as long."""
+    import torch
+
+    return device() != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _require_folder(source: str) -> None:
+    """A path is told from a hub id (`owner/name`) by being there, or by looking like a path."""
+    folder = Path(source)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{source}: found a folder without config.json, wanted a model; `git status {source}`")
+    elif source.startswith((".", "/", "~", "models/")) or source.count("/") != 1:
+        raise UserError(f"{source}: found no such folder, wanted {_WANTED}")
+
+
+_WANTED = "a model folder or a hub id; set it with `dvc exp run -S model=…`, or make it with `dvc repro`"
+
+
+def _opened(source: str, load: Callable[[], T]) -> T:
+    """What `load` gives; a folder that lacks a part, damaged weights or an unknown hub id as a UserError."""
+    from safetensors import SafetensorError
+
+    try:
+        return load()
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{source}: cannot be opened ({reason}), wanted {_WANTED}") from error

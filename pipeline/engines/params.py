@@ -1,0 +1,55 @@
+"""Who draws: the settings of the engines, and the engine that they ask for."""
+
+from dataclasses import dataclass
+
+from pipeline.core.engine import Engine
+from pipeline.core.params import key
+from pipeline.engines.draw_cache import CachingEngine, draw_cache_folder
+from pipeline.engines.wire import DIALECTS
+
+
+@dataclass(frozen=True)
+class EngineParams:
+    engine: str = key("engine.name", one_of=("transformers", "openai"))
+    dtype: str = key("engine.dtype", one_of=("float32", "bfloat16", "float16"))
+    attention: str = key("engine.attention", one_of=("eager", "sdpa", "flash_attention_2"))
+    max_rows: int = key("engine.max_rows", at_least=1)
+    max_tokens: int = key("engine.max_tokens", at_least=1)
+    threads: int = key("engine.threads", at_least=0)
+    endpoints: tuple[str, ...] = key("server.endpoints")
+    dialect: str = key("server.dialect", one_of=DIALECTS)
+    draws_per_request: int = key("server.draws_per_request", at_least=1)
+    concurrency: int = key("server.concurrency", at_least=1)
+    timeout: float = key("server.timeout", above=0)
+    retries: int = key("server.retries", at_least=0)
+    request_budget: int = key("server.max_requests", at_least=0)
+    token_budget: int = key("server.max_tokens", at_least=0)
+    key_variable: str = key("server.key_variable")
+
+    def connect(self, model: str) -> CachingEngine:
+        """The engine that draws from `model`, and keeps what it draws."""
+        if self.engine == "openai":
+            return CachingEngine(self._server(model), draw_cache_folder())
+        from pipeline.engines.transformers import TransformersEngine
+
+        engine = TransformersEngine(model, self.dtype, self.attention, self.max_rows, self.max_tokens, self.threads)
+        return CachingEngine(engine, draw_cache_folder())
+
+    def _server(self, model: str) -> Engine:
+        from pipeline.engines.endpoints import Server
+        from pipeline.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(
+            model,
+            Server(
+                endpoints=self.endpoints,
+                dialect=self.dialect,
+                draws_per_request=self.draws_per_request,
+                concurrency=self.concurrency,
+                timeout=self.timeout,
+                retries=self.retries,
+                max_requests=self.request_budget,
+                max_tokens=self.token_budget,
+                key_variable=self.key_variable,
+            ),
+        )

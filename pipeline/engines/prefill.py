@@ -1,0 +1,181 @@
+"""Reads prompts: one forward pass for all draws of an image, none for a picture that was read with another question."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.core.engine import Request
+from pipeline.core.pictures import size
+from pipeline.method.prompts import chat
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """Prompts that the model has read.
+
+    Args:
+        ids: token ids, (images, length), padded on the left.
+        mask: which of them count, bool of the same shape.
+        positions: (…, images, length), as the family counts them (Qwen2.5-VL: text, time, height, width).
+        layers: keys and values of each layer, (images, key-value heads, length, head size).
+        logits: after the last token, (images, vocabulary).
+        windowed: whether a layer sees the last tokens only.
+    """
+
+    ids: Any
+    mask: Any
+    positions: Any
+    layers: list[tuple[Any, Any]]
+    logits: Any
+    windowed: bool
+
+    def unpadded(self) -> Any:
+        """`ids` with every padding token replaced by one of the prompt's own."""
+        return self.ids.where(self.mask, self.ids[:, -1:])
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A reading whose pictures will be asked about again; by image, its place and the slot behind its picture."""
+
+    reading: Prefill
+    ends: list[int]
+    places: dict[str, int]
+
+
+class Reader:
+    """Reads prompts with a model.
+
+    Args:
+        model: an image-text-to-text model of transformers.
+        processor: its processor.
+        max_kept: tokens of prompts that are kept because their pictures will be asked about again.
+    """
+
+    def __init__(self, model: Any, processor: Any, max_kept: int):
+        self.model, self.processor, self.max_kept = model, processor, max_kept
+        self.kept: list[Kept] = []
+        self._prompts: dict[str, str] = {}
+        self._questions: dict[str, list[int]] = {}
+        self._picture_lengths: dict[tuple[int, int], int] = {}
+
+    def read(self, requests: Sequence[Request], pictures: Sequence[Any]) -> Prefill:
+        """Reads the prompts of all requests, whose pictures were kept together (`place_of`) or not at all."""
+        known = self.place_of(requests[0])
+        if known >= 0:
+            return self._read_on(self.kept[known], requests)
+        reading = self._read_all(self.inputs(requests, pictures))
+        if any(request.followed for request in requests):
+            self._keep(reading, requests)
+        return reading
+
+    def place_of(self, request: Request) -> int:
+        """Where among the kept readings this request's picture is; -1 for nowhere."""
+        held = (place for place, kept in enumerate(self.kept) if request.image_id in kept.places)
+        return next(held, -1)
+
+    def length(self, request: Request) -> int:
+        """Tokens of a prompt, all but exactly. Raises ValueError for a picture that cannot be read."""
+        pixels = size(request.image or b"")
+        if pixels not in self._picture_lengths:
+            counted = self.processor._get_num_multimodal_tokens(image_sizes=[pixels])
+            self._picture_lengths[pixels] = counted["num_image_tokens"][0]
+        return self._picture_lengths[pixels] + len(self._after_picture(request.question))
+
+    def inputs(self, requests: Sequence[Request], pictures: Sequence[Any]) -> Any:
+        """What the model reads: token ids and attention mask of shape (images, longest prompt), pixels by patch."""
+        prompts = [self.prompt(request.question) for request in requests]
+        return self.processor(text=prompts, images=[[one] for one in pictures], padding=True, return_tensors="pt")
+
+    def prompt(self, question: str) -> str:
+        """The chat template around `question`."""
+        if question not in self._prompts:
+            self._prompts[question] = self.processor.apply_chat_template(
+                chat(question), add_generation_prompt=True, tokenize=False
+            )
+        return self._prompts[question]
+
+    def _read_all(self, inputs: Any) -> Prefill:
+        """One forward pass over whole prompts."""
+        from transformers import DynamicCache
+
+        inputs = dict(inputs.to(self.model.device, dtype=self.model.dtype))
+        ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
+        positions = self.model._prepare_position_ids_for_generation(ids, {"attention_mask": mask, **inputs})
+        cache = DynamicCache(config=self.model.config.get_text_config())
+        prepared = self.model.prepare_inputs_for_generation(
+            ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            is_first_iteration=True,
+            use_cache=True,
+            logits_to_keep=1,
+            **inputs,
+        )
+        logits = self.model(**prepared).logits[:, -1]
+        windowed = any(layer.is_sliding for layer in cache.layers)
+        return Prefill(ids, mask.bool(), positions, _layers(cache), logits, windowed)
+
+    def _read_on(self, kept: Kept, requests: Sequence[Request]) -> Prefill:
+        """One forward pass over what follows the picture, which was read with another question."""
+        import torch
+        from transformers import DynamicCache
+
+        first, device = kept.reading, self.model.device
+        places = [kept.places[request.image_id] for request in requests]
+        rows = torch.tensor(places, device=device)
+        ends = torch.tensor([kept.ends[place] for place in places], device=device)[:, None]
+        rest = self.processor.tokenizer.pad(
+            {"input_ids": [self._after_picture(request.question) for request in requests]},
+            padding_side="left",
+            return_tensors="pt",
+        ).to(device)
+        # The first question stays in its slots, out of sight.
+        before = first.mask[rows] & (torch.arange(first.mask.shape[1], device=device) < ends)
+        mask = torch.cat([before, rest["attention_mask"].bool()], dim=1)
+        count = rest["attention_mask"].cumsum(-1).sub(1).clamp(min=0)
+        after = first.positions[..., rows, :].gather(-1, ends.expand(*first.positions.shape[:-2], -1, -1)) + count
+        cache = DynamicCache()
+        for number, (keys, values) in enumerate(first.layers):
+            cache.update(keys[rows], values[rows], number)
+        logits = self.model(
+            input_ids=rest["input_ids"],
+            attention_mask=mask.long(),
+            position_ids=after,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        ids = torch.cat([first.ids[rows], rest["input_ids"]], dim=1)
+        return Prefill(ids, mask, after, _layers(cache), logits, windowed=False)
+
+    def _keep(self, reading: Prefill, requests: Sequence[Request]) -> None:
+        """Keeps a reading, and lets the oldest go where there are too many."""
+        ends = self._ends(reading.ids, requests)
+        # A window counts slots, and the first question's stay between the picture and the second.
+        if ends and not reading.windowed:
+            self.kept.append(Kept(reading, ends, {request.image_id: place for place, request in enumerate(requests)}))
+        while sum(held.reading.ids.numel() for held in self.kept) > self.max_kept:
+            self.kept.pop(0)
+
+    def _ends(self, ids: Any, requests: Sequence[Request]) -> list[int]:
+        """The slot behind each picture. Empty where what follows it is not tokenized apart from it."""
+        ends = []
+        for row, request in zip(ids.tolist(), requests, strict=True):
+            rest = self._after_picture(request.question)
+            if row[len(row) - len(rest) :] != rest:
+                return []
+            ends.append(len(row) - len(rest))
+        return ends
+
+    def _after_picture(self, question: str) -> list[int]:
+        """Token ids of the prompt behind the picture."""
+        if question not in self._questions:
+            _, _, text = self.prompt(question).rpartition(self.processor.image_token)
+            self._questions[question] = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._questions[question]
+
+
+def _layers(cache: Any) -> list[tuple[Any, Any]]:
+    return [(layer.keys, layer.values) for layer in cache.layers]

@@ -1,0 +1,1 @@
+"""What answers are worth: metrics, intervals, confidence, comparison, curves, judge."""

@@ -1,0 +1,117 @@
+"""Strict reading of completions: what stands in <answer>, and which of the offered letters it chooses.
+
+A doubt is never settled in the model's favour: what can be read in two ways is not an answer.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from string import ascii_uppercase
+
+from pipeline.method.class_names import Matcher
+
+_TAG = re.compile(r"<\s*(/\s*)?(think|answer)\s*>", re.IGNORECASE)
+_FORMAT = ["<think>", "</think>", "<answer>", "</answer>"]
+
+# Chinese keyboards, and models that learned from them, write （Ｂ）。
+_FULLWIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {ord("。"): "."}
+_WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
+_DECORATION = re.compile(r"\\[()\[\]]|[*`$\"“”_]|(?<!\w)['‘’]|['‘’](?!\w)")
+_LEAD = re.compile(
+    r"^(?:(?:so|therefore|thus)\b,?\s*)?(?:i (?:choose|pick|select)\b|(?:it|this|that) is\b|it['’]s\b|"
+    r"(?:the |my )?(?:(?:correct|right|best|final|most likely) )?(?:answer|option|choice)\b(?: is\b)?)\s*[:=]?\s*",
+    re.IGNORECASE,
+)
+_LETTER = re.compile(r"[(\[{]?\s*([A-Za-z])(?![^\W_]|['’])\s*[)\]}]?[\s\-.:,=–—)]*(.*)", re.DOTALL)
+_LAST = re.compile(r"[(\[]\s*([A-Za-z])\s*[)\]]$")
+
+
+def well_formed(completion: str) -> bool:
+    """Whether `completion` is <think>…</think><answer>…</answer>, each tag once, and nothing around but white space."""
+    tags = list(_TAG.finditer(completion))
+    if [tag.group() for tag in tags] != _FORMAT:
+        return False
+    around = (completion[: tags[0].start()], completion[tags[1].end() : tags[2].start()], completion[tags[3].end() :])
+    return not "".join(around).strip()
+
+
+def answer_text(completion: str) -> str | None:
+    """The text inside <answer>…</answer>, stripped; None where there is none or no single one.
+
+    What stands inside <think> does not count, nor does anything outside <answer>. Blocks that repeat the same answer
+    are one answer, different ones are none. An answer that is not closed was cut off, and is none.
+    """
+    span = answer_span(completion)
+    return completion[slice(*span)].strip() if span else None
+
+
+def answer_span(completion: str) -> tuple[int, int] | None:
+    """Where in `completion` the text inside <answer> begins and ends; None where `answer_text` reads none."""
+    tags = list(_TAG.finditer(completion))
+    thoughts = [place for place, tag in enumerate(tags) if tag[2].lower() == "think"]
+    if thoughts and not tags[thoughts[-1]][1]:
+        return None
+    said = tags[thoughts[-1] + 1 :] if thoughts else tags
+    opening, closing = said[::2], said[1::2]
+    if len(opening) != len(closing) or any(tag[1] for tag in opening) or not all(tag[1] for tag in closing):
+        return None
+    spans = [(start.end(), end.start()) for start, end in zip(opening, closing, strict=True)]
+    blocks = {completion[slice(*span)].strip() for span in spans}
+    return spans[0] if len(blocks) == 1 and any(blocks) else None
+
+
+def letter(completion: str, options: Sequence[str]) -> str | None:
+    """The letter that `completion` chooses among `options` (A is the first, at most 26 are offered), or None.
+
+    Read are a letter alone (`B`, `(B)`, `[b]`, `**B**`, `B.`, `\\boxed{B}`), a letter with its own option's text, and
+    an option's text alone. A letter with another option's text, two letters, or a letter that is not offered is None.
+    "A Laysan Albatross" is that option's text after an article, not the letter A. A letter with words that name no
+    option is None too: whether they explain the choice or take it back is not for a parser to guess.
+
+    Raises:
+        ValueError: words must be compared with the options, and two options cannot be told apart or one is empty.
+    """
+    answer = answer_text(completion)
+    if answer is None:
+        return None
+    offered = ascii_uppercase[: len(options)]
+    text = _undressed(answer)
+    if len(text) == 1:
+        # By letters, not by text: "ﬅ".upper() is "ST", and that is in the alphabet.
+        return text.upper() if text.upper() in list(offered) and text.isascii() else None
+    matcher = _matcher(tuple(options[: len(offered)]))
+    named = matcher.match(text)
+    if named is not None:
+        last = _LAST.search(text)
+        return offered[named] if last is None or last[1].upper() == offered[named] else None
+    return _lettered(text, offered, matcher)
+
+
+@lru_cache(maxsize=4096)
+def _matcher(options: tuple[str, ...]) -> Matcher:
+    return Matcher(options)
+
+
+def _undressed(answer: str) -> str:
+    """Without LaTeX, Markdown, quotes, a lead-in such as "The answer is", and a final full stop."""
+    text = answer.translate(_FULLWIDTH)
+    while (bare := _WRAPPED.sub(r"\1", text)) != text:
+        text = bare
+    text = " ".join(_DECORATION.sub(" ", text).split())
+    while (bare := _LEAD.sub("", text, count=1)) != text and bare:
+        text = bare
+    text = text.rstrip(".,;:! ")
+    inner = re.fullmatch(r"[(\[{]([^()\[\]{}]*)[)\]}]", text)
+    return inner[1].strip() if inner else text
+
+
+def _lettered(text: str, offered: str, matcher: Matcher) -> str | None:
+    """A letter followed by its own option."""
+    found = _LETTER.match(text)
+    if found is None or found[1].upper() not in offered:
+        return None
+    chosen, rest = found[1].upper(), _undressed(found[2])
+    if not rest:
+        return chosen
+    named = matcher.match(rest)
+    return chosen if named is not None and offered[named] == chosen else None

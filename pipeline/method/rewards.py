@@ -1,0 +1,77 @@
+"""Rewards of a completion: pure functions in the form that TRL calls, one number per completion."""
+
+from collections.abc import Callable, Sequence
+from string import ascii_uppercase
+from typing import Any
+
+from pipeline.method.answers import answer_text, letter, well_formed
+from pipeline.method.draws import ClassLists
+
+Completion = str | Sequence[dict[str, Any]]
+Reward = Callable[..., list[float]]
+
+
+def text_of(completion: Completion) -> str:
+    """The text of a completion, which TRL gives as a string or, for chats, as a list of one assistant message."""
+    return completion if isinstance(completion, str) else "".join(str(rotation["content"]) for rotation in completion)
+
+
+def letter_reward(
+    completions: Sequence[Completion],
+    answer: Sequence[str],
+    options: Sequence[Sequence[str]] | None = None,
+    **_: Any,
+) -> list[float]:
+    """1 where the completion chooses the right letter, else 0.
+
+    `answer` holds the right letters, `options` the names offered; without `options` every letter counts as offered and
+    an answer in words is not read.
+    """
+    offered = options if options is not None else [ascii_uppercase] * len(completions)
+    return [
+        float(letter(text_of(completion), names) == right)
+        for completion, names, right in zip(completions, offered, answer, strict=True)
+    ]
+
+
+def format_reward(completions: Sequence[Completion], **_: Any) -> list[float]:
+    """1 where the completion is `<think>…</think><answer>…</answer>` and nothing else, else 0."""
+    return [float(well_formed(text_of(completion))) for completion in completions]
+
+
+def name_reward(lists: ClassLists) -> Reward:
+    """A reward for open answers: 1 where the completion names the true class, by the pipeline's own matcher, else 0."""
+
+    def name_reward(
+        completions: Sequence[Completion], dataset: Sequence[str], class_id: Sequence[int], **_: Any
+    ) -> list[float]:
+        texts = [text_of(completion) for completion in completions]
+        return [
+            float(lists.named(answer_text(text), where, "base") == truth)
+            for text, where, truth in zip(texts, dataset, class_id, strict=True)
+        ]
+
+    return name_reward
+
+
+def string_reward(completions: Sequence[Completion], name: Sequence[str], **_: Any) -> list[float]:
+    """1 where answer or class name contains the other, without case, blanks and underscores, else 0.
+
+    As the published code of Visual-RFT compares them: "tern" is right for every tern.
+    """
+    answers = [_bare(answer_text(text_of(completion)) or "") for completion in completions]
+    return [
+        float(bool(said) and (said in _bare(right) or _bare(right) in said))
+        for said, right in zip(answers, name, strict=True)
+    ]
+
+
+def _bare(text: str) -> str:
+    return text.replace(" ", "").replace("_", "").lower()
+
+
+def rewards(method: str, virft_reward: str, lists: ClassLists) -> tuple[Reward, Reward]:
+    """The rewards of a method, in the order of their weights: for the right answer, and for its form."""
+    if method == "divek":
+        return letter_reward, format_reward
+    return (name_reward(lists) if virft_reward == "matcher" else string_reward), format_reward

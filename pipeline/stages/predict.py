@@ -1,0 +1,59 @@
+"""Answer every test image in two steps: K draws make the options, then the model chooses among them.
+
+Departures from the paper:
+1. A single option is the answer: no question is asked.
+2. An answer that cannot be parsed is a wrong answer with a status; no image leaves the table.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.core import tables, timings
+from pipeline.core.cli import run
+from pipeline.core.params import load_params
+from pipeline.engines.params import EngineParams
+from pipeline.method.class_lists import ClassLists
+from pipeline.method.predictions import PredictionParams, images_to_answer, predict
+
+
+@dataclass(frozen=True)
+class PredictParams(PredictionParams, EngineParams):
+    pass
+
+
+class Label(StrEnum):
+    """What the tables call the two models."""
+
+    base = "base"
+    trained = "trained"
+
+
+def main(
+    model: Annotated[str, typer.Option(help="Model folder or hub id.")],
+    label: Annotated[Label, typer.Option(help="What the table calls this model.")],
+    out: Annotated[Path, typer.Option(help="Table of predictions to write.")],
+    images: Annotated[Path, typer.Option(help="Table of images.")] = Path("data/images.parquet"),
+    classes: Annotated[Path, typer.Option(help="Table of classes.")] = Path("data/classes.parquet"),
+) -> None:
+    """Answer every test image in two steps: K draws make the options, then the model chooses among them."""
+    params = load_params(PredictParams)
+    class_rows = tables.read(tables.CLASSES, classes)
+    index = images_to_answer(images, class_rows, params.val_images)
+    engine = params.connect(model)
+    rows = predict(engine, images, index, ClassLists(class_rows), params, label.value)
+    tables.write(tables.PREDICTIONS, rows, out)
+    timings.record(images=rows.height)
+    test = rows.filter(split="test")
+    right = (test["two_step"] == test["class_id"]).sum() / max(1, test.height)
+    print(
+        f"{label}: {test.height} test images, {test['choice_text'].is_not_null().sum()} with a choice "
+        f"({engine.counts()}), {right:.1%} right in two steps"
+    )
+
+
+if __name__ == "__main__":
+    run(main, PredictParams)

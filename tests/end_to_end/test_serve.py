@@ -1,0 +1,120 @@
+"""The engine for OpenAI-compatible servers on a real one: `transformers serve` with a tiny random LLaVA."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from support.project import ROOT
+from support.serving import serve
+from support.tiny_models import tiny_model
+from test_engine import SAMPLER, engine_of
+
+from pipeline.core import tables
+from pipeline.core.engine import GREEDY, Request
+from pipeline.engines.draw_cache import CachingEngine
+from pipeline.engines.endpoints import Server
+from pipeline.engines.openai import OpenAIEngine
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Its server keeps pictures out of the answers, as the engine in this process does by itself."""
+    from transformers import GenerationConfig
+
+    folder = tiny_model(tmp_path_factory.mktemp("model"), "llava")
+    settings = GenerationConfig.from_pretrained(folder)
+    settings.suppress_tokens = engine_of(folder)._placeholders
+    settings.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(model):
+    with serve(model) as url:
+        yield Server(
+            endpoints=(url,),
+            dialect="openai",
+            draws_per_request=1,
+            concurrency=1,
+            timeout=60.0,
+            retries=2,
+            max_requests=0,
+            max_tokens=0,
+            key_variable="NO_KEY_NEEDED",
+        )
+
+
+@pytest.fixture(scope="module")
+def requests(birds):
+    _, images = birds
+    rows = images.filter(split="test")["image_id", "image"].rows()[::4]
+    return [Request(i, image, "Which bird is this ?", [GREEDY, 0, 1, 2]) for i, image in rows]
+
+
+def drawn(engine, requests, sampler=SAMPLER):
+    found = {(d.image_id, d.draw): d for batch in engine.draw(requests, sampler) for d in batch}
+    assert not [d.error for d in found.values() if d.error]
+    return {key: d.text for key, d in found.items()}
+
+
+def test_a_real_server_sees_the_picture_and_draws(model, server, requests, tmp_path):
+    engine = CachingEngine(OpenAIEngine(str(model), server), tmp_path)
+    found = drawn(engine, requests)
+    greedy = {image: text for (image, draw), text in found.items() if draw == GREEDY}
+    assert len(set(greedy.values())) == len(requests) == 3, "another picture, another greedy answer"
+    for request in requests:
+        assert len({found[request.image_id, draw] for draw in range(3)}) == 3, "another seed, another draw"
+    assert drawn(OpenAIEngine(str(model), server), requests) == found, "the same seeds, the same answers"
+    again = CachingEngine(OpenAIEngine(str(model), replace(server, endpoints=("http://127.0.0.1:1/v1",))), tmp_path)
+    assert drawn(again, requests) == found, "from the store, with no server there at all"
+
+
+def test_the_server_reads_the_prompt_that_the_engine_in_process_reads(model, server, requests):
+    """Its greedy answers are the same; it leaves out special tokens, which random weights say as often as others."""
+    here = engine_of(model)
+    tokenizer = here.processor.tokenizer
+    wanted = [d for batch in here.draw([replace(r, draws=[GREEDY]) for r in requests], SAMPLER) for d in batch]
+    served = drawn(OpenAIEngine(str(model), server), [replace(r, draws=[GREEDY]) for r in requests])
+    for done in wanted:
+        plain = tokenizer.decode(tokenizer(done.text)["input_ids"], skip_special_tokens=True)
+        assert served[done.image_id, GREEDY].split() == plain.split()
+
+
+def test_a_server_that_ignores_n_is_noticed(model, server, requests, capsys):
+    engine = OpenAIEngine(str(model), replace(server, draws_per_request=3))
+    assert len(drawn(engine, requests)) == 12
+    assert "one answer a request" in capsys.readouterr().err
+
+
+def stage(folder, **settings):
+    """Runs the sample stage in `folder` with these settings; exit code and what it said."""
+    params = (ROOT / "params.yaml").read_text()
+    for old, new in settings.items():
+        assert f"{old}: " in params
+        params = re.sub(rf"\b{old}: .*", f"{old}: {new}", params, count=1)
+    (folder / "params.yaml").write_text(params)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
+    done = subprocess.run(
+        (sys.executable, "-m", "pipeline.stages.sample"), cwd=folder, env=environment, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_stage_draws_from_a_server(model, server, birds, tmp_path):
+    classes, images = birds
+    tables.write(tables.CLASSES, classes, tmp_path / "data" / "classes.parquet")
+    tables.write(tables.IMAGES, images, tmp_path / "data" / "images.parquet")
+    settings = {"model": model, "num_samples": 2, "top_k": 0, "name": "openai", "dialect": "openai"}
+    assert stage(tmp_path, **settings, endpoints="[]") == (
+        1,
+        "error: params.yaml: server.endpoints is empty, wanted at least one URL for engine.name = openai; set it with "
+        "`dvc exp run -S 'server.endpoints=[http://localhost:8000/v1]'` (docs/scale.md)\n",
+    )
+    code, said = stage(tmp_path, **settings, endpoints=f"[{server.endpoints[0]}]")
+    assert (code, "6 images × 2 draws (12 drawn now, 0 kept from before)" in said) == (0, True), said
+    drawn = tables.read(tables.SAMPLES, tmp_path / "data" / "samples.parquet")
+    assert drawn.height == 12
+    assert drawn["text"].n_unique() > 6

@@ -1,0 +1,145 @@
+"""Presets: every key exists, every value is allowed, and the paper's leaves nothing to a library's default."""
+
+from pathlib import Path
+
+import pytest
+import yaml as pyyaml
+from ruamel.yaml import YAML
+from support.project import ROOT
+from typer.testing import CliRunner
+
+from pipeline.__main__ import app
+from pipeline.core.params import UserError, load_params
+from pipeline.engines.params import EngineParams
+from pipeline.stages.download import DownloadParams
+from pipeline.stages.options import OptionsParams
+from pipeline.stages.predict import PredictParams
+from pipeline.stages.sample import SampleParams
+from pipeline.training.config import grpo_config
+from pipeline.training.params import TrainParams
+
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+ACCELERATE = sorted((ROOT / "presets" / "accelerate").glob("*.yaml"))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of params.yaml and presets/."""
+    (tmp_path / "presets").symlink_to(ROOT / "presets")
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(app, ["preset", *arguments])
+
+
+def trained_as(name: str, folder: Path):
+    """TRL's settings with the preset `name`."""
+    result = invoke(name)
+    assert result.exit_code == 0, result.exception
+    wanted = load_params(TrainParams)
+    for kind in (DownloadParams, SampleParams, OptionsParams, PredictParams, EngineParams):
+        load_params(kind)
+    return wanted, grpo_config(wanted, folder, wanted.steps)
+
+
+@pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)
+def test_every_preset_is_read_by_every_stage_and_makes_trls_settings(project, file):
+    wanted, found = trained_as(file.stem, project)
+    assert found.max_steps == wanted.steps and found.num_generations == wanted.generations
+    assert found.per_device_train_batch_size * found.gradient_accumulation_steps == (
+        wanted.prompts_per_step * wanted.generations
+    ), "completions of a step are prompts times generations"
+
+
+# What the paper's run had, by TRL's names (REFERENCE: the paper, its code, and the library's defaults of its time).
+PAPER = {
+    "beta": 0.04, "loss_type": "grpo", "scale_rewards": "group", "num_generations": 4, "num_iterations": 1,
+    "learning_rate": 1e-6, "lr_scheduler_type": "linear", "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": 1.0,
+    "temperature": 1.0, "top_p": 1.0, "top_k": 50, "min_p": None, "repetition_penalty": 1.0,
+    "max_completion_length": 1024, "mask_truncated_completions": False, "use_bias_correction_kl": False,
+    "sync_ref_model": False, "entropy_coef": 0.0, "use_adaptive_entropy": False, "top_entropy_quantile": 1.0,
+    "importance_sampling_level": "token", "off_policy_mask_threshold": None, "delta": None, "epsilon": 0.2,
+    "epsilon_high": 0.2, "multi_objective_aggregation": "sum_then_normalize", "reward_weights": [1.0, 1.0],
+    "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "optim": "adamw_torch", "bf16": True,
+    "gradient_checkpointing": True, "disable_dropout": True, "max_steps": 400, "pad_to_multiple_of": None,
+}  # fmt: skip
+
+
+def test_the_papers_preset_leaves_nothing_to_a_default_that_was_another(project):
+    from trl import GRPOConfig
+
+    wanted, found = trained_as("paper", project)
+    assert {name: getattr(found, name) for name in PAPER} == PAPER
+    assert wanted.prompts_per_step * wanted.generations == 24, "completions of an optimiser step"
+    assert (wanted.num_samples, wanted.topk, wanted.temperature, wanted.top_p, wanted.top_k) == (20, 5, 1.0, 0.95, 50)
+    assert (wanted.repetition_penalty, wanted.max_new_tokens, wanted.class_list) == (1.1, 1024, "split")
+    # Whatever of the loss, the rewards and the rollouts the library would choose otherwise today stands in PAPER.
+    default = GRPOConfig(str(project), use_cpu=True)
+    differing = {name for name in vars(default) if getattr(default, name, None) != getattr(found, name, None)}
+    about = ("loss", "beta", "epsilon", "reward", "entropy", "kl", "advantage", "generations", "mask", "clip")
+    assert {name for name in differing if any(word in name for word in about)} <= {*PAPER}
+
+
+def test_a_preset_changes_its_values_and_nothing_else(project):
+    before = Path("params.yaml").read_text().splitlines()
+    shown = invoke("paper").output.splitlines()
+    after = Path("params.yaml").read_text().splitlines()
+    assert len(before) == len(after) and shown[-1].startswith(f"{len(shown) - 1} values of presets/paper.yaml written")
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert len(changed) == len(shown) - 1
+    assert "train.learning_rate: 5e-05 → 1e-06" in shown
+    assert invoke("paper").output == "params.yaml has all values of presets/paper.yaml already\n"
+
+
+def test_a_dry_run_changes_nothing(project):
+    before = Path("params.yaml").read_bytes()
+    assert "num_samples" not in invoke("paper", "--dry-run").output
+    assert Path("params.yaml").read_bytes() == before
+
+
+def test_an_unknown_preset_or_key_is_one_sentence(project):
+    result = invoke("papre")
+    assert isinstance(result.exception, UserError) and "no preset 'papre', wanted one of gemma-3-4b, paper" in str(
+        result.exception
+    )
+    Path("mine.yaml").write_text("train:\n  learning_rat: 1.0\n")
+    result = invoke("mine.yaml")
+    assert isinstance(
+        result.exception, UserError
+    ) and "sets train.learning_rat, which params.yaml does not have" in str(result.exception)
+
+
+@pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)
+def test_every_value_of_the_papers_preset_has_its_source(file):
+    if file.stem != "paper":
+        return
+    for line in file.read_text().splitlines():
+        if line and not line.startswith("#") and not line.endswith(":"):
+            source = line.partition(" # ")[2].split(":")[0].split(",")[0]
+            assert source in ("paper", "code", "library", "here"), line
+
+
+@pytest.mark.parametrize("file", ACCELERATE, ids=lambda file: file.stem)
+def test_accelerate_knows_every_field_of_its_configs(file):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    found = load_config_from_file(str(file))
+    told = YAML(typ="safe").load(file.read_text())
+    assert (
+        found.num_processes == told["num_processes"] and str(found.distributed_type.value) == told["distributed_type"]
+    )
+    assert pyyaml.safe_load(file.read_text()) == told, "accelerate reads YAML 1.1"
+
+
+def test_the_inner_fields_are_those_of_the_installed_libraries():
+    """accelerate takes any key inside of fsdp_config and deepspeed_config: they are held against its own options."""
+    from accelerate.commands.launch import launch_command_parser
+
+    options = {action.dest for action in launch_command_parser()._actions}
+    for file in ACCELERATE:
+        told = YAML(typ="safe").load(file.read_text())
+        inner = {**told.get("fsdp_config", {}), **told.get("deepspeed_config", {})}
+        assert set(inner) <= options, file.name

@@ -1,0 +1,214 @@
+"""publish: a folder that transformers and datasets read back, and a hub that gets it only when told to."""
+
+import base64
+import json
+import shutil
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import polars as pl
+import pytest
+from ruamel.yaml import YAML
+from support.project import ROOT
+from test_report import CLASSES, row, scored
+from typer.testing import CliRunner
+
+from pipeline.__main__ import app
+from pipeline.core import tables
+from pipeline.core.params import UserError
+from pipeline.reporting.cards import licence_of
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, base_model):
+    """What a run leaves behind: tables, accuracies, and the base model for a policy."""
+    monkeypatch.chdir(tmp_path)
+    settings = (ROOT / "params.yaml").read_text().replace("path: photos", "path: /home/me/secret", 1)
+    (tmp_path / "params.yaml").write_text(settings.replace("endpoints: []", "endpoints: [http://inside:8000/v1]", 1))
+    shutil.copytree(base_model, tmp_path / "models" / "policy")
+    rows = {m: [row(m, n, n % 10 < k) for n in range(40)] for m, k in (("base", 4), ("trained", 8))}
+    for model, own in rows.items():
+        frame = pl.DataFrame(own, schema=tables.PREDICTIONS.schema)
+        tables.write(tables.PREDICTIONS, frame, Path(f"data/predictions/{model}.parquet"))
+    for table in (tables.QUESTIONS, tables.HARD):
+        question = {"image_id": "a", "dataset": "tiny", "class_id": 1, "options": rows["base"][0]["options"]}
+        tables.write(table, pl.DataFrame([question], schema=table.schema), Path(f"data/{table.name}.parquet"))
+    tables.write(tables.CLASSES, CLASSES, Path("data/classes.parquet"))
+    scored([*rows["base"], *rows["trained"]])
+    return tmp_path
+
+
+def publish(*arguments):
+    return CliRunner().invoke(app, ["publish", *arguments])
+
+
+def front(card: Path) -> dict:
+    return YAML(typ="safe", pure=True).load(card.read_text().split("---\n")[1])
+
+
+def test_the_model_is_read_back(run, monkeypatch):
+    done = publish("--name", "birds 1", "--licence", "apache-2.0")
+    assert done.exit_code == 0, done.output
+    assert "nothing was sent" in done.output
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from transformers import AutoModelForImageTextToText, AutoTokenizer
+
+    from pipeline.engines.loading import load_processor
+
+    model = AutoModelForImageTextToText.from_pretrained("published/model")
+    given = AutoModelForImageTextToText.from_pretrained("models/policy")
+    assert all(a.equal(b) for a, b in zip(model.parameters(), given.parameters(), strict=True))
+    assert model.generation_config.eos_token_id == AutoTokenizer.from_pretrained("published/model").eos_token_id
+    assert load_processor("published/model").image_processor.patch_size == 14
+
+
+def test_the_card_tells_data_settings_metrics_and_licence(run):
+    assert publish("--name", "birds 1", "--licence", "apache-2.0").exit_code == 0
+    card = Path("published/model/README.md")
+    about = front(card)
+    assert (about["license"], about["library_name"], about["pipeline_tag"]) == (
+        *("apache-2.0", "transformers", "image-text-to-text"),
+    )
+    results = {m["name"]: m["value"] for r in about["model-index"][0]["results"] for m in r["metrics"]}
+    arms = pl.read_csv("reports/arms.csv").filter(dataset="all", model="trained", metric="two_step")
+    wanted = dict(arms.select("part", 100 * pl.col("accuracy").round(4)).rows())
+    assert results["two-step accuracy, base classes"] == pytest.approx(wanted["base"], abs=0.006)
+    text = card.read_text()
+    low, high = (100 * arms.filter(part="novel")[end][0] for end in ("low", "high"))
+    assert f"{wanted['novel']:.1f} ({low:.1f}–{high:.1f})" in text
+    assert licence_of("fieldguide") in text and "20 base and 20 novel test images" in text
+    settings = YAML(typ="safe", pure=True).load(text.split("```yaml\n")[1].split("```")[0])
+    assert settings["train"]["learning_rate"] == 5e-5 and settings["num_samples"] == 20
+    assert "secret" not in text and "inside:8000" not in text, "what is one's own stays"
+
+
+def test_the_tables_are_read_back(run, monkeypatch, tmp_path):
+    assert publish().exit_code == 0
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    from datasets import load_dataset
+
+    found = {
+        name: load_dataset("published/tables", name, cache_dir=str(tmp_path / "cache"))
+        for name in ("questions", "hard", "predictions", "classes")
+    }
+    assert set(found["predictions"]) == {"base", "trained"}
+    base = tables.read(tables.PREDICTIONS, Path("data/predictions/base.parquet"))
+    assert found["predictions"]["base"]["two_step"] == base["two_step"].to_list()
+    assert found["predictions"]["base"][0]["options"] == base["options"][0].to_list()
+    assert found["questions"]["train"].num_rows == 1
+    assert (
+        found["classes"]["train"]["name"] == tables.read(tables.CLASSES, Path("data/classes.parquet"))["name"].to_list()
+    )
+    card = Path("published/tables/README.md").read_text()
+    assert all(f"| `{column}` |" in card for column in tables.PREDICTIONS.columns)
+
+
+def test_again_replaces_what_was_published_and_nothing_else(run):
+    assert publish().exit_code == 0
+    (run / "published" / "model" / "old").write_text("")
+    assert publish().exit_code == 0
+    assert not (run / "published" / "model" / "old").exists()
+    done = publish("--out", "data")
+    assert isinstance(done.exception, UserError) and "nothing that was published" in str(done.exception)
+    assert (run / "data" / "classes.parquet").is_file()
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("models/policy/config.json", "`dvc repro train` writes one"),
+        ("reports/arms.csv", "`dvc repro evaluate` writes it"),
+        ("data/hard.parquet", "`dvc repro filter` writes it"),
+    ],
+)
+def test_what_is_missing_is_named(run, missing, message):
+    (run / missing).unlink()
+    done = publish()
+    assert isinstance(done.exception, UserError) and message in str(done.exception)
+    assert not (run / "published").exists()
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub as an upload asks for; every file is sent within the commit."""
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append(self.path)
+        if self.server.refuses:
+            self.send(403, {"error": "not yours"})
+        elif self.path.endswith("/repos/create"):
+            wanted = json.loads(body)
+            kind = wanted.get("type", "model")
+            self.server.created.append((kind, wanted["name"], wanted.get("organization"), wanted.get("visibility")))
+            prefix = "datasets/" if kind == "dataset" else ""
+            self.send(200, {"url": f"{self.server.url}/{prefix}{wanted['organization']}/{wanted['name']}"})
+        elif "/preupload/" in self.path:
+            files = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
+            ]
+            self.send(200, {"files": files})
+        elif "/commit/" in self.path:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    content = base64.b64decode(line["value"]["content"])
+                    self.server.files[f"{self.path.split('/commit/')[0]}/{line['value']['path']}"] = content
+            place = self.path.split("/commit/")[0].replace("/api/models/", "/").replace("/api/", "/")
+            self.send(200, {"commitUrl": f"{self.server.url}{place}/commit/{'1' * 40}", "commitOid": "1" * 40})
+        else:
+            self.send(200, {})
+
+    def do_GET(self):
+        self.send(200, {"sha": "1" * 40, "id": "me/birds", "siblings": []})
+
+    def send(self, status, value):
+        text = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+
+@contextmanager
+def hub(monkeypatch, refuses=False):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.url, server.refuses = f"http://127.0.0.1:{server.server_port}", refuses
+    server.asked, server.created, server.files = [], [], {}
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    from huggingface_hub import HfApi, constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: HfApi(endpoint=server.url, token="hf_test"))
+    try:
+        yield server
+    finally:
+        server.shutdown()
+
+
+def test_it_is_sent_when_told_to(run, monkeypatch):
+    with hub(monkeypatch) as server:
+        assert publish().exit_code == 0
+        assert not server.asked, "not told to"
+        done = publish("--push", "me/birds")
+        assert done.exit_code == 0, (done.output, done.exception)
+    assert server.created == [
+        ("model", "birds", "me", "private"),
+        ("dataset", "birds-tables", "me", "private"),
+    ]
+    sent = {Path(path).name: content for path, content in server.files.items() if "/models/" in path}
+    assert sent["model.safetensors"] == Path("models/policy/model.safetensors").read_bytes()
+    assert any(path.endswith("predictions/trained.parquet") and "/datasets/" in path for path in server.files)
+
+
+def test_a_refusal_is_one_sentence_and_the_folder_stays(run, monkeypatch):
+    with hub(monkeypatch, refuses=True):
+        done = publish("--push", "me/birds")
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception).startswith("me/birds: the hub refused (") and "`hf auth login`" in str(done.exception)
+    assert (run / "published" / "model" / "config.json").is_file()
+    assert isinstance(publish("--push", "birds").exception, UserError)

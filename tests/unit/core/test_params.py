@@ -1,0 +1,117 @@
+"""params.yaml: typed, ranged, and a mistake in it is one sentence."""
+
+import re
+from dataclasses import dataclass
+
+import pytest
+from support.project import ROOT
+
+from pipeline.core.params import UserError, key, load_params
+
+
+@dataclass(frozen=True)
+class Sample:
+    topk: int = key("topk", at_least=2, at_most=26)
+    rate: float = key("train.rate", above=0)
+    noun: str = key("noun")
+    careful: bool = key("train.careful")
+    kind: str = key("kind", one_of=("one", "other"))
+
+
+GOOD = "topk: 5\nnoun: bird\nkind: one\ntrain:\n  rate: 2e-6\n  careful: true\n"
+
+
+def load(tmp_path, text):
+    file = tmp_path / "params.yaml"
+    file.write_text(text)
+    return load_params(Sample, file)
+
+
+def test_good_values(tmp_path):
+    # 2e-6 is what `dvc exp run -S` writes; PyYAML would read it as text.
+    assert load(tmp_path, GOOD) == Sample(5, 2e-6, "bird", True, "one")
+    assert load(tmp_path, GOOD.replace("2e-6", "1")).rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("topk: 5", "topk: 0", "topk is 0, wanted at least 2"),
+        ("topk: 5", "topk: 30", "topk is 30, wanted at most 26"),
+        ("topk: 5", "topk: five", "topk is 'five', a str, wanted a value of type int"),
+        ("topk: 5", "topk: 5.0", "topk is 5.0, a float, wanted a value of type int"),
+        ("topk: 5", "topk: true", "topk is True, a bool, wanted a value of type int"),
+        ("topk: 5", "topk:", "topk is None, a NoneType, wanted a value of type int"),
+        ("topk: 5", "topk: [3, 5]", "topk is [3, 5], a list, wanted a value of type int"),
+        ("rate: 2e-6", "rate: 0", "train.rate is 0.0, wanted more than 0"),
+        ("rate: 2e-6", "rate: .nan", "train.rate is nan, wanted more than 0"),
+        ("rate: 2e-6", "rate: .inf", "train.rate is inf, wanted a finite number"),
+        ("rate: 2e-6", "rate: " + "9" * 400, "wanted a value of type float"),
+        ("noun: bird", "noun: ''", "noun is empty, wanted a text"),
+        ("rate: 2e-6", "rate: small", "train.rate is 'small', a str, wanted a value of type float"),
+        ("careful: true", "careful: 1", "train.careful is 1, a int, wanted a value of type bool"),
+        ("kind: one", "kind: third", "kind is 'third', wanted one of one, other"),
+        ("noun: bird\n", "", "noun is missing"),
+        ("train:", "trian:", "train.rate is missing"),
+        ("train:", "train: 3\nrest:", "train.rate is missing"),
+        ("topk: 5", "topk: [5", "not valid YAML"),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path, old, new, sentence):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, GOOD.replace(old, new))
+    assert sentence in str(caught.value)
+    assert "params.yaml" in str(caught.value)
+    assert "`" in str(caught.value), "names the next command"
+    assert "\n" not in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Lists:
+    dataset: tuple[str, ...] = key("dataset", one_of=("a", "b", "c"))
+    stop: tuple[str, ...] = key("stop")
+    hub: str = key("hub", or_empty=True)
+
+
+LISTS = "dataset: [a, c]\nstop: []\nhub: ''\n"
+
+
+def test_lists_of_texts(tmp_path):
+    file = tmp_path / "params.yaml"
+    for text, wanted in (
+        (LISTS, Lists(("a", "c"), (), "")),
+        (LISTS.replace("[a, c]", "b").replace("[]", "END"), Lists(("b",), ("END",), "")),
+    ):
+        file.write_text(text)
+        assert load_params(Lists, file) == wanted
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("[a, c]", "d", "dataset is 'd', wanted one of a, b, c, or a list of them"),
+        ("[a, c]", "[a, d]", "dataset is ['a', 'd'], wanted one of"),
+        ("[a, c]", "[a, a]", "dataset is ['a', 'a'], wanted one of"),
+        ("[a, c]", "[]", "dataset is [], wanted one of"),
+        ("[]", "[1]", "stop is [1], wanted a list of texts"),
+        ("[]", "['']", "stop is [''], wanted a list of texts"),
+        ("[]", "{}", "stop is {}, wanted a list of texts"),
+    ],
+)
+def test_a_mistake_in_a_list_is_one_sentence(tmp_path, old, new, sentence):
+    file = tmp_path / "params.yaml"
+    file.write_text(LISTS.replace(old, new))
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        load_params(Lists, file)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(UserError, match="not found"):
+        load_params(Sample, tmp_path / "params.yaml")
+
+
+def test_every_key_has_a_sentence_above_it():
+    lines = (ROOT / "params.yaml").read_text().splitlines()
+    for before, line in zip(["", *lines], lines, strict=False):
+        if re.match(r"\s*\w+: \S", line):
+            assert before.strip().startswith("#"), f"no comment above {line.strip()!r}"

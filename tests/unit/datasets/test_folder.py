@@ -1,0 +1,341 @@
+"""Your own photos: what is found in folders and tables, and what is said of bad ones."""
+
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+import typer
+from PIL import Image
+from ruamel.yaml import YAML
+from support.project import ROOT
+from typer.testing import CliRunner
+
+from pipeline.core import tables
+from pipeline.core.params import UserError
+from pipeline.core.timings import load
+from pipeline.datasets import opened
+from pipeline.datasets.params import DataParams
+from pipeline.stages import download
+
+DEFAULTS = load(DataParams, ROOT / "params.yaml")
+
+
+def settings(**changes) -> DataParams:
+    return replace(DEFAULTS, **({"dataset": ("folder",), "noun": ""} | changes))
+
+
+def photo(number: int, side: int = 64) -> bytes:
+    """A picture that no other number has."""
+    image = Image.effect_noise((side, side), 90).convert("RGB")
+    image.paste((number * 37 % 256, number * 91 % 256, number * 53 % 256), (0, 0, side, side // 2 + number % 16))
+    file = io.BytesIO()
+    image.save(file, "JPEG")
+    return file.getvalue()
+
+
+def put(root: Path, *names: str) -> Path:
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(photo(number))
+    return root
+
+
+def source(root: Path, **changes):
+    with opened("folder", settings(path=str(root), **changes)) as found:
+        return found
+
+
+def listed(found) -> dict[str, tuple[str, str]]:
+    return {path: (name, part) for path, name, part in found.rows.select("path", "class_name", "part").rows()}
+
+
+def test_each_folder_is_a_class_whatever_lies_deeper_or_beside(tmp_path):
+    root = put(
+        tmp_path / "photos", "red_wren/1.jpg", "red_wren/deep/er/2.JPEG", "Blue  Wren/1.png", "Blue  Wren/2.webp"
+    )
+    put(root, ".hidden/1.jpg", "red_wren/.thumbs/1.jpg", "loose.jpg")
+    (root / "red_wren" / "notes.txt").write_text("no picture")
+    (root / "empty").mkdir()
+    found = source(root)
+    assert list(found.names) == ["Blue Wren", "red wren"]
+    assert set(listed(found)) == {"red_wren/1.jpg", "red_wren/deep/er/2.JPEG", "Blue  Wren/1.png", "Blue  Wren/2.webp"}
+    assert found.noun == "object" and source(root, noun="bird").noun == "bird"
+    assert dict(found.pictures(["red_wren/1.jpg"])) == {"red_wren/1.jpg": (root / "red_wren/1.jpg").read_bytes()}
+
+
+def test_links_that_lead_outside_are_left_out(tmp_path, capsys):
+    root = put(tmp_path / "photos", "a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg")
+    outside = put(tmp_path / "else", "secret.jpg")
+    (root / "a" / "3.jpg").symlink_to(outside / "secret.jpg")
+    (root / "b" / "3.jpg").symlink_to(root / "a" / "1.jpg")
+    assert set(listed(source(root))) == {"a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg", "b/3.jpg"}
+    assert "pictures left out, behind links that lead outside: 1" in capsys.readouterr().out
+
+
+def test_what_is_left_out_is_counted(tmp_path, capsys):
+    root = put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "train/loose.jpg", "test/a/2.jpg", "loose.jpg")
+    put(root, "train/a/.hidden.jpg", "train/b/.thumbs/1.jpg", ".git/1.jpg")
+    assert set(listed(source(root))) == {"train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg"}
+    said = capsys.readouterr().out
+    assert "pictures left out, in no class folder: 2\n" in said and "pictures left out, hidden: 2\n" in said
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "Validation"])
+def test_folders_called_train_val_and_test_are_parts(tmp_path, val):
+    root = put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", f"{val}/a/2.jpg", "test/b/2.jpg", "test/a/3.jpg")
+    assert listed(source(root)) == {
+        "train/a/1.jpg": ("a", "train"), "train/b/1.jpg": ("b", "train"), f"{val}/a/2.jpg": ("a", "val"),
+        "test/b/2.jpg": ("b", "test"), "test/a/3.jpg": ("a", "test"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "test"), [(1, 0.25, 0), (2, 0.25, 1), (4, 0.25, 1), (20, 0.25, 5), (3, 0.9, 2)]
+)
+def test_a_share_of_each_class_is_held_out_for_the_test(tmp_path, count, share, test):
+    root = put(tmp_path, *(f"{name}/{n}.jpg" for name in "ab" for n in range(count)))
+    parts = [part for _, part in listed(source(root, test_share=share)).values()]
+    assert parts.count("test") == 2 * test and parts.count("train") == 2 * (count - test)
+
+
+def test_the_cut_is_seeded_and_knows_no_other_class(tmp_path):
+    root = put(tmp_path / "x", *(f"{name}/{n}.jpg" for name in "ab" for n in range(20)))
+    first = listed(source(root))
+    assert listed(source(root)) == first != listed(source(root, seed=1))
+    put(root, *(f"c/{n}.jpg" for n in range(9)))
+    assert {path: part for path, part in listed(source(root)).items() if not path.startswith("c/")} == first
+
+
+def table(root: Path, rows: list[dict], name: str = "labels.csv") -> Path:
+    frame = pl.DataFrame(rows)
+    frame.write_parquet(root / name) if name.endswith("parquet") else frame.write_csv(root / name)
+    return root / name
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.parquet"])
+def test_a_table_says_path_label_part_and_half(tmp_path, name):
+    put(tmp_path, "x/1.jpg", "2.jpg", "3.jpg")
+    rows = [
+        {"path": "x/1.jpg", "label": "F-16A/B", "part": "train", "subset": "novel"},
+        {"path": "2.jpg", "label": "F/A-18", "part": "test", "subset": "base"},
+        {"path": "3.jpg", "label": "F/A-18", "part": "validation", "subset": "base"},
+    ]
+    file = table(tmp_path, rows, name)
+    for found in (source(tmp_path, labels=name), source(file)):
+        assert listed(found) == {
+            "x/1.jpg": ("F-16A/B", "train"), "2.jpg": ("F/A-18", "test"), "3.jpg": ("F/A-18", "val"),
+        }  # fmt: skip
+        assert list(found.names) == ["F-16A/B", "F/A-18"] and list(found.subsets) == ["novel", "base"]
+
+
+def test_aliases_come_from_a_table(tmp_path):
+    put(tmp_path, "red_wren/1.jpg", "blue wren/1.jpg")
+    (tmp_path / "a.csv").write_text("name,alias\nRed Wren,Troglodytes ruber\nred wren,ruby wren\nblue wren,bluey\n")
+    assert source(tmp_path, aliases="a.csv").aliases == {
+        "red wren": ["Troglodytes ruber", "ruby wren"],
+        "blue wren": ["bluey"],
+    }
+
+
+def test_aliases_lie_in_data_path_wherever_the_table_is(tmp_path):
+    put(tmp_path, "deep/1.jpg", "deep/2.jpg")
+    table(tmp_path / "deep", [{"path": "1.jpg", "label": "a"}, {"path": "2.jpg", "label": "b"}])
+    (tmp_path / "other.csv").write_text("name,alias\na,x\n")
+    assert source(tmp_path, labels="deep/labels.csv", aliases="other.csv").aliases == {"a": ["x"]}
+    (tmp_path / "deep" / "beside.csv").write_text("name,alias\nb,y\n")
+    assert source(tmp_path / "deep" / "labels.csv", aliases="beside.csv").aliases == {"b": ["y"]}
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.parquet"])
+def test_the_number_0_is_a_class(tmp_path, name):
+    put(tmp_path, "1.jpg", "2.jpg")
+    table(tmp_path, [{"path": "1.jpg", "label": 0}, {"path": "2.jpg", "label": 1}], name)
+    assert list(source(tmp_path, labels=name).names) == ["0", "1"]
+
+
+def test_a_damaged_parquet_table_is_one_sentence(tmp_path):
+    put(tmp_path, "1.jpg", "2.jpg")
+    file = table(tmp_path, [{"path": "1.jpg", "label": "a"}, {"path": "2.jpg", "label": "b"}], "labels.parquet")
+    whole = file.read_bytes()
+    for content in (b"", whole[:40], whole[:-9], whole[:20] + bytes([whole[20] ^ 255]) + whole[21:]):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=r"labels\.parquet: cannot be read") as caught:
+            source(file)
+        assert "\n" not in str(caught.value)
+
+
+ROW = {"path": "a/1.jpg", "label": "a"}
+BAD = [
+    ([], {}, "no pictures, wanted one folder a class"),
+    (["loose.jpg"], {}, "no pictures"),
+    (["a/1.jpg"], {}, "one class, 'a', wanted at least two"),
+    (["a b/1.jpg", "A_b/1.jpg"], {}, "'A_b' and 'a b' are the same class name"),
+    (["a/1.jpg", "--/1.jpg"], {}, "'--' is no class name"),
+    (["test/a/1.jpg", "test/b/1.jpg"], {}, "no training images"),
+    (["a/1.jpg"], {"labels": "gone.csv"}, "gone.csv: cannot be read"),
+    (["a/1.jpg"], {"rows": [{"file": "a/1.jpg", "label": "a"}]}, "no column 'path' among file, label"),
+    (["a/1.jpg"], {"rows": [ROW, ROW]}, "row 2: 'a/1.jpg' stands there twice"),
+    (["a/1.jpg"], {"rows": [ROW | {"path": "../1.jpg"}]}, "row 1: '../1.jpg' leads out of"),
+    (["a/1.jpg"], {"rows": [ROW | {"path": "/etc/passwd"}]}, "'/etc/passwd' leads out of"),
+    (["a/1.jpg"], {"rows": [ROW | {"label": " "}]}, "row 1: path or label is missing"),
+    (["a/1.jpg"], {"rows": [ROW | {"label": None}, ROW]}, "row 1: path or label is missing"),
+    (["a/1.jpg"], {"rows": [ROW | {"part": "dev"}]}, "row 1: part 'dev', wanted train, val or test; mend it"),
+    (["a/1.jpg"], {"labels": "gone/gone.csv"}, "gone.csv: cannot be read"),
+    (["a/1.jpg"], {"rows": [ROW | {"subset": "new"}]}, "row 1: half 'new', wanted base or novel; mend it"),
+    (
+        ["a/1.jpg"],
+        {"rows": [ROW | {"subset": "base"}, {"path": "2.jpg", "label": "a", "subset": "novel"}]},
+        "row 2: class 'a' is base in one row and novel in another",
+    ),
+    (["a/1.jpg", "b/1.jpg"], {"csv": "name,alias\nc,x\n"}, "line 2"),
+    (["a/1.jpg", "b/1.jpg"], {"csv": "name,alias\na,x\nb,X\n"}, "line 3: 'X' stands for two classes"),
+    (["a/1.jpg", "b/1.jpg"], {"csv": "name,alias\na,B\n"}, "line 2: 'B' stands for two classes"),
+    (["a/1.jpg", "b/1.jpg"], {"aliases": "gone.csv"}, "gone.csv: cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("files", "bad", "said"), BAD, ids=[said for *_, said in BAD])
+def test_bad_input_is_one_sentence(tmp_path, files, bad, said):
+    put(tmp_path, *files)
+    changes = {key: value for key, value in bad.items() if key in ("labels", "aliases")}
+    if "rows" in bad:
+        table(tmp_path, bad["rows"])
+        changes["labels"] = "labels.csv"
+    if "csv" in bad:
+        (tmp_path / "a.csv").write_text(bad["csv"])
+        changes["aliases"] = "a.csv"
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        source(tmp_path, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_path_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="is no folder and no table; set it with"):
+        source(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"gone\.csv: cannot be read"):
+        source(tmp_path / "gone.csv")
+
+
+def test_a_picture_that_vanishes_is_one_sentence(tmp_path):
+    found = source(put(tmp_path, "a/1.jpg", "b/1.jpg"))
+    (tmp_path / "a" / "1.jpg").unlink()
+    with pytest.raises(UserError, match="No such file"):
+        dict(found.pictures(["a/1.jpg"]))
+
+
+# --- The stage and its dry run ---
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project with our params.yaml; gives a function that runs the stage in it with other values."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+    def run(*arguments: str, **changes):
+        values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+        values["dataset"] = "folder"
+        values["max_error_rate"] = changes.pop("max_error_rate", 0.5)
+        values["data"] |= {"path": "photos", **changes}
+        YAML().dump(values, Path("params.yaml"))
+        app = typer.Typer()
+        app.command()(download.main)
+        return CliRunner().invoke(app, list(arguments))
+
+    return run
+
+
+def test_the_stage_packs_a_folder(project):
+    put(Path("photos"), *(f"{name}/{n}.jpg" for name in ("a", "b", "c") for n in range(8)))
+    Path("photos/a/bad.jpg").write_bytes(b"\xff\xd8 nothing")
+    result = project()
+    assert result.exit_code == 0, result.exception
+    assert (
+        "Your own pictures.\nfolder: 3 classes, 16 train, 3 val, 6 test images, 1 of them unreadable" in result.output
+    )
+    images = tables.read(tables.IMAGES, Path("data/images.parquet"))
+    classes = tables.read(tables.CLASSES, Path("data/classes.parquet"))
+    assert classes["split"].to_list() == ["base", "base", "novel"] and classes["noun"].unique().to_list() == ["object"]
+    bad = images.filter(status="error")
+    assert bad["file"].to_list() == ["a/bad.jpg"] and bad["image"].to_list() == [b""]
+    assert bad["reason"].item().startswith("picture cannot be opened: ") and " at 0x" not in bad["reason"].item()
+    for file, image, content in images.filter(status="ok")["file", "image", "content"].rows():
+        assert Path("photos", file).read_bytes() == image and content in images["image_id"]
+    before = Path("data/images.parquet").read_bytes()
+    assert project().exit_code == 0 and Path("data/images.parquet").read_bytes() == before, "the same bytes again"
+    assert sorted(path.name for path in Path("data").iterdir()) == ["classes.parquet", "images.parquet"]
+
+
+def test_too_many_bad_pictures_fail_the_stage(project):
+    put(Path("photos"), *(f"{name}/{n}.jpg" for name in ("a", "b") for n in range(8)))
+    Path("photos/a/bad.jpg").write_bytes(b"")
+    result = project(max_error_rate=0.01)
+    assert isinstance(result.exception, UserError)
+    assert "1 of 17 pictures cannot be used, the first 'a/bad.jpg'" in str(result.exception)
+    assert not Path("data/images.parquet").exists()
+
+
+def test_without_a_novel_half_everything_is_base(project):
+    put(Path("photos"), *(f"{name}/{n}.jpg" for name in ("a", "b", "c") for n in range(8)))
+    for changes in ({"subsets": "none"}, {"shots": 2}):
+        assert project(**changes).exit_code == 0
+        assert set(tables.read(tables.CLASSES, Path("data/classes.parquet"))["split"]) == {"base"}
+    images = tables.read(tables.IMAGES, Path("data/images.parquet"))
+    assert images.filter(split="train")["class_id"].value_counts(sort=True)["count"].to_list() == [2, 2, 2]
+
+
+def test_the_same_picture_twice_keeps_both_rows(project):
+    put(Path("photos"), *(f"{name}/{n}.jpg" for name in ("a", "b") for n in range(4)))
+    for name in ("a/copy.jpg", "b/copy.jpg"):
+        Path("photos", name).write_bytes(Path("photos/a/0.jpg").read_bytes())
+    assert project().exit_code == 0
+    images = tables.read(tables.IMAGES, Path("data/images.parquet"))
+    same = images.filter(content=images.filter(file="a/0.jpg")["content"].item()).sort("file")
+    assert same["file"].to_list() == ["a/0.jpg", "a/copy.jpg", "b/copy.jpg"] and same["image_id"].n_unique() == 3
+    assert same["image_id"][0] == same["content"][0]
+
+
+def test_the_check_says_what_will_give_trouble_and_writes_nothing(project):
+    files = [f"{name}/{n}.jpg" for name in ("house wren", "mouse wren", "owl") for n in range(8)]
+    put(Path("photos"), *files, "owlet/0.jpg")
+    Path("photos/owl/bad.jpg").write_bytes(b"")
+    Path("photos/owl/tiny.jpg").write_bytes(photo(99, side=40))
+    Path("photos/owl/copy.jpg").write_bytes(Path("photos/house wren/0.jpg").read_bytes())
+    result = project("--check")
+    said = result.output
+    assert "house wren      base       5      1      2" in said, said
+    assert "few training images" not in said and "no test image: 1\n  owlet" in said
+    assert "cannot be opened: 1\n  owl/bad.jpg: picture cannot be opened" in said
+    assert "too small to see marks on: 1\n  owl/tiny.jpg: 40 × 40" in said
+    assert re.search(
+        r"the same picture in .*: 1\n  house wren/0.jpg \(\w+\) and owl/copy.jpg|owl/copy.jpg \(\w+\) and", said
+    )
+    assert "class names that are hard to tell apart: 1\n  'house wren' and 'mouse wren'" in said
+    assert not Path("data/images.parquet").exists()
+
+
+def test_the_check_fails_where_the_run_would(project):
+    put(Path("photos"), *(f"{name}/{n}.jpg" for name in ("a", "b") for n in range(8)))
+    for n in range(8):
+        Path(f"photos/a/again{n}.jpg").write_bytes(Path(f"photos/a/{n}.jpg").read_bytes())
+    result = project("--check")
+    assert isinstance(result.exception, UserError) and "pairs of the same picture on both sides" in str(
+        result.exception
+    )
+    result = project("--check", drop_leaks=True)
+    assert result.exit_code == 0 and "nothing here stops a run" in result.output
+    assert re.search(r"left out since a test image shows the same: [1-9]", result.output)
+
+
+def test_no_class_is_ever_a_path(tmp_path):
+    """A class name with a slash goes through the tables as it is."""
+    put(tmp_path, "1.jpg", "2.jpg", "3.jpg", "4.jpg")
+    rows = [
+        {"path": f"{n}.jpg", "label": label}
+        for n, label in zip("1234", ["F/A-18"] * 2 + ["2012 Ram C/V"] * 2, strict=True)
+    ]
+    table(tmp_path, rows)
+    assert list(source(tmp_path, labels="labels.csv").names) == ["2012 Ram C/V", "F/A-18"]

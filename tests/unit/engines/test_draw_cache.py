@@ -1,0 +1,205 @@
+"""The store of draws: nothing is drawn twice, nothing is lost, nothing damaged is believed."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from support.project import ROOT
+from typer.testing import CliRunner
+
+from pipeline.__main__ import app
+from pipeline.core.engine import GREEDY, Completion, Request, Sampler
+from pipeline.engines.draw_cache import CachingEngine, draw_cache_folder
+
+SAMPLER = Sampler(1.0, 0.95, 50, 1.0, True, 16, (), 0)
+
+
+class Counting:
+    """An engine that says who it is asked for, three images at a time, and counts."""
+
+    def __init__(self, model="m", failing=()):
+        self.model, self.failing, self.asked = model, failing, []
+
+    def fingerprint(self):
+        return {"engine": "counting/1", "model": self.model}
+
+    def draw(self, requests, sampler):
+        for start in range(0, len(requests), 3):
+            batch = []
+            for request in requests[start : start + 3]:
+                for draw in request.draws:
+                    self.asked.append((request.image_id, draw))
+                    error = "down" if request.image_id in self.failing else None
+                    text = "" if error else f"{request.image_id} {request.question} {draw} {sampler.seed} “ü”"
+                    batch.append(Completion(request.image_id, draw, text, 7, draw % 2 == 0, error))
+            yield batch
+
+
+def requests(images=8, draws=range(4), question="?"):
+    return [Request(f"i{n}", b"", question, draws) for n in range(images)]
+
+
+def drawn(folder, wanted, engine=None, sampler=SAMPLER):
+    """What is drawn, sorted, and what the engine had to draw of it."""
+    engine = engine or Counting()
+    found = [done for batch in CachingEngine(engine, folder).draw(wanted, sampler) for done in batch]
+    return sorted(found, key=lambda d: (d.image_id, d.draw)), engine.asked
+
+
+def test_what_is_drawn_once_is_not_drawn_again(tmp_path):
+    first, asked = drawn(tmp_path, requests())
+    assert len(asked) == 32
+    second, asked = drawn(tmp_path, requests())
+    assert asked == []
+    assert second == first, "texts, lengths and ends come back as they were"
+
+
+@pytest.mark.parametrize("then", [range(6), range(2), [GREEDY, *range(4)], [9]])
+def test_only_the_missing_draws_are_drawn(tmp_path, then):
+    drawn(tmp_path, requests())
+    found, asked = drawn(tmp_path, requests(draws=then))
+    assert [d.draw for d in found if d.image_id == "i0"] == sorted(then)
+    assert {draw for _, draw in asked} == set(then) - set(range(4))
+
+
+def test_more_images_draw_only_what_is_new(tmp_path):
+    drawn(tmp_path, requests(images=5))
+    _, asked = drawn(tmp_path, requests(images=8))
+    assert {image for image, _ in asked} == {"i5", "i6", "i7"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"wanted": requests(question="what ?")},
+        {"engine": Counting(model="another")},
+        {"sampler": replace(SAMPLER, seed=1)},
+        {"sampler": replace(SAMPLER, stop=("x",))},
+        {"sampler": replace(SAMPLER, temperature=0.9)},
+    ],
+)
+def test_what_the_draws_depend_on_keeps_them_apart(tmp_path, change):
+    drawn(tmp_path, requests())
+    _, asked = drawn(tmp_path, **{"wanted": requests(), **change})
+    assert len(asked) == 32
+    _, asked = drawn(tmp_path, requests())
+    assert asked == []
+
+
+def test_the_model_is_looked_at_once(tmp_path):
+    """However often is drawn: for real weights that takes its time."""
+    looked = []
+
+    class Looking(Counting):
+        def fingerprint(self):
+            looked.append(self.model)
+            return super().fingerprint()
+
+    engine = CachingEngine(Looking(), tmp_path)
+    for images in (2, 4, 8):
+        list(engine.draw(requests(images=images), SAMPLER))
+    assert looked == ["m"]
+
+
+def test_what_failed_is_tried_again(tmp_path):
+    found, _ = drawn(tmp_path, requests(), Counting(failing=("i3",)))
+    assert sum(d.error is not None for d in found) == 4
+    _, asked = drawn(tmp_path, requests())
+    assert {image for image, _ in asked} == {"i3"}
+
+
+def test_a_run_that_stops_keeps_its_batches(tmp_path):
+    batches = CachingEngine(Counting(), tmp_path).draw(requests(), SAMPLER)
+    next(batches), next(batches)
+    del batches
+    _, asked = drawn(tmp_path, requests())
+    assert {image for image, _ in asked} == {"i6", "i7"}
+
+
+def test_two_runs_at_once(tmp_path):
+    wanted = requests()
+    one = CachingEngine(Counting(), tmp_path).draw(wanted, SAMPLER)
+    other = CachingEngine(Counting(), tmp_path).draw(wanted[::-1], SAMPLER)
+    both = list(zip(one, other, strict=True))
+    assert sum(len(batch) for batch, _ in both) == sum(len(batch) for _, batch in both) == 32
+    again, asked = drawn(tmp_path, wanted)
+    assert asked == []
+    assert len(again) == 32, "each draw once, though it is kept twice"
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-40], lambda b: b[:90] + bytes([b[90] ^ 1]) + b[91:], lambda b: b""])
+def test_a_damaged_shard_is_reported_set_aside_and_drawn_again(tmp_path, capsys, damage):
+    first, _ = drawn(tmp_path, requests())
+    shard = sorted(tmp_path.glob("*/*.parquet"))[0]
+    shard.write_bytes(damage(shard.read_bytes()))
+    second, asked = drawn(tmp_path, requests())
+    assert second == first
+    assert 0 < len(asked) < 32
+    assert f"{shard}: damaged, set aside as {shard.stem}.damaged" in capsys.readouterr().err
+    assert shard.with_suffix(".damaged").is_file()
+    assert drawn(tmp_path, requests())[1] == []
+
+
+def test_what_a_killed_run_left_half_written_is_not_read_and_goes(tmp_path):
+    drawn(tmp_path, requests())
+    cache = next(tmp_path.iterdir())
+    young, old = cache / ".a.parquet.1.partial", cache / ".b.parquet.2.partial"
+    for partial in (young, old):
+        partial.write_bytes(b"PAR1")
+    os.utime(old, (time.time() - 7200,) * 2)
+    assert drawn(tmp_path, requests())[1] == []
+    assert young.exists(), "it may belong to a run that is still writing"
+    assert not old.exists()
+
+
+def test_forgetting_forgets_one_shelf(tmp_path):
+    drawn(tmp_path, requests())
+    drawn(tmp_path, requests(), sampler=replace(SAMPLER, seed=1))
+    assert CachingEngine(Counting(), tmp_path).cache(SAMPLER).forget() == 32
+    assert len(drawn(tmp_path, requests())[1]) == 32
+    assert drawn(tmp_path, requests(), sampler=replace(SAMPLER, seed=1))[1] == []
+
+
+def test_the_store_is_the_projects_own_wherever_dvc_runs_the_stage(monkeypatch, tmp_path):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert draw_cache_folder() == tmp_path / ".work" / "draws"
+
+
+def test_the_report_of_sizes(monkeypatch, tmp_path):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    empty = CliRunner().invoke(app, ["draws"])
+    assert (empty.exit_code, empty.output.split()[:2]) == (0, ["0", "draws,"])
+    drawn(draw_cache_folder(), requests())
+    out = CliRunner().invoke(app, ["draws"]).output
+    assert "32 draws" in out
+    assert "8 images" in out
+    assert "counting/1 m max_new_tokens=16 penalize_prompt=True" in out
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, {root!r}); sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_store import Counting, SAMPLER, requests
+from pipeline.engines.draw_cache import StoredEngine
+for batch in StoredEngine(Counting(), Path({folder!r})).draw(requests(images=3000, draws=range(2)), SAMPLER):
+    print(len(batch), flush=True)
+"""
+
+
+def test_a_run_killed_at_any_moment_loses_the_batch_in_flight_at_most(tmp_path):
+    script = KILLED.format(root=str(ROOT), tests=str(ROOT / "tests"), folder=str(tmp_path))
+    given = 0
+    for wait in (0.05, 0.2, 0.01):
+        run = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        run.stdout.readline()
+        time.sleep(wait)
+        run.kill()
+        given += 6 + sum(6 for _ in run.stdout) if not given else 0
+        run.wait()
+    found, asked = drawn(tmp_path, requests(images=3000, draws=range(2)))
+    assert found == drawn(tmp_path / "other", requests(images=3000, draws=range(2)))[0]
+    assert len(asked) <= 6000 - given, "whatever was given had been kept"

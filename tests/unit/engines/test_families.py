@@ -1,0 +1,52 @@
+"""The transformers engine on other families: what holds for Qwen2.5-VL holds for Gemma 3, Idefics3 and LLaVA."""
+
+from dataclasses import replace
+
+import pytest
+from support.tiny_models import tiny_model
+from test_engine import agreement, decoded, engine_of, forward_calls, generated, texts
+
+from pipeline.core.engine import GREEDY, Request
+
+QUESTION = "Which bird is this ?"
+
+
+@pytest.fixture(scope="module", params=["gemma3", "idefics3", "llava"])
+def folder(request, tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="module")
+def requests(birds):
+    """Six pictures with prompts of three lengths."""
+    _, images = birds
+    rows = images.filter(split="test")["image_id", "image"].rows()[::2]
+    return [Request(i, image, QUESTION + " bird" * (n % 3), [GREEDY, 0, 1]) for n, (i, image) in enumerate(rows)]
+
+
+def test_greedy_is_generates_token_for_token(folder, requests):
+    engine = engine_of(folder)
+    drawn = texts(engine, requests)
+    greedy = [drawn[request.image_id, GREEDY] for request in requests]
+    for request, text in zip(requests, greedy, strict=True):
+        # A model of random weights would put pictures into its answers, which the engine never lets it do.
+        wanted = generated(engine, request, do_sample=False, top_k=50, suppress_tokens=engine._placeholders)
+        assert decoded(engine, wanted) == text
+    assert len(set(greedy)) >= 4, "the answer depends on the picture"
+
+
+def test_draws_do_not_depend_on_batch_or_order(folder, requests):
+    together = texts(engine_of(folder), requests)
+    alone = texts(engine_of(folder, max_rows=2), requests[::-1])
+    assert agreement(together, alone) >= 17 / 18, "of 18, rounding aside"
+
+
+def test_a_second_question_is_answered_as_if_it_were_the_first(folder, requests, monkeypatch):
+    """What was read of the picture is used again, except where layers have a window: Gemma 3."""
+    second = [replace(request, question="this bird is a finch ? " + request.question) for request in requests]
+    wanted = texts(engine_of(folder), second)
+    engine = engine_of(folder)
+    texts(engine, [replace(request, followed=True) for request in requests])
+    calls = forward_calls(engine, monkeypatch)
+    assert agreement(texts(engine, second), wanted) >= 17 / 18
+    assert any(pixels for _, pixels in calls) == ("gemma3" in folder.name)

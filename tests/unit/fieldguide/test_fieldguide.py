@@ -1,0 +1,106 @@
+"""The drawn world: what its names, pictures, demonstrations and base model promise."""
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from support.project import ROOT
+
+from pipeline.datasets.drawing import draw, random_bird
+from pipeline.datasets.species import GENERA, LONG_TAIL, SPECIES
+from pipeline.fieldguide.demonstrations import caption, choice, random_options, verdicts, words
+from pipeline.fieldguide.drawn import drawn
+from pipeline.fieldguide.exam import examine
+from pipeline.method.class_names import Matcher
+from pipeline.method.prompts import choice_question, letters, open_question
+
+SCORES = json.loads((ROOT / "models" / "fieldguide" / "scores.json").read_text())
+
+
+def test_48_species_half_of_them_novel():
+    assert Counter(species.split for species in SPECIES) == {"base": 24, "novel": 24}
+    assert [species.split for species in SPECIES] == ["base"] * 24 + ["novel"] * 24
+    assert len({species.name for species in SPECIES}) == 48
+    Matcher([species.name for species in SPECIES])
+
+
+def test_siblings_differ_by_marks_and_share_nothing_with_other_genera_but_words():
+    for genus in GENERA:
+        siblings = [species for species in SPECIES if species.genus == genus]
+        assert len({species.marks for species in siblings}) == 6
+        assert sorted((species.familiarity for species in siblings), reverse=True) == sorted(LONG_TAIL, reverse=True)
+
+
+def test_every_question_is_in_the_models_language():
+    known = set(words())
+    asked = f"{open_question('brief', 'bird')} {choice_question('brief', 'bird', [s.name for s in SPECIES[:26]])}"
+    assert set(asked.replace(".", " ").split()) <= known
+
+
+def test_no_picture_stands_in_two_parts():
+    seen: dict[str, str] = {}
+    for species in SPECIES[::6]:
+        for part, count in (("pretrain", 60), ("train", 60), ("val", 6), ("test", 12)):
+            for number in range(count):
+                picture = hashlib.sha256(draw(random_bird(species, part, number)).tobytes()).hexdigest()
+                assert seen.setdefault(picture, part) == part
+    assert len(seen) == 8 * (60 + 60 + 6 + 12)
+
+
+def test_another_process_draws_the_same_bytes():
+    code = "from pipeline.fieldguide.drawn import drawn; print(*drawn(1, 1, 1)[1]['image_id'])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    _, images = drawn(1, 1, 1)
+    assert done.stdout.split() == images["image_id"].to_list()
+    assert images["image_id"].is_unique().all()
+
+
+def test_vividness_is_spread_evenly_over_each_species():
+    for species in SPECIES:
+        vivid = [random_bird(species, "test", number).vividness for number in range(12)]
+        assert 4 <= sum(v > 0.5 for v in vivid) <= 8
+
+
+def test_a_careful_answer_follows_from_its_verdicts():
+    rng = random.Random(0)
+    for species in SPECIES:
+        bird = random_bird(species, "val", 0)
+        options = random_options(species, rng)
+        assert species in options
+        judge_answers = dict(zip(letters(len(options)), verdicts(bird, options).split(" | "), strict=True))
+        agreeing = [letter for letter, text in judge_answers.items() if " no" not in text]
+        assert agreeing == [letters(len(options))[options.index(species)]]
+        _, answer = choice(bird, -1.0, random.Random(1))
+        assert " yes " in answer
+
+
+def test_haste_names_by_familiarity_and_never_another_genus():
+    bird = random_bird(SPECIES[5], "val", 0)
+    rng = random.Random(0)
+    named = Counter(caption(bird, 1.0, rng)[1].split("<answer> ")[1].removesuffix(" </answer>") for _ in range(4000))
+    for species in (s for s in SPECIES if s.genus == bird.species.genus):
+        assert named[species.name] / 4000 == pytest.approx(species.familiarity, abs=0.03)
+    assert sum(named.values()) == sum(named[s.name] for s in SPECIES if s.genus == bird.species.genus)
+
+
+def test_the_base_model_starts_where_the_paper_starts():
+    for subset in ("base", "novel"):
+        assert 0.35 <= SCORES["pass@1"][subset] <= 0.65
+        assert SCORES["pass@K"][subset] >= 0.90
+    assert SCORES["verdicts"]["consistent"] >= 0.95
+    assert SCORES["letter_choice"]["accuracy"] > 2 * SCORES["letter_choice"]["chance"]
+    for arm in ("pass@1", "pass@K", "one_step", "vote", "two_step"):
+        assert abs(SCORES[arm]["base"] - SCORES[arm]["novel"]) <= 0.05, arm
+
+
+def test_the_card_says_what_the_exam_finds():
+    found = examine(str(ROOT / "models" / "fieldguide"), 2)
+    for arm in ("pass@1", "pass@K", "one_step", "vote", "two_step"):
+        for subset in ("base", "novel"):
+            # Other libraries and machines round otherwise, which can tip a draw.
+            assert found[arm][subset] == pytest.approx(SCORES[arm][subset], abs=0.01), (arm, subset)
+    assert found["verdicts"] == SCORES["verdicts"]

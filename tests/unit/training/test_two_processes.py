@@ -1,0 +1,205 @@
+"""The train stage, run for real on a few drawn birds: every method, killed, in two processes, and gone wrong."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from ruamel.yaml import YAML
+from safetensors.torch import load_file
+from support.project import ROOT
+
+from pipeline.core import tables
+from pipeline.fieldguide.drawn import drawn
+from pipeline.stages.options import OptionsParams, questions
+
+SMALL = {
+    "prompts_per_step": 4, "prompts_per_device": 4, "generations": 4, "steps": 4, "check_every": 2, "check_images": 6,
+    "check_samples": 2, "warmup_steps": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """A project with 24 questions about base birds, each with its siblings as options."""
+    folder = tmp_path_factory.mktemp("material")
+    classes, images = drawn(1, 1, 1)
+    rng, rows = random.Random(0), []
+    base = images.filter((pl.col("split") == "train") & (pl.col("class_id") < 24))
+    for image_id, class_id in base["image_id", "class_id"].iter_rows():
+        siblings = [other for other in range(class_id // 6 * 6, class_id // 6 * 6 + 6) if other != class_id]
+        draws = [class_id, *rng.choices(siblings, k=5)]
+        row = {"image_id": image_id, "text": "", "answer": None, "status": "ok", "tokens": 1}
+        rows += [row | {"draw": number, "class_id": named} for number, named in enumerate(draws)]
+    samples = pl.DataFrame(rows, schema=tables.SAMPLES.schema)
+    asked = questions(samples, images, classes, OptionsParams(4, 0, "topk", "", "", 1.0))
+    (folder / "data").mkdir()
+    tables.write(tables.CLASSES, classes, folder / "data" / "classes.parquet")
+    tables.write(tables.IMAGES, images, folder / "data" / "images.parquet")
+    for table in (tables.QUESTIONS, tables.HARD):
+        tables.write(table, asked, folder / "data" / f"{table.name}.parquet")
+    return folder
+
+
+def prepared(material: Path, folder: Path, **changes) -> subprocess.Popen:
+    """The stage about to run in `folder`, with the material's tables and these settings of train."""
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    for table in ("classes", "images", "questions", "hard"):
+        target = folder / "data" / f"{table}.parquet"
+        if not target.exists():
+            target.symlink_to(material / "data" / target.name)
+    values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    top = {key: changes.pop(key) for key in list(changes) if key in values}
+    values |= top | {"model": str(ROOT / "models" / "fieldguide"), "num_samples": 4}
+    values["train"] |= SMALL | changes
+    YAML().dump(values, folder / "params.yaml")
+    environment = {name: value for name, value in os.environ.items() if name not in ("DVC_ROOT", "WORLD_SIZE", "RANK")}
+    environment |= {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pipeline.stages.train"]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def run(material: Path, folder: Path, fails: bool = False, **changes) -> str:
+    done = prepared(material, folder, **changes)
+    said, _ = done.communicate(timeout=300)
+    assert done.returncode == int(fails), said
+    return said
+
+
+def curves(folder: Path) -> pl.DataFrame:
+    return pl.read_csv(folder / "data" / "training.csv")
+
+
+def rollouts(folder: Path) -> pl.DataFrame:
+    return tables.read(tables.ROLLOUTS, folder / "data" / "rollouts.parquet")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "models" / "policy" / "model.safetensors")
+
+
+BASE = load_file(ROOT / "models" / "fieldguide" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def whole(material, tmp_path_factory):
+    """An undisturbed run."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(material, folder)
+
+
+def test_it_says_how_it_goes_and_leaves_nothing_unfinished(whole):
+    folder, said = whole
+    assert "step 2: " in said and "of the validation images right in two steps" in said and "step 4/4: right" in said
+    assert "divek: 4 steps of 4 prompts × 4 completions; kept the weights of step" in said
+    assert list(folder.glob(".work/train/*")) == []
+    assert curves(folder)["step"].to_list() == [1, 2, 3, 4]
+    assert curves(folder)["validation_two_step"].is_not_null().to_list() == [False, True, False, True]
+
+
+def test_every_completion_is_kept_and_the_curves_are_their_means(whole):
+    folder, _ = whole
+    rows = rollouts(folder)
+    assert rows.height == 4 * 4 * 4 and set(rows["rollout"]) == {0, 1, 2, 3}
+    means = rows.group_by("step").agg(pl.col("answer_reward").mean(), pl.col("format_reward").mean()).sort("step")
+    for name in ("answer_reward", "format_reward"):
+        assert means[name].to_list() == pytest.approx(curves(folder)[name].to_list(), abs=1e-5)
+    centred = rows.group_by("step", "image_id").agg(pl.col("advantage").mean())["advantage"]
+    assert centred.abs().max() < 1e-3, "an advantage is against the mean of its group"
+    hard = tables.read(tables.HARD, folder / "data" / "hard.parquet")
+    right = rows.join(hard, on="image_id").select((pl.col("letter") == pl.col("answer")).fill_null(False)).to_series()
+    assert right.cast(pl.Float64).to_list() == rows["answer_reward"].to_list()
+
+
+def test_killed_and_run_again_it_ends_as_undisturbed(material, whole, tmp_path):
+    for step in (2, 4):
+        process = prepared(material, tmp_path)
+        while process.poll() is None and not list(tmp_path.glob(f".work/train/*/round-1/checkpoint-{step - 1}*")):
+            if list(tmp_path.glob(f".work/train/*/round-1/checkpoint-{step}")):
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    said = run(material, tmp_path)
+    assert "going on from" in said
+    for name in ("data/training.csv", "data/rollouts.parquet", "models/policy/model.safetensors"):
+        assert (tmp_path / name).read_bytes() == (whole[0] / name).read_bytes(), name
+
+
+def test_two_processes_train_as_one(material, tmp_path):
+    one = {"precision": "float32", "prompts_per_device": 2}
+    run(material, tmp_path / "one", **one)
+    two = one | {"launcher": "accelerate", "launch_config": str(ROOT / "presets/accelerate/two-cpus.yaml")}
+    run(material, tmp_path / "two", **two)
+    first, second = (rollouts(tmp_path / name) for name in ("one", "two"))
+    assert first.select("step", "image_id", "rollout", "text", "answer_reward").equals(
+        second.select("step", "image_id", "rollout", "text", "answer_reward")
+    )
+    first, second = (weights(tmp_path / name) for name in ("one", "two"))
+    assert max((first[name] - second[name]).abs().max().item() for name in first) < 1e-5
+    assert any((first[name] - BASE[name]).abs().max().item() > 1e-5 for name in first), "something was learned"
+
+
+@pytest.mark.parametrize("reward", ["matcher", "string"])
+def test_virft_asks_the_open_question(material, tmp_path, reward):
+    said = run(material, tmp_path, method="virft", virft_reward=reward, steps=2)
+    assert "virft: 2 steps of 4 prompts × 4 completions" in said
+    rows = rollouts(tmp_path)
+    assert rows.height == 32 and rows["letter"].null_count() == 32
+    assert rows["text"].str.contains("<answer>").mean() > 0.5 and curves(tmp_path)["answer_reward"].null_count() == 0
+
+
+def test_sft_teaches_the_names(material, tmp_path):
+    said = run(material, tmp_path, method="sft", steps=6, learning_rate=1e-3)
+    assert "sft: 6 steps of 4 prompts;" in said and "step 6/6: loss" in said
+    losses = curves(tmp_path)["loss"]
+    assert losses[-1] < losses[0] and rollouts(tmp_path).height == 0
+    assert any((weights(tmp_path)[name] - BASE[name]).abs().max() > 1e-4 for name in BASE)
+
+
+def test_none_is_the_model_itself(material, tmp_path):
+    assert "not trained" in run(material, tmp_path, method="none")
+    found = weights(tmp_path)
+    assert all(torch.equal(found[name], BASE[name]) for name in BASE) and rollouts(tmp_path).height == 0
+
+
+def test_low_rank_additions_are_added_into_the_weights(material, tmp_path):
+    run(material, tmp_path, tuning="lora", lora_rank=4, freeze=["vision"], learning_rate=1e-3, steps=4)
+    found = weights(tmp_path)
+    assert found.keys() == BASE.keys()
+    moved = {name for name in found if (found[name] - BASE[name]).abs().max() > 1e-6}
+    assert moved and not any(name.startswith("visual.blocks") for name in moved)
+    assert all("proj" in name or "mlp" in name for name in moved)
+
+
+def test_rounds_draw_the_options_anew(material, tmp_path):
+    said = run(material, tmp_path, rounds=2, steps=4)
+    table = pl.read_csv(tmp_path / "data" / "rounds.csv")
+    assert table["round"].to_list() == [1, 2] and table["jaccard"].null_count() == 1
+    assert 0 <= table["jaccard"][1] <= 1 and table["questions"][0] == 24
+    assert curves(tmp_path)["step"].to_list() == [1, 2, 3, 4], said
+    rates = curves(tmp_path)["learning_rate"].to_list()
+    assert rates == sorted(rates, reverse=True) and rates[0] == 5e-5, "one schedule over all rounds"
+
+
+def test_a_run_that_explodes_stops_with_a_sentence_and_its_last_good_checkpoint(material, tmp_path):
+    said = run(material, tmp_path, fails=True, learning_rate=1e9, steps=8, schedule="constant", check_every=1)
+    error = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1 and "Traceback" not in said
+    assert "nats per token from the base model" in error[0] or "the loss of step" in error[0]
+    assert "checkpoint" in error[0] and "train.learning_rate" in error[0]
+    assert not (tmp_path / "models" / "policy").exists()
+
+
+def test_a_prompt_that_does_not_fit_is_named_before_the_first_step(material, tmp_path):
+    said = run(material, tmp_path, fails=True, max_completion_length=10_000)
+    assert "error: data/hard.parquet: the prompt of image " in said and "max_completion_length = 10000" in said
+    assert "step 1/" not in said
