@@ -36,8 +36,9 @@ from pipeline.core import tables
 from pipeline.evaluation.curves import SHUFFLES
 from pipeline.evaluation.intervals import REPLICATES
 from pipeline.evaluation.metrics import METRICS
+from pipeline.method.options import questions, top_options
 from pipeline.method.prompts import letters
-from pipeline.stages.options import OptionsParams, described, questions, ranked, shuffled, top_options
+from pipeline.stages.options import OptionsParams, described, ranked, shuffled
 
 IMAGES, VALIDATION, K, TOPK, CLASSES = 50_000, 500, 20, 5, 200
 SAMPLED = 50_000

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pipeline.core import tables
-from pipeline.method.draws import ClassLists
+from pipeline.method.class_lists import ClassLists
 from pipeline.training.checkpoints import Work
 from pipeline.training.params import TrainParams
 

@@ -18,9 +18,10 @@ from pipeline.core.engine import GREEDY, Completion
 from pipeline.core.params import LARGEST_SEED, UserError, key
 from pipeline.core.progress import bar
 from pipeline.engines.texts import LLMServerParams
-from pipeline.method.draws import ClassLists, ParsedAnswer, progress
+from pipeline.method.class_lists import ClassLists, ParsedAnswer
+from pipeline.method.progress import draws_bar
 from pipeline.method.prompts import letters
-from pipeline.stages.predict import Choices, StepOne
+from pipeline.method.two_steps import Choices, StepOne
 
 KINDS = ("clip", "coop", "fudd")
 
@@ -74,7 +75,7 @@ class Classifier:
             images: rows of the table of images, with the column `half`.
         """
         looked = []
-        with progress(self.label, images.height) as advance:
+        with draws_bar(self.label, images.height) as advance:
             for (dataset, subset), rows in images.group_by("dataset", "subset", maintain_order=True):
                 for some in self.first_look(rows, str(dataset), str(subset)):
                     advance(one.greedy for one, _ in some)
@@ -94,7 +95,7 @@ class Classifier:
                 place = (image_id, None, dataset, class_id, subset)
                 if image_id not in found:
                     unopened = ParsedAnswer(reason or "", None, None, "error", 0)
-                    looked.append((StepOne(*place, unopened, None, [], []), None))
+                    looked.append((StepOne(*place, unopened, [], []), None))
                     continue
                 chances = self.clip.probabilities(found[image_id][None], classes)[0]
                 order = chances.argsort(descending=True, stable=True)[: self.asked.topk].tolist()
@@ -103,8 +104,8 @@ class Classifier:
                     for rank, i in enumerate(order, start=1)
                 ]
                 name, likely = options[0]["name"], float(chances[order[0]])
-                best = ParsedAnswer(name, name, ids[order[0]], "ok", 0)
-                looked.append((StepOne(*place, best, likely, [], options), found[image_id]))
+                best = ParsedAnswer(name, name, ids[order[0]], "ok", 0, likely)
+                looked.append((StepOne(*place, best, [], options), found[image_id]))
             yield looked
 
     def classes(self, dataset: str, subset: str) -> tuple[list[int], Any]:
@@ -182,7 +183,7 @@ class Classifier:
         if wanted and not told:
             raise UserError(
                 f"fudd: found no description for any of the {len(wanted):,} pairs to be told apart, such as "
-                f"{' and '.join(wanted[0][2:])}; `dvc repro rivals` once fudd.descriptions or fudd.model has them"
+                f"{' and '.join(wanted[0][2:])}; `dvc repro baselines` once fudd.descriptions or fudd.model has them"
             )
         print(f"{self.label}: descriptions for {told:,} of {len(wanted):,} pairs, the others by name")
         return known
@@ -193,7 +194,7 @@ class Classifier:
         for dataset, subset in places:
             names = self.lists.names_in(dataset, subset)
             for (first, second), texts in named.items():
-                a, b = (self.lists.named(name, dataset, subset) for name in (first, second))
+                a, b = (self.lists.match(name, dataset, subset) for name in (first, second))
                 if a is not None and b is not None:
                     known[names[a], names[b]] = tuple(texts)
         return known

@@ -11,12 +11,11 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from pipeline.commands.own_photos import Classified, Classifier, Picture, calibration, class_rows
+from pipeline.commands.own_photos import Classified, Classifier, PhotoParams, Picture, calibration, class_rows
 from pipeline.core import tables
 from pipeline.core.params import UserError, load_params, read_param
 from pipeline.core.progress import bar
 from pipeline.datasets.folder import SUFFIXES
-from pipeline.stages.predict import PredictParams
 
 UNNAMED = 3  # exit code where a picture has no answer
 BAR = 20  # characters of the longest bar
@@ -44,7 +43,7 @@ def classify(
     of the last run where the model is one of its two and the classes are its own. Exit codes: 0 every picture has an
     answer; 1 a mistake in what was asked for; 3 some picture has none, since it cannot be opened or no class was named.
     """
-    asked, max_pixels = load_params(PredictParams), int(read_param("data.max_pixels"))
+    asked, max_pixels = load_params(PhotoParams), int(read_param("data.max_pixels"))
     pictures = [] if serve else gathered(photos or [])
     names = known(classes, dataset, noun)
     # With other classes other questions are asked: what was fitted on the run's own says nothing of them.

@@ -14,7 +14,7 @@ from pipeline.core.params import UserError
 from pipeline.core.tables import Table
 from pipeline.evaluation import comparison, metrics
 from pipeline.evaluation.comparison import Resampled
-from pipeline.stages.evaluate import vote_thresholds
+from pipeline.evaluation.results import vote_thresholds
 
 SHOWN = 10  # flipped images that are printed
 OWN = ("base", "trained")  # models with a table of their own; the further ones share one

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from pipeline.core.params import UserError
 from pipeline.core.pictures import PictureError
 from pipeline.core.progress import Advance
 from pipeline.datasets.ingest import ingest
+from pipeline.engines.params import EngineParams
 from pipeline.evaluation import metrics
 from pipeline.evaluation.confidence import confidences, isotonic
-from pipeline.method.draws import ClassLists, ParsedAnswer
+from pipeline.method.class_lists import ClassLists, ParsedAnswer
+from pipeline.method.predictions import PredictionParams
 from pipeline.method.prompts import letters
-from pipeline.stages.predict import BLOCK, PredictParams, StepOne, chosen, step_one, step_two
+from pipeline.method.two_steps import BLOCK, StepOne, parse_choice, step_one, step_two
 
 DATASET = "photos"
 
@@ -29,6 +31,11 @@ Picture = tuple[str, Path | bytes]
 
 Calibration = Callable[[float], float]
 """From a confidence as the model has it to the share that is right of answers as sure."""
+
+
+@dataclass(frozen=True)
+class PhotoParams(PredictionParams, EngineParams):
+    """Those of `predict`, since a picture of one\'s own is answered as a test image is."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ class Classifier:
         calibrated: how its confidences are to be read; None leaves them as the model has them.
     """
 
-    def __init__(self, engine: Engine, classes: pl.DataFrame, asked: PredictParams, calibrated: Calibration | None):
+    def __init__(self, engine: Engine, classes: pl.DataFrame, asked: PhotoParams, calibrated: Calibration | None):
         if classes.height < 2:
             raise UserError(f"classes: found {classes.height}, wanted at least two names, one a line")
         self.engine, self.lists, self.asked, self.calibrated = engine, ClassLists(classes), asked, calibrated
@@ -116,7 +123,7 @@ class Classifier:
             yield from self._answered(pictures[start : start + BLOCK], max_pixels, advance)
 
     def _answered(self, pictures: Sequence[Picture], max_pixels: int, advance: Advance) -> list[Classified]:
-        def count(readings: list[ParsedAnswer]) -> None:
+        def count(readings: Iterable[ParsedAnswer]) -> None:
             for _ in readings:
                 advance()
 
@@ -134,7 +141,7 @@ class Classifier:
             rows[ids[file]] = {"image_id": ids[file], "dataset": DATASET, "class_id": 0, "image": image}
         schema = {name: tables.IMAGES.schema[name] for name in ("image_id", "dataset", "class_id", "image")}
         table = pl.DataFrame(list(rows.values()), schema=schema)
-        found = step_one(self.engine, table, self.lists, self.asked, count, self.asked.rule())
+        found = step_one(self.engine, table, self.lists, self.asked, count, self.asked.stop_rule())
         choices = step_two(self.engine, found, self.lists, self.asked)
         for _ in range(self.answers * len(pictures) - sum(1 + len(one.draws) for one in found)):
             advance()
@@ -149,13 +156,13 @@ class Classifier:
 
     def _said(self, file: str, one: StepOne, done: Completion | None) -> Classified:
         names = self.lists.names_of(DATASET)
-        letter, choice = chosen(one, done)
+        letter, choice = parse_choice(one, done)
         votes = Counter(reading.class_id for reading in one.draws if reading.class_id is not None)
         options = [
             {"letter": sign, "name": option["name"], "votes": option["votes"]}
             for sign, option in zip(letters(max(1, len(one.options))), one.options, strict=False)
         ]
-        sure = done.probability if done else max(votes.values(), default=0) / max(1, len(one.draws))
+        sure = choice.probability if done else max(votes.values(), default=0) / max(1, len(one.draws))
         answer = None if choice.class_id is None else names[choice.class_id]
         if answer is None:
             sure = None

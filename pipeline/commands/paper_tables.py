@@ -137,7 +137,7 @@ def said_of(out: list[list[str]]) -> str:
 
 def rows_of(run: Run) -> Iterable[tuple[str, str, Mapping[str, Any]]]:
     """The rows of the tables that a run fills: method, model, and what the columns are read from."""
-    from pipeline.stages.baselines import parsed
+    from pipeline.baselines.further_models import parse_models
 
     model, method = str(run.settings["model"]).rstrip("/"), run.settings["train.method"]
     lora = run.settings["train.tuning"] == "lora"
@@ -148,7 +148,7 @@ def rows_of(run: Run) -> Iterable[tuple[str, str, Mapping[str, Any]]]:
             yield f"{titles[method]}{', LoRA' * lora}{mark}", model, run.metrics["trained"][arm]
     if method == "sft":
         yield f"SFT, {'LoRA' if lora else 'full'}", model, run.metrics["trained"]["one_step"]
-    for rival in parsed(tuple(_listed(run.settings.get("evaluate.models", [])))):
+    for rival in parse_models(tuple(_listed(run.settings.get("evaluate.models", [])))):
         found, source = run.metrics.get(rival.label, {}), rival.source.rstrip("/")
         own = [CLASSIFIERS[rival.kind]] if rival.kind else [(f"other model{mark}", arm) for arm, mark in ARMS.items()]
         for row, arm in own:

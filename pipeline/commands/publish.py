@@ -37,7 +37,7 @@ def publish(
     OUT/tables has questions and predictions as `datasets` reads them, without the pictures. With --push they are sent
     as owner/name and owner/name-tables.
     """
-    arms = Path("reports/arms.csv")
+    arms = Path("reports/accuracies.csv")
     if not (model / "config.json").is_file():
         raise UserError(f"{model}: found no model, wanted a folder with config.json; `dvc repro train` writes one")
     if not arms.is_file():

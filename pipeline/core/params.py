@@ -71,7 +71,7 @@ def _tree(file: Path) -> Any:
     from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe", pure=True).load_params(file.read_text())
+        return YAML(typ="safe", pure=True).load(file.read_text())
     except FileNotFoundError:
         raise UserError(f"{file}: not found; run from the project's root, or `git checkout {file}`") from None
     except UnicodeDecodeError as error:

@@ -11,18 +11,8 @@ from numpy.typing import NDArray
 from pipeline.evaluation import metrics
 from pipeline.evaluation.confidence import BINS, CONFIDENCES, confidences, isotonic, risk_coverage
 from pipeline.evaluation.metrics import SUBSETS, VOTE_SHARE
-from pipeline.method.votes import (
-    LOOK_EVERY,
-    NONE,
-    Ints,
-    decided,
-    fewest_holding,
-    leaders,
-    matrix,
-    running_rank,
-    running_vote,
-    settled,
-)
+from pipeline.method.early_stop import LOOK_EVERY, draws_until_decided, draws_until_settled
+from pipeline.method.votes import NONE, Ints, fewest_holding, leaders, matrix, running_rank, running_vote
 
 DIGITS = 4
 SHUFFLES = 5  # orders of the draws over which sub-samples are averaged
@@ -130,8 +120,8 @@ def early_stops(predictions: pl.DataFrame, topk: int, mass: float = 1.0) -> pl.D
         answer = np.where(size == 1, vote, np.where((rank > 0) & (rank <= size), chosen[:, None], NONE))
         rules = {"never": np.full(len(draws), draws.shape[1])}
         if mass == 1:  # with a share of the votes no order is settled before the last draw
-            rules["order"] = settled(counts, LOOK_EVERY)
-        rules |= {f"vote {level}": decided(counts, level, LOOK_EVERY) for level in CONFIDENCE_LEVELS}
+            rules["order"] = draws_until_settled(counts, LOOK_EVERY)
+        rules |= {f"vote {level}": draws_until_decided(counts, level, LOOK_EVERY) for level in CONFIDENCE_LEVELS}
         parts = _parts(rows)
         for name, stop in rules.items():
             last = (np.arange(len(draws)), stop - 1)

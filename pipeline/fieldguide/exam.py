@@ -12,16 +12,17 @@ from pipeline.engines.transformers import TransformersEngine
 from pipeline.evaluation import metrics
 from pipeline.fieldguide.demonstrations import NOUN, STYLE, random_options, verdicts
 from pipeline.fieldguide.drawn import drawn
-from pipeline.method.draws import ClassLists
+from pipeline.method.class_lists import ClassLists
+from pipeline.method.predictions import prediction_table
 from pipeline.method.prompts import chat, choice_question, letters
-from pipeline.stages.predict import StepParams, predictions, two_steps
+from pipeline.method.two_steps import TwoStepParams, two_steps
 
 SEEDS = (0, 1, 2)
 
 
 def examine(model: str, threads: int) -> dict[str, Any]:
     """Metrics of `model` on the test images, at the settings that its card names, over all answers of all SEEDS."""
-    asked = StepParams(
+    asked = TwoStepParams(
         num_samples=20,
         seed=0,
         prompt=STYLE,
@@ -42,7 +43,7 @@ def examine(model: str, threads: int) -> dict[str, Any]:
     classes, images = drawn(train=0, val=0, test=12)
     engine = TransformersEngine(model, "float32", "eager", max_rows=1200, max_tokens=100_000, threads=threads)
     lists, runs = ClassLists(classes), [replace(asked, seed=seed) for seed in SEEDS]
-    answers = [predictions(*two_steps(engine, images, lists, run), "base", run.max_error_rate) for run in runs]
+    answers = [prediction_table(*two_steps(engine, images, lists, run), "base", run.max_error_rate) for run in runs]
     table = pl.concat(answers)
     return {
         **metrics.by_part(metrics.scores(table)),

@@ -89,7 +89,7 @@ def require_apart(images: pl.DataFrame, distance: int) -> None:
         more = f"; and {pairs.height - SHOWN} more" if pairs.height > SHOWN else ""
         raise UserError(
             f"data/images.parquet: {pairs.height} pairs of the same picture on both sides: {named}{more}; wanted none "
-            f"within gate.hash_distance = {distance} of {HASH_BITS} bits; `dvc exp run -S data.drop_leaks=true` leaves "
+            f"within leakage.hash_distance = {distance} of {HASH_BITS} bits; `dvc exp run -S data.drop_leaks=true` leaves "
             "such training images out, `python -m pipeline.stages.download --check` lists them"
         )
 

@@ -26,7 +26,7 @@ class PredictionParams(TwoStepParams):
     early_stop: str = key("predict.early_stop", one_of=RULES)
     early_stop_confidence: float = key("predict.early_stop_confidence", above=0.5, at_most=1)
 
-    def stop(self) -> Stop | None:
+    def stop_rule(self) -> Stop | None:
         """When the draws of an image are enough; None where they are always K. Raises UserError."""
         if self.early_stop == "order" and self.mass < 1:
             raise UserError(
@@ -59,7 +59,7 @@ def predict(
     parts = []
     for split, rows in index.items():
         pictures = tables.read_images(images, rows["image_id"])
-        steps, choices = two_steps(engine, pictures, lists, params, params.orders, params.stop())
+        steps, choices = two_steps(engine, pictures, lists, params, params.orders, params.stop_rule())
         parts.append(prediction_table(steps, choices, model, params.max_error_rate, split))
     return pl.concat(parts)
 

@@ -5,7 +5,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from pipeline.method.answers import answer_text, letter, well_formed
-from pipeline.method.draws import ClassLists
+from pipeline.method.class_lists import ClassLists
 
 Completion = str | Sequence[dict[str, Any]]
 Reward = Callable[..., list[float]]
@@ -47,7 +47,7 @@ def name_reward(lists: ClassLists) -> Reward:
     ) -> list[float]:
         texts = [text_of(completion) for completion in completions]
         return [
-            float(lists.named(answer_text(text), where, "base") == truth)
+            float(lists.match(answer_text(text), where, "base") == truth)
             for text, where, truth in zip(texts, dataset, class_id, strict=True)
         ]
 

@@ -112,12 +112,16 @@ def step_one(
     )
     return [
         StepOne(
-            *row,
-            greedy=answers[row[0]][GREEDY],
-            draws=[answer for number, answer in sorted(answers[row[0]].items()) if number != GREEDY],
+            image_id,
+            image,
+            dataset,
+            class_id,
+            subset,
+            greedy=answers[image_id][GREEDY],
+            draws=[answer for number, answer in sorted(answers[image_id].items()) if number != GREEDY],
             options=shown,
         )
-        for row, shown in zip(rows, options.to_list(), strict=True)
+        for (image_id, image, dataset, class_id, subset), shown in zip(rows, options.to_list(), strict=True)
     ]
 
 
@@ -166,6 +170,4 @@ def parse_choice(step: StepOne, choice: Completion | None, rotation: int = 0) ->
         status = "off_list" if answer else "no_answer" if choice.finished else "truncated"
         return None, ParsedAnswer(choice.text, answer, None, status, choice.tokens, choice.probability)
     option = options[letters(len(options)).index(chosen)]
-    return chosen, ParsedAnswer(
-        choice.text, answer, option["class_id"], "ok", choice.tokens, choice.probability
-    )
+    return chosen, ParsedAnswer(choice.text, answer, option["class_id"], "ok", choice.tokens, choice.probability)

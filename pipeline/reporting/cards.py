@@ -22,7 +22,7 @@ PRIVATE = ("server", "judge", "fudd", "engine", "fieldguide")
 
 
 def accuracies(arms: pl.DataFrame) -> str:
-    """A Markdown table of reports/arms.csv: percent with 95 % intervals, by model and way to answer."""
+    """A Markdown table of reports/accuracies.csv: percent with 95 % intervals, by model and way to answer."""
     rows = arms.filter(pl.col("dataset") == "all", pl.col("model").is_in(["base", "trained"]))
     cells = {(r["model"], r["metric"], r["part"]): r for r in rows.iter_rows(named=True)}
     parts = [part for part in PARTS if any(key[2] == part and r["accuracy"] is not None for key, r in cells.items())]
@@ -69,7 +69,7 @@ def model_card(
     Args:
         licence: identifier of the hub, such as apache-2.0.
         settings: params.yaml.
-        arms: reports/arms.csv.
+        arms: reports/accuracies.csv.
         counts: images of the test, by half.
     """
     from huggingface_hub import ModelCardData
@@ -100,7 +100,7 @@ It answers in two steps: {settings["num_samples"]} draws of the open question, t
 `AutoModelForImageTextToText.from_pretrained` opens it without.
 
 ## Accuracy
-Percent of {" and ".join(f"{count} {subset}" for half, count in counts.items())} test images, with 95 % intervals that are
+Percent of {" and ".join(f"{count} {subset}" for subset, count in counts.items())} test images, with 95 % intervals that are
 resampled by class. Base classes were trained on, novel ones never.
 
 {accuracies(arms)}

@@ -157,7 +157,7 @@ def mark(one: Series, x: float, y: float) -> Markup:
     return SHAPES[one.shape].format(look=one.look, x=x, y=y, left=x - 3, top=y - 3)
 
 
-def key(series: Sequence[Series]) -> list[tuple[str, Markup]]:
+def legend(series: Sequence[Series]) -> list[tuple[str, Markup]]:
     """The names of the curves, each once, with a piece of the curve."""
     piece = Markup('<svg viewBox="0 0 46 12" aria-hidden="true"><path class="curve {}" d="M1 6H45"/>{}</svg>')
     return [(one.name, piece.format(one.look, mark(one, 23, 6))) for one in {one.name: one for one in series}.values()]

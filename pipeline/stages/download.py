@@ -23,7 +23,7 @@ from pipeline.method import leakage
 class DownloadParams(DataParams):
     max_error_rate: float = key("max_error_rate", at_least=0, at_most=1)
     drop_leaks: bool = key("data.drop_leaks")
-    hash_distance: int = key("gate.hash_distance", at_least=-1, at_most=leakage.HASH_BITS)
+    hash_distance: int = key("leakage.hash_distance", at_least=-1, at_most=leakage.HASH_BITS)
 
 
 def require_few_errors(images: pl.DataFrame, limit: float) -> None:

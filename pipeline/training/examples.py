@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 
 from pipeline.core.params import UserError
-from pipeline.method.draws import ClassLists
+from pipeline.method.class_lists import ClassLists
 from pipeline.method.prompts import chat, choice_question, named_answer
 from pipeline.training.params import TrainParams
 
@@ -29,7 +29,7 @@ def examples(rows: pl.DataFrame, lists: ClassLists, wanted: TrainParams) -> Any:
         asked = [choice_question(wanted.prompt, noun, names) for noun, names in zip(nouns, offered, strict=True)]
     else:
         offered = [[] for _ in range(rows.height)]
-        asked = [lists.question(dataset, "base", wanted) for dataset in rows["dataset"]]
+        asked = [wanted.question(lists, dataset, "base") for dataset in rows["dataset"]]
     truths = [lists.names_of(dataset)[class_id] for dataset, class_id in rows["dataset", "class_id"].iter_rows()]
     columns = {
         # TRL places the image itself, in front of the text, where the content is plain text.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pipeline.core.params import key
 from pipeline.method import leakage
-from pipeline.stages.predict import StepParams
+from pipeline.method.two_steps import TwoStepParams
 
 METHODS = ("divek", "virft", "sft", "none")
 ROLLOUTS = ("engine", "generate", "vllm_server", "vllm_colocate")
@@ -12,7 +12,7 @@ TOWERS = ("vision", "text")
 
 
 @dataclass(frozen=True)
-class TrainParams(StepParams):
+class TrainParams(TwoStepParams):
     """Those of the two steps are for the check on validation images and for further rounds."""
 
     model: str = key("model")
@@ -20,7 +20,7 @@ class TrainParams(StepParams):
     max_rows: int = key("engine.max_rows", at_least=1)
     max_tokens: int = key("engine.max_tokens", at_least=1)
     threads: int = key("engine.threads", at_least=0)
-    hash_distance: int = key("gate.hash_distance", at_least=-1, at_most=leakage.HASH_BITS)
+    hash_distance: int = key("leakage.hash_distance", at_least=-1, at_most=leakage.HASH_BITS)
     method: str = key("train.method", one_of=METHODS)
     virft_reward: str = key("train.virft_reward", one_of=("matcher", "string"))
     steps: int = key("train.steps", at_least=1)

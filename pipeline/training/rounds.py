@@ -13,11 +13,12 @@ import polars as pl
 from pipeline.engines.draw_cache import CachingEngine, draw_cache_folder
 from pipeline.engines.loading import load_model, load_processor
 from pipeline.engines.transformers import TransformersEngine
-from pipeline.method.draws import ClassLists
-from pipeline.stages import filter as filtering
-from pipeline.stages.options import OptionsParams, questions
-from pipeline.stages.predict import predictions, two_steps
-from pipeline.stages.sample import draw_samples
+from pipeline.method import hard_filter
+from pipeline.method.class_lists import ClassLists
+from pipeline.method.options import questions
+from pipeline.method.predictions import prediction_table
+from pipeline.method.sampling import draw_samples
+from pipeline.method.two_steps import two_steps
 from pipeline.training.checkpoints import Work
 from pipeline.training.params import TrainParams
 from pipeline.training.run import RunLog, run
@@ -56,7 +57,7 @@ def train(material: TrainingData, wanted: TrainParams, work: Work) -> TrainingRe
             images, before = material.images(), asked
             asked = redrawn(images, material.classes, source, wanted)
             told.append(described(asked, before))
-            rows = pictured(asked.filter(filtering.verdicts(asked) == filtering.KEPT), images)
+            rows = pictured(asked.filter(hard_filter.reasons(asked) == hard_filter.KEPT), images)
             if rows.height < wanted.prompts_per_step:
                 print(f"round {number + 1}: the policy has {rows.height} hard questions left, and training ends")
                 break
@@ -105,7 +106,7 @@ def accuracy(model: Any, processor: Any, images: pl.DataFrame, lists: ClassLists
     model.eval()
     bfloat = wanted.precision == "bfloat16"
     with torch.autocast(model.device.type, torch.bfloat16) if bfloat else nullcontext():
-        table = predictions(*two_steps(engine, images, lists, asked), "check", 1.0)
+        table = prediction_table(*two_steps(engine, images, lists, asked), "check", 1.0)
     model.train(training)
     return int((table["two_step"] == table["class_id"]).sum()) / table.height
 
@@ -116,9 +117,7 @@ def redrawn(images: pl.DataFrame, classes: pl.DataFrame, source: str, wanted: Tr
         source, wanted.weights, wanted.attention, wanted.max_rows, wanted.max_tokens, wanted.threads
     )
     samples = draw_samples(CachingEngine(engine, draw_cache_folder()), images, classes, wanted)
-    return questions(
-        samples, images, classes, OptionsParams(wanted.topk, wanted.seed, "topk", "", wanted.model, wanted.mass)
-    )
+    return questions(samples, images, classes, wanted.topk, wanted.seed, wanted.mass)
 
 
 def pictured(hard: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
@@ -131,7 +130,7 @@ def described(rows: pl.DataFrame, before: pl.DataFrame | None) -> dict[str, Any]
     right, valid = int(rows["truth_votes"].sum()), int(rows["valid_draws"].sum())
     about: dict[str, Any] = {
         "questions": rows.height,
-        "hard": int((filtering.verdicts(rows) == filtering.KEPT).sum()),
+        "hard": int((hard_filter.reasons(rows) == hard_filter.KEPT).sum()),
         "options": _rounded(rows["options"].list.len().mean()),
         "pass@1": _rounded(right / max(1, valid)),
         "pass@K": _rounded((rows["truth_votes"] > 0).mean()),

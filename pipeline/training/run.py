@@ -12,7 +12,7 @@ from transformers import PrinterCallback
 from pipeline.core.engine import Sampler
 from pipeline.core.params import UserError
 from pipeline.core.progress import bar
-from pipeline.method.draws import ClassLists
+from pipeline.method.class_lists import ClassLists
 from pipeline.method.rewards import rewards
 from pipeline.training.checkpoints import Work
 from pipeline.training.config import grpo_config, sft_config

@@ -16,15 +16,17 @@ from pipeline.baselines import fudd
 from pipeline.baselines.classifier import Classifier, ClassifierParams, shots
 from pipeline.baselines.clip import Clip
 from pipeline.baselines.coop import Context
+from pipeline.baselines.further_models import parse_models
+from pipeline.commands.compare import predictions
 from pipeline.core import tables
 from pipeline.core.params import UserError, load_params
 from pipeline.datasets.species import SPECIES
 from pipeline.evaluation import metrics
+from pipeline.evaluation.results import evaluate, pairs, results
 from pipeline.fieldguide.clip_model import DESCRIPTIONS, descriptions, raise_clip
 from pipeline.fieldguide.drawn import drawn
-from pipeline.method.draws import ClassLists
-from pipeline.stages.evaluate import evaluate, pairs, results
-from pipeline.stages.predict import predictions
+from pipeline.method.class_lists import ClassLists
+from pipeline.stages import baselines
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +243,7 @@ def test_replies_without_captions_are_an_error(folder, asked, world, tmp_path, m
 
 def test_a_failed_request_is_an_error(folder, asked, world, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with Fake(otherwise=status(500)) as fake, pytest.raises(UserError, match=r"fudd.model: .* `dvc repro rivals`"):
+    with Fake(otherwise=status(500)) as fake, pytest.raises(UserError, match=r"fudd.model: .* `dvc repro baselines`"):
         own = replace(
             asked, descriptions="", writer="m", writer_endpoints=(fake.url,), writer_key_variable="K", retries=0
         )
@@ -302,7 +304,7 @@ def test_what_is_no_clip_is_refused(base_model):
     ],
 )
 def test_rivals_are_named(text, wanted):
-    (found,) = rivals.parsed((text,))
+    (found,) = parse_models((text,))
     assert (found.kind, found.source, found.endpoint, found.label) == wanted
 
 
@@ -318,7 +320,7 @@ def test_rivals_are_named(text, wanted):
 )
 def test_rivals_that_cannot_be_told_apart_are_refused(models, message):
     with pytest.raises(UserError, match=message):
-        rivals.parsed(models)
+        parse_models(models)
 
 
 @pytest.fixture
@@ -344,16 +346,16 @@ def project(tmp_path, monkeypatch, folder):
 
 def test_no_rivals_are_an_empty_table(project, capsys):
     project()
-    rivals.main()
-    assert tables.read(tables.PREDICTIONS, Path("data/predictions/rivals.parquet")).height == 0
+    baselines.main()
+    assert tables.read(tables.PREDICTIONS, Path("data/predictions/baselines.parquet")).height == 0
     assert "no further models" in capsys.readouterr().out
 
 
 def test_the_stage_and_what_evaluate_makes_of_it(project, folder, base_model, tmp_path, capsys):
     """Three classifiers and a vision-language model beside base and trained, all on the same images."""
     project(f"clip:{folder}", f"coop:{folder}", f"fudd:{folder}", base_model)
-    rivals.main()
-    rows = tables.read(tables.PREDICTIONS, Path("data/predictions/rivals.parquet"))
+    baselines.main()
+    rows = tables.read(tables.PREDICTIONS, Path("data/predictions/baselines.parquet"))
     assert rows["model"].unique(maintain_order=True).to_list() == [
         *("clip_small-clip", "coop_small-clip", "fieldguide", "fudd_small-clip"),
     ]
@@ -391,9 +393,9 @@ def test_a_rival_at_an_endpoint_is_asked_there(project, monkeypatch):
         monkeypatch.setenv("DIVEK_API_KEY", "secret-of-the-test")
         settings = Path("params.yaml").read_text().replace("top_k: 50", "top_k: 0")
         Path("params.yaml").write_text(settings)
-        rivals.main()
+        baselines.main()
         assert {body["model"] for body in fake.bodies} == {"org/some.model"}
-    rows = tables.read(tables.PREDICTIONS, Path("data/predictions/rivals.parquet"))
+    rows = tables.read(tables.PREDICTIONS, Path("data/predictions/baselines.parquet"))
     assert set(rows["model"]) == {"some-model"} and rows["draws"].list.len().unique().to_list() == [3]
     named = rows.filter(subset="base")["one_step"]
     assert named.null_count() == 0 and named.n_unique() == 1

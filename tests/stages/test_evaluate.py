@@ -15,9 +15,12 @@ from pipeline.core import tables
 from pipeline.evaluation import comparison, curves, metrics
 from pipeline.evaluation.comparison import Resampled
 from pipeline.evaluation.intervals import mcnemar, wilson
-from pipeline.method.votes import LOOK_EVERY, decided, leaders
-from pipeline.stages.evaluate import evaluate, pairs, results, verdict, vote_thresholds
-from pipeline.stages.options import described, top_options
+from pipeline.evaluation.judge import verdict
+from pipeline.evaluation.results import evaluate, pairs, results, vote_thresholds
+from pipeline.method.early_stop import LOOK_EVERY
+from pipeline.method.options import top_options
+from pipeline.method.votes import decided, leaders
+from pipeline.stages.options import described
 
 sys.path.append(str(ROOT / "bench"))
 import evaluate as bench

@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.core import tables
 from pipeline.core.params import UserError
-from pipeline.stages.filter import KEPT, NO_VALID_DRAW, ONE_OPTION, TRUTH_ONLY, main, verdicts
+from pipeline.method.hard_filter import KEPT, NO_VALID_DRAW, ONE_OPTION, TRUTH_ONLY
+from pipeline.stages.filter import main, verdicts
 
 
 def rows(*counts, options=2):

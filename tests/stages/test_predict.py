@@ -5,12 +5,16 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
+from pipeline.commands.compare import predictions
 from pipeline.core import tables
 from pipeline.core.engine import Completion
 from pipeline.core.params import UserError, load_params
-from pipeline.method.draws import ClassLists
-from pipeline.stages.predict import PredictParams, predictions, two_steps, validation_images
-from pipeline.stages.sample import SampleParams, draw_samples, training_images
+from pipeline.method.class_lists import ClassLists
+from pipeline.method.image_sets import training_images, validation_images
+from pipeline.method.sampling import draw_samples
+from pipeline.method.two_steps import two_steps
+from pipeline.stages.predict import PredictParams
+from pipeline.stages.sample import SampleParams
 
 CLASSES = pl.DataFrame(
     [

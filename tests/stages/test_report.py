@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 
 from pipeline.core import tables
 from pipeline.core.params import UserError
+from pipeline.evaluation.results import evaluate, results
 from pipeline.reporting.caveats import ONE_SEED, cautions
 from pipeline.reporting.charts import Series, classes_chart, curves_chart, line_chart, read_log, running_mean, ticks
 from pipeline.reporting.gallery import KINDS, LARGEST_SIDE, Gallery, by_image, data_uri, embedded, kind
 from pipeline.stages import report
-from pipeline.stages.evaluate import evaluate, results
 
 ATTACK = '<script>alert(1)</script><img src="https://example.com/x.png" onerror="alert(2)"><!--'
 NAMES = ["red <b>finch</b>", "blue finch", 'the "green" finch', "grey finch"]
@@ -325,7 +325,7 @@ def test_confidence_that_leaves_no_doubt_is_a_sentence_and_no_pile(run_folder):
 
 def test_intervals_are_those_of_the_table_of_arms(run_folder):
     page = Elements(made()).words
-    arms = pl.read_csv("reports/arms.csv")
+    arms = pl.read_csv("reports/accuracies.csv")
     for row in arms.filter(pl.col("metric") == "two_step", pl.col("part") != "total").iter_rows(named=True):
         assert f"{100 * row['accuracy']:.1f} {100 * row['low']:.1f}–{100 * row['high']:.1f}" in page
 
@@ -429,7 +429,7 @@ def test_same_tables_same_bytes(run_folder):
         ("data/classes.parquet", "dvc repro download"),
         ("data/training.csv", "dvc repro train"),
         ("reports/metrics.json", "dvc repro evaluate"),
-        ("reports/arms.csv", "dvc repro evaluate"),
+        ("reports/accuracies.csv", "dvc repro evaluate"),
     ],
 )
 def test_missing_file_is_one_sentence_and_the_old_page_stays(run_folder, file, command):
@@ -456,7 +456,7 @@ def test_nothing_half_written_is_left(run_folder):
         ("reports/metrics.json", "[]", "found no metrics of the base model as JSON"),
         ("reports/metrics.json", '{"trained": {}}', "found no metrics of the base model as JSON"),
         ("reports/metrics.json", '{"base": {"pass@1": {}}}', "found no base.pass@K, base.one_step"),
-        ("reports/arms.csv", "", "found no column model, dataset"),
+        ("reports/accuracies.csv", "", "found no column model, dataset"),
         ("reports/draws.csv", "a,b\n1\n2,3,4,5\n", "found no column draws"),
         ("data/training.csv", "", "found no column step, answer_reward"),
         (

@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.commands import classify as command
-from pipeline.commands.own_photos import Classifier, calibration, class_rows
+from pipeline.commands import web_page
+from pipeline.commands.own_photos import Classifier, PhotoParams, calibration, class_rows
 from pipeline.core import tables
 from pipeline.core.engine import Completion
 from pipeline.core.params import UserError, load_params
 from pipeline.datasets.drawing import draw, random_bird
 from pipeline.datasets.species import SPECIES
-from pipeline.stages.predict import PredictParams
 
 NAMES = class_rows([("red wren", ["Troglodytes ruber"]), ("blue wren", []), ("grey owl", [])], "bird")
 
@@ -44,7 +44,7 @@ def scripted(draws, choice=None, calibrated=None):
             self.draws, self.choices = dict.fromkeys(ids, draws), dict.fromkeys(ids, choice)
             yield from super().draw(requests, sampler)
 
-    asked = replace(load_params(PredictParams, ROOT / "params.yaml"), num_samples=4)
+    asked = replace(load_params(PhotoParams, ROOT / "params.yaml"), num_samples=4)
     return Classifier(Model({}, {}), NAMES, asked, calibrated)
 
 
@@ -350,6 +350,6 @@ def test_the_page_takes_a_picture(tmp_path):
 
 def test_without_gradio_it_says_what_to_install(monkeypatch):
 
-    monkeypatch.setattr(webpage, "find_spec", lambda name: None)
+    monkeypatch.setattr(web_page, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs gradio.*pip install --no-deps -r requirements-dev.lock"):
-        webpage.serve_page(None, 0, 0)
+        web_page.serve_page(None, 0, 0)

@@ -15,7 +15,7 @@ from pipeline.core import tables
 from pipeline.core.params import UserError
 from pipeline.evaluation import comparison, metrics
 from pipeline.evaluation.comparison import Resampled
-from pipeline.stages.evaluate import vote_thresholds
+from pipeline.evaluation.results import vote_thresholds
 
 NAMES = ("one", "two")
 CLASSES = (bench.classes(), bench.classes())

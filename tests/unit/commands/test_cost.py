@@ -38,7 +38,7 @@ def project(tmp_path, monkeypatch):
 
 
 def keep(folder, stage, *lines):
-    file = folder / ".work" / "rates" / f"{stage}.jsonl"
+    file = folder / ".work" / "timings" / f"{stage}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(json.dumps(line) for line in lines) + "\n{half a li")
 
@@ -149,7 +149,7 @@ def test_without_a_past_run_there_is_nothing_to_tell_from(project):
 
 
 def test_only_work_is_kept(project, monkeypatch):
-    monkeypatch.setattr(rates, "_noted", rates.Counter())
+    monkeypatch.setattr(timings, "_noted", timings.Counter())
     timings.save("options")
     assert timings.load("options") == []
     timings.record(images=3)

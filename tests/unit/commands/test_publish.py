@@ -72,7 +72,7 @@ def test_the_card_tells_data_settings_metrics_and_licence(run):
         *("apache-2.0", "transformers", "image-text-to-text"),
     )
     results = {m["name"]: m["value"] for r in about["model-index"][0]["results"] for m in r["metrics"]}
-    arms = pl.read_csv("reports/arms.csv").filter(dataset="all", model="trained", metric="two_step")
+    arms = pl.read_csv("reports/accuracies.csv").filter(dataset="all", model="trained", metric="two_step")
     wanted = dict(arms.select("part", 100 * pl.col("accuracy").round(4)).rows())
     assert results["two-step accuracy, base classes"] == pytest.approx(wanted["base"], abs=0.006)
     text = card.read_text()
@@ -119,7 +119,7 @@ def test_again_replaces_what_was_published_and_nothing_else(run):
     ("missing", "message"),
     [
         ("models/policy/config.json", "`dvc repro train` writes one"),
-        ("reports/arms.csv", "`dvc repro evaluate` writes it"),
+        ("reports/accuracies.csv", "`dvc repro evaluate` writes it"),
         ("data/hard.parquet", "`dvc repro filter` writes it"),
     ],
 )

@@ -573,7 +573,7 @@ def test_a_disk_that_fills_up_is_a_user_error(server, archive, tmp_path, monkeyp
 
     class Full(io.FileIO):
         def write(self, content):
-            if self.advance() > 1000:
+            if self.tell() > 1000:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(content[:700])
 

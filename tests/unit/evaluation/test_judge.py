@@ -15,7 +15,8 @@ from pipeline.core import tables
 from pipeline.core.params import UserError, load_params
 from pipeline.evaluation import judge as judge_module
 from pipeline.evaluation.judge import JudgeParams, judge_answers
-from pipeline.stages.evaluate import main, open_answers
+from pipeline.evaluation.results import open_answers
+from pipeline.stages.evaluate import main
 
 CLASSES = pl.DataFrame(
     [
@@ -123,7 +124,7 @@ def test_the_stage_asks_the_judge_and_reports_it(judge, tmp_path, capsys):
             tables.write(empty, pl.DataFrame(schema=empty.schema), tmp_path / f"data/{empty.name}.parquet")
         for model, rows in zip(("base", "trained"), both, strict=True):
             tables.write(tables.PREDICTIONS, rows, tmp_path / f"data/predictions/{model}.parquet")
-        tables.write(tables.PREDICTIONS, both[0].clear(), tmp_path / "data/predictions/rivals.parquet")
+        tables.write(tables.PREDICTIONS, both[0].clear(), tmp_path / "data/predictions/baselines.parquet")
         main()
         asked = len(fake.bodies)
         main()

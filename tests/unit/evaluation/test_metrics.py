@@ -10,7 +10,7 @@ from pipeline.core import tables
 from pipeline.core.params import UserError
 from pipeline.evaluation import metrics
 from pipeline.evaluation.comparison import Resampled, arms
-from pipeline.stages.evaluate import evaluate, require_same_images, unmatched
+from pipeline.evaluation.results import evaluate, require_same_images, unmatched
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pipeline.core import tables
 from pipeline.core.params import UserError, load_params
 from pipeline.datasets.species import SPECIES
 from pipeline.method.distractors import encoder, nearest_classes, random_classes
-from pipeline.stages.options import OptionsParams, questions
+from pipeline.method.options import questions
+from pipeline.stages.options import OptionsParams
 
 
 def test_random_classes_are_others_seeded_by_image():

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core import tables
-from pipeline.stages.options import OptionsParams, described, questions, ranked, shuffled, top_options
+from pipeline.method.options import questions, top_options
+from pipeline.stages.options import OptionsParams, described, ranked, shuffled
 
 CASES = [
     ([1, 2, 2, 3, 3, 3], None, 2, [3, 2], "most frequent first"),

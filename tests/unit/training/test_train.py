@@ -11,15 +11,17 @@ import torch
 
 from pipeline.core import tables
 from pipeline.core.params import UserError, load_params
-from pipeline.method.draws import ClassLists
+from pipeline.method.class_lists import ClassLists
+from pipeline.method.image_sets import validation_images
 from pipeline.method.rewards import name_reward, rewards, string_reward
-from pipeline.stages.predict import StepParams, validation_images
-from pipeline.stages.train import CURVES, curves, require_enough
+from pipeline.method.two_steps import TwoStepParams
+from pipeline.stages.train import CURVES
 from pipeline.training import rounds
 from pipeline.training.checkpoints import WHOLE, Work
 from pipeline.training.config import accumulation, grpo_config
 from pipeline.training.grpo import BrokenError, require_finite
 from pipeline.training.order import Order
+from pipeline.training.outputs import curves, require_enough
 from pipeline.training.params import TrainParams
 from pipeline.training.rounds import described, joined, pictured
 from pipeline.training.run import RunLog, save
@@ -65,7 +67,7 @@ ELSEWHERE = {
     *("check_every", "check_images", "check_samples", "max_kl", "launcher", "launch_config", "drop_flat_groups"),
     *("vllm_url", "model", "attention", "max_rows", "max_tokens", "threads", "hash_distance"),
 }
-OF_THE_STEPS = {field.name for field in fields(StepParams)} - {"seed"}
+OF_THE_STEPS = {field.name for field in fields(TwoStepParams)} - {"seed"}
 
 
 def another(field, value):

@@ -17,7 +17,8 @@ from support.project import ROOT
 
 from pipeline.core import tables
 from pipeline.fieldguide.drawn import drawn
-from pipeline.stages.options import OptionsParams, questions
+from pipeline.method.options import questions
+from pipeline.stages.options import OptionsParams
 
 SMALL = {
     "prompts_per_step": 4, "prompts_per_device": 4, "generations": 4, "steps": 4, "check_every": 2, "check_images": 6,
