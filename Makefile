@@ -1,23 +1,27 @@
-# Both targets work on a fresh machine with Python 3.11 or newer, git and make: they make what they need.
+# All targets work on a fresh machine with Python 3.11 or newer, git and make: they make what they need.
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: repro test check format docs help
+.PHONY: repro test test-fast check format docs help
 
 help:
-	@echo "make repro   environment + the whole pipeline + its results"
-	@echo "make test    environment + every check and test"
-	@echo "make docs    the documentation as a site, in site/"
-	@echo "make format  formats the code"
+	@echo "make repro      environment + the whole pipeline + its results"
+	@echo "make test       environment + every check and test"
+	@echo "make test-fast  the tests that need no process, model or browser: under a minute"
+	@echo "make docs       the documentation as a site, in site/"
+	@echo "make format     formats the code"
 
 repro: $(VENV)/runtime
 	dvc repro
 	python -m pipeline summary
 
 test: check
-	python -m pytest
+	python -m pytest --durations=10
+
+test-fast: $(VENV)/development
+	python -m pytest -q -m "not slow"
 
 check: $(VENV)/development
 	ruff check .

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = (
-    *("download", "sample", "options", "filter", "train", "predict@base", "predict@trained", "rivals"),
+    *("download", "sample", "options", "filter", "train", "predict@base", "predict@trained", "baselines"),
     *("evaluate", "report"),
 )
 
@@ -36,7 +36,7 @@ def measured(folder: Path, *command: str) -> tuple[float, float]:
 
 
 def module(stage: str) -> str:
-    return f"pipeline.{stage.split('@')[0]}"
+    return f"pipeline.stages.{stage.split('@')[0]}"
 
 
 def table(scratch: Path) -> list[str]:

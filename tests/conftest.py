@@ -1,10 +1,17 @@
-"""What several tests share: the committed base model as an engine, and a handful of test images."""
+"""What several tests share: the committed base model, and a handful of test images."""
 
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+SLOW = ("end_to_end", "browser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(ROOT / "tests").parts[0] in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -58,13 +58,13 @@ class Reader:
 
     def _said(self, text: str) -> str:
         why = self._matcher.explain(text)
-        if why.index is None and why.found:
-            shared = dict.fromkeys(self._spelled(spelling, index) for spelling, index in why.found)
+        if why.index is None and why.spellings:
+            shared = dict.fromkeys(self._spelled(spelling, index) for spelling, index in why.spellings)
             return f"none: could be {' or '.join(shared)}"
         if why.index is None:
             similar = ", ".join(self._near(normalised(text[:LONGEST])))
             return f"none: not matched{'; similar: ' if similar else ''}{similar}"
-        spelling, _ = why.found[0]
+        spelling, _ = why.spellings[0]
         rule = "class name" if spelling == self._names[why.index] else f"alias {spelling!r}"
         read_as = f", read as {_quoted(why.read_as)}" if why.read_as != text.strip() else ""
         overlooked = f", overlooking {why.overlooked}" if why.overlooked else ""

@@ -127,7 +127,7 @@ def _matched_alike(source: Source, said: Sequence[tuple[str, str]]) -> Iterator[
             matcher = Matcher(known, {alias: name for name in known for alias in source.aliases.get(name, ())})
             for right, (text, owner) in enumerate(said):
                 if class_ids[owner] >> bit & 1 != side:
-                    for other, _ in matcher.explain(text).found:
+                    for other, _ in matcher.explain(text).spellings:
                         yield min(place[other], right), max(place[other], right)
 
 

@@ -42,6 +42,7 @@ class Way:
         headline: whether it stands in reports/metrics.json.
         confidence: how sure the answer is, between 0 and 1; None where nothing tells.
         tokens, draws, questions: generated tokens, draws and second questions that it takes for an image.
+        meaning: what it is, in a few words, for the page.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Way:
     tokens: pl.Expr | None = None
     draws: pl.Expr = DRAWS
     questions: pl.Expr = NOTHING
+    meaning: str = ""
 
     @property
     def scored(self) -> pl.Expr:
@@ -76,6 +78,7 @@ WAYS: list[Way] = [
         headline=True,
         tokens=pl.col("draw_tokens").list.mean(),
         draws=pl.lit(1),
+        meaning="the mean over all draws",
     ),
     Way(
         "one_step",
@@ -87,6 +90,7 @@ WAYS: list[Way] = [
         confidence=pl.col("greedy_probability"),
         tokens=pl.col("greedy_tokens"),
         draws=pl.lit(1),
+        meaning="the greedy answer to the open question",
     ),
     Way(
         "vote",
@@ -97,6 +101,7 @@ WAYS: list[Way] = [
         headline=True,
         confidence=VOTE_SHARE,
         tokens=DRAWN_TOKENS,
+        meaning="the class that most draws name",
     ),
     Way(
         "two_step",
@@ -109,26 +114,37 @@ WAYS: list[Way] = [
         confidence=pl.when(SECOND_STEP).then("choice_probability").otherwise(VOTE_SHARE),
         tokens=DRAWN_TOKENS + pl.col("choice_tokens"),
         questions=SECOND_STEP,
+        meaning="the model’s choice among the classes that it named most often",
     ),
     Way(
         "cascade",
-        "Cascade: the vote where it is sure enough, else two-step",
+        "Cascade",
         "cascade",
         "draws",
         answer=pl.when("vote_is_sure").then("vote").otherwise("two_step"),
         tokens=DRAWN_TOKENS + pl.when("vote_is_sure").then(0).otherwise("choice_tokens"),
         questions=SECOND_STEP & ~pl.col("vote_is_sure"),
+        meaning="the vote where its share is high enough, two-step elsewhere",
     ),
     Way(
         "rotated",
-        "Two-step, rotated: a vote over several orders of the options",
+        "Two-step, rotated",
         "rotated",
         "draws",
         answer=pl.col("rotated_vote"),
         tokens=DRAWN_TOKENS + pl.col("choice_tokens") + pl.col("rotated_tokens").list.sum(),
         questions=SECOND_STEP.cast(pl.Int64) * (1 + pl.col("rotated").list.len()),
+        meaning="a vote over the choices among several orders of the options",
     ),
-    Way("oracle", "Truth among the options", "options", "answer", score=TRUTH_OFFERED, is_bound=True),
+    Way(
+        "oracle",
+        "Truth among the options",
+        "options",
+        "answer",
+        score=TRUTH_OFFERED,
+        is_bound=True,
+        meaning="the upper bound of every choice among these options",
+    ),
     Way(
         "pass@K",
         "Truth among the draws (pass@K)",
@@ -137,6 +153,7 @@ WAYS: list[Way] = [
         score=pl.col("right_draws") > 0,
         is_bound=True,
         headline=True,
+        meaning="at least one draw is right: the upper bound of every answer made from these draws",
     ),
 ]
 

@@ -1,6 +1,6 @@
-"""Strict reading of completions: what stands in <answer>, and which of the offered letters it chooses.
+"""Strict parsing of completions: the text inside <answer>, and which of the offered letters it chooses.
 
-A doubt is never settled in the model's favour: what can be read in two ways is not an answer.
+An ambiguous answer is never resolved in the model's favour: what can be read in two ways is no answer.
 """
 
 import re
@@ -13,7 +13,7 @@ from pipeline.method.class_names import Matcher
 _TAG = re.compile(r"<\s*(/\s*)?(think|answer)\s*>", re.IGNORECASE)
 _FORMAT = ["<think>", "</think>", "<answer>", "</answer>"]
 
-# Chinese keyboards, and models that learned from them, write （Ｂ）。
+# Chinese keyboards, and models trained on such text, write （Ｂ）。
 _FULLWIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {ord("。"): "."}
 _WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
 _DECORATION = re.compile(r"\\[()\[\]]|[*`$\"“”_]|(?<!\w)['‘’]|['‘’](?!\w)")
@@ -51,8 +51,8 @@ def answer_span(completion: str) -> tuple[int, int] | None:
     thoughts = [place for place, tag in enumerate(tags) if tag[2].lower() == "think"]
     if thoughts and not tags[thoughts[-1]][1]:
         return None
-    said = tags[thoughts[-1] + 1 :] if thoughts else tags
-    opening, closing = said[::2], said[1::2]
+    answer_tags = tags[thoughts[-1] + 1 :] if thoughts else tags
+    opening, closing = answer_tags[::2], answer_tags[1::2]
     if len(opening) != len(closing) or any(tag[1] for tag in opening) or not all(tag[1] for tag in closing):
         return None
     spans = [(start.end(), end.start()) for start, end in zip(opening, closing, strict=True)]
@@ -69,7 +69,7 @@ def letter(completion: str, options: Sequence[str]) -> str | None:
     option is None too: whether they explain the choice or take it back is not for a parser to guess.
 
     Raises:
-        ValueError: words must be compared with the options, and two options cannot be told apart or one is empty.
+        ValueError: words must be compared with the options, and two options cannot be distinguished or one is empty.
     """
     answer = answer_text(completion)
     if answer is None:
@@ -80,10 +80,10 @@ def letter(completion: str, options: Sequence[str]) -> str | None:
         # By letters, not by text: "ﬅ".upper() is "ST", and that is in the alphabet.
         return text.upper() if text.upper() in list(offered) and text.isascii() else None
     matcher = _matcher(tuple(options[: len(offered)]))
-    named = matcher.match(text)
-    if named is not None:
+    option = matcher.match(text)
+    if option is not None:
         last = _LAST.search(text)
-        return offered[named] if last is None or last[1].upper() == offered[named] else None
+        return offered[option] if last is None or last[1].upper() == offered[option] else None
     return _lettered(text, offered, matcher)
 
 
@@ -107,11 +107,11 @@ def _undressed(answer: str) -> str:
 
 def _lettered(text: str, offered: str, matcher: Matcher) -> str | None:
     """A letter followed by its own option."""
-    found = _LETTER.match(text)
-    if found is None or found[1].upper() not in offered:
+    match = _LETTER.match(text)
+    if match is None or match[1].upper() not in offered:
         return None
-    chosen, rest = found[1].upper(), _undressed(found[2])
+    letter_text, rest = match[1].upper(), _undressed(match[2])
     if not rest:
-        return chosen
-    named = matcher.match(rest)
-    return chosen if named is not None and offered[named] == chosen else None
+        return letter_text
+    option = matcher.match(rest)
+    return letter_text if option is not None and offered[option] == letter_text else None

@@ -1,6 +1,6 @@
 """One matcher of class names for options, rewards and scores: equal after normalising, never similar, never inside.
 
-Keys are tried from strict to loose. A loose key that two classes share names neither; every canonical name is found by
+Keys are tried from strict to loose. A loose key that two classes share names neither; every canonical name is matched by
 the strictest key, so it can never become another class. Articles, generic nouns and brackets come off the text that is
 read, never off a class name: "balloon" is not "balloon flower", and "12" is not "An-12".
 """
@@ -41,8 +41,8 @@ def normalised(text: str) -> str:
     letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     # Combining class 200 and up are accents above and below; the lower ones are vowels of Indic scripts and the voice
     # marks of kana, without which another word remains.
-    kept = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in letters if not _is_accent(c))
-    return " ".join("".join(kept).split())
+    characters = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in letters if not _is_accent(c))
+    return " ".join("".join(characters).split())
 
 
 def _is_accent(character: str) -> bool:
@@ -87,15 +87,15 @@ def _loosened(text: str) -> Iterator[str]:
 
 
 def _name_keys(name: str) -> tuple[str, str, str, str, str]:
-    """The keys under which a name is found: those of any text, then the loosest without its closing bracket."""
+    """The keys that match a name: those of any text, then the loosest without its closing bracket."""
     return *_keys(name), _keys(_BRACKETS.sub("", name))[-1]
 
 
 class _Hit(NamedTuple):
-    """What was found: a class or _AMBIGUOUS, for which part of the text, in which table."""
+    """A match: a class or _AMBIGUOUS, for which part of the text, in which table."""
 
-    which: int
-    said: str
+    class_index: int
+    text: str
     table: int
 
 
@@ -105,14 +105,14 @@ class Explanation:
 
     Attributes:
         index: what `Matcher.match` gives.
-        found: the class names and aliases that it was found to say, with their indices; of two classes or more where
-            it could name either, empty where it names none.
+        spellings: the class names and aliases that the text matches, with their indices; of two or more classes if it
+            could name either, empty if it names none.
         read_as: the part of the text that says so; "" where it names none.
         overlooked: what had to be overlooked besides case, accents and signs; "" where nothing had to be.
     """
 
     index: int | None
-    found: tuple[tuple[str, int], ...] = ()
+    spellings: tuple[tuple[str, int], ...] = ()
     read_as: str = ""
     overlooked: str = ""
 
@@ -140,7 +140,7 @@ class Matcher:
             if not plain:
                 raise ValueError(f"class name {name!r} has neither letter nor digit")
             if plain in self._tables[0]:
-                raise ValueError(f"class names {names[self._tables[0][plain]]!r} and {name!r} cannot be told apart")
+                raise ValueError(f"class names {names[self._tables[0][plain]]!r} and {name!r} cannot be distinguished")
             self._add(name, i)
         for alias, name in aliases.items():
             if name not in index:
@@ -169,42 +169,42 @@ class Matcher:
 
     def explain(self, text: str) -> Explanation:
         """What `match` finds in `text`, and why."""
-        found, remark = self._hits(text)
-        if found is None:
+        hit, remark = self._hits(text)
+        if hit is None:
             return Explanation(None)
-        hits = [found] if remark is None else [found, remark]
+        hits = [hit] if remark is None else [hit, remark]
         spellings = dict.fromkeys(spelling for hit in hits for spelling in self._spelled(hit))
-        return Explanation(_agreed(found, remark), tuple(spellings), found.said.strip(), _OVERLOOKED[found.table])
+        return Explanation(_agreed(hit, remark), tuple(spellings), hit.text.strip(), _OVERLOOKED[hit.table])
 
     def _spelled(self, hit: _Hit) -> list[tuple[str, int]]:
         """The names and aliases, with their indices, that share the key of `hit`."""
-        said = _keys(hit.said)
-        key = (*said, said[-1])[hit.table]
-        return [(name, index) for name, index, keys in self._spellings if keys[hit.table] == key]
+        keys = _keys(hit.text)
+        key = (*keys, keys[-1])[hit.table]
+        return [(name, index) for name, index, own_keys in self._spellings if own_keys[hit.table] == key]
 
     def _find(self, text: str) -> int | None:
         return _agreed(*self._hits(text))
 
     def _hits(self, text: str) -> tuple[_Hit | None, _Hit | None]:
         """What `text` says, and what the bracket at its end says where it had to come off."""
-        found = self._read(text, self._tables)
-        brackets = _BRACKETS.search(text) if found is None else None
+        hit = self._read(text, self._tables)
+        brackets = _BRACKETS.search(text) if hit is None else None
         if not brackets:
-            return found, None
+            return hit, None
         # Bracket off the text or off the name, not off both: "crane (machine)" is not "crane (bird)".
         return self._read(text[: brackets.start()], self._tables[:-1]), self._read(brackets[1], self._tables[:-1])
 
     def _read(self, text: str, tables: Sequence[dict[str, int]]) -> _Hit | None:
-        for said in _loosened(text):
-            keys = _keys(said)
+        for variant in _loosened(text):
+            keys = _keys(variant)
             for number, (key, table) in enumerate(zip((*keys, keys[-1]), tables, strict=False)):
                 if key in table:
-                    return _Hit(table[key], said, number)
+                    return _Hit(table[key], variant, number)
         return None
 
 
-def _agreed(found: _Hit | None, remark: _Hit | None) -> int | None:
+def _agreed(hit: _Hit | None, remark: _Hit | None) -> int | None:
     """The class that both name. A name inside brackets only is a remark, and names none."""
-    if found is None or found.which == _AMBIGUOUS or (remark is not None and remark.which != found.which):
+    if hit is None or hit.class_index == _AMBIGUOUS or (remark is not None and remark.class_index != hit.class_index):
         return None
-    return found.which
+    return hit.class_index

@@ -1,7 +1,7 @@
-"""The contamination gate, before training and before evaluation: what fails here would make the numbers worthless.
+"""Leakage checks, before training and before evaluation: what fails here would make the numbers worthless.
 
-No picture on both sides, by content and by perceptual hash; no novel class in a training question; no question about
-anything but a training image; no answer about anything but a test image.
+No picture in both training and test, by content and by perceptual hash; no novel class in a training question; training
+questions about training images only; results about test images only.
 """
 
 from collections.abc import Iterable
@@ -13,15 +13,15 @@ from pipeline.method.class_names import normalised
 
 HASH_BITS = 256
 COLUMNS = ["image_id", "dataset", "class_id", "split", "file", "status", "content", "perceptual_hash"]
-"""What the gate reads of the table of images."""
+"""Columns of the table of images that the checks read."""
 
-LEARNED, TESTED = ("train", "val"), ("test",)
-SHOWN = 5  # pairs that a message names
+TRAINING, TEST = ("train", "val"), ("test",)
+SHOWN = 5  # examples in a message
 BLOCK = 256  # images compared with all others at once
 
 
 def near_pairs(left: pl.DataFrame, right: pl.DataFrame, distance: int) -> pl.DataFrame:
-    """Pairs of images that show the same.
+    """Pairs of images that show the same picture.
 
     Args:
         left, right: rows with image_id, content and perceptual_hash; an image is not compared with itself.
@@ -46,27 +46,27 @@ def _similar(left: pl.DataFrame, right: pl.DataFrame, distance: int) -> pl.DataF
         np.frombuffer(b"".join(map(bytes.fromhex, frame["perceptual_hash"])), np.uint64).reshape(-1, HASH_BITS // 64)
         for frame in (left, right)
     ]
-    found: dict[str, list[object]] = {"left_id": [], "right_id": [], "distance": []}
+    pairs: dict[str, list[object]] = {"left_id": [], "right_id": [], "distance": []}
     for start in range(0, left.height, BLOCK):
         block = words[0][start : start + BLOCK]
-        differing = np.zeros((len(block), right.height), np.uint16)
+        bits = np.zeros((len(block), right.height), np.uint16)
         for word in range(HASH_BITS // 64):  # word by word: less memory
-            differing += np.bitwise_count(block[:, word, None] ^ words[1][None, :, word])
-        rows, columns = np.nonzero(differing <= distance)
-        found["left_id"] += left["image_id"].gather(start + rows).to_list()
-        found["right_id"] += right["image_id"].gather(columns).to_list()
-        found["distance"] += differing[rows, columns].tolist()
-    return pl.DataFrame(found, schema={"left_id": pl.String, "right_id": pl.String, "distance": pl.Int64})
+            bits += np.bitwise_count(block[:, word, None] ^ words[1][None, :, word])
+        rows, columns = np.nonzero(bits <= distance)
+        pairs["left_id"] += left["image_id"].gather(start + rows).to_list()
+        pairs["right_id"] += right["image_id"].gather(columns).to_list()
+        pairs["distance"] += bits[rows, columns].tolist()
+    return pl.DataFrame(pairs, schema={"left_id": pl.String, "right_id": pl.String, "distance": pl.Int64})
 
 
 def leaks(images: pl.DataFrame, distance: int) -> pl.DataFrame:
-    """Pairs of a training or validation image (left_id) and a test image (right_id) that show the same.
+    """Pairs of a training or validation image (left_id) and a test image (right_id) that show the same picture.
 
-    Images that cannot be opened show nothing.
+    Images that cannot be read are left out.
     """
-    opened = images.filter(status="ok")
-    learned, tested = (opened.filter(pl.col("split").is_in(parts)) for parts in (LEARNED, TESTED))
-    return near_pairs(learned, tested, distance)
+    readable = images.filter(status="ok")
+    train, test = (readable.filter(pl.col("split").is_in(parts)) for parts in (TRAINING, TEST))
+    return near_pairs(train, test, distance)
 
 
 def without_leaks(images: pl.DataFrame, distance: int) -> pl.DataFrame:
@@ -77,59 +77,60 @@ def without_leaks(images: pl.DataFrame, distance: int) -> pl.DataFrame:
 
 
 def require_apart(images: pl.DataFrame, distance: int) -> None:
-    """Raises UserError where a picture is on both sides."""
+    """Raises UserError if a picture is in training and test."""
     pairs = leaks(images, distance)
     if pairs.height:
         files = dict(zip(images["image_id"], images["dataset"] + "/" + images["file"], strict=True))
         splits = dict(images.select("image_id", "split").iter_rows())
-        named = "; ".join(
+        examples = "; ".join(
             f"{files[left]} ({left}, {splits[left]}) and {files[right]} ({right}, {splits[right]}), {bits} bits apart"
             for left, right, bits in pairs.head(SHOWN).iter_rows()
         )
         more = f"; and {pairs.height - SHOWN} more" if pairs.height > SHOWN else ""
         raise UserError(
-            f"data/images.parquet: {pairs.height} pairs of the same picture on both sides: {named}{more}; wanted none "
-            f"within leakage.hash_distance = {distance} of {HASH_BITS} bits; `dvc exp run -S data.drop_leaks=true` leaves "
-            "such training images out, `python -m pipeline.stages.download --check` lists them"
+            f"data/images.parquet: {pairs.height} pairs of the same picture in training and test (perceptual hashes "
+            f"within leakage.hash_distance = {distance} of {HASH_BITS} bits): {examples}{more}; "
+            "`dvc exp run -S data.drop_leaks=true` drops such training images, "
+            "`python -m pipeline.stages.download --check` lists them"
         )
 
 
 def require_base_only(questions: pl.DataFrame, classes: pl.DataFrame) -> None:
-    """Raises UserError where a novel class stands in a training question, as truth or option, by number or by name.
+    """Raises UserError if a novel class is the truth or an option of a training question, by id or by name.
 
-    By name across data sets: the same kind can be base in one and novel in another.
+    Names are compared across data sets: the same class can be base in one and novel in another.
     """
     novel = classes.filter(subset="novel")
-    by_number = {(dataset, class_id): name for dataset, class_id, name in novel["dataset", "class_id", "name"].rows()}
+    by_id = {(dataset, class_id): name for dataset, class_id, name in novel["dataset", "class_id", "name"].rows()}
     by_name = {
-        normalised(said): name for name, aliases in novel["name", "aliases"].iter_rows() for said in (name, *aliases)
+        normalised(text): name for name, aliases in novel["name", "aliases"].iter_rows() for text in (name, *aliases)
     }
     names = {(dataset, class_id): name for dataset, class_id, name in classes["dataset", "class_id", "name"].rows()}
-    found = []
+    places = []
     for image_id, dataset, truth, options in questions["image_id", "dataset", "class_id", "options"].iter_rows():
         shown = [
             (truth, names.get((dataset, truth), "")),
             *((option["class_id"], option["name"]) for option in options),
         ]
         for class_id, name in shown:
-            novel_name = by_number.get((dataset, class_id)) or by_name.get(normalised(name))
+            novel_name = by_id.get((dataset, class_id)) or by_name.get(normalised(name))
             if novel_name:
-                found.append((image_id, novel_name))
-    if found:
-        named = ", ".join(f"{name!r} in the question of image {image_id}" for image_id, name in found[:SHOWN])
+                places.append((image_id, novel_name))
+    if places:
+        examples = ", ".join(f"{name!r} in the question of image {image_id}" for image_id, name in places[:SHOWN])
         raise UserError(
-            f"data/hard.parquet: a novel class in {len(found)} places of the training questions ({named}), "
-            "wanted base classes only; `dvc repro options` makes the questions anew"
+            f"data/hard.parquet: {len(places)} novel classes in training questions ({examples}); training may use base classes "
+            "only: `dvc repro options` makes the questions again"
         )
 
 
 def require_training_images(questions: pl.DataFrame, images: pl.DataFrame) -> None:
-    """Raises UserError where a question is about anything but a training image."""
+    """Raises UserError if a question is not about a training image."""
     _require(questions["image_id"], images, "train", "data/hard.parquet", "questions", "sample")
 
 
 def require_answered_images(predictions: pl.DataFrame, images: pl.DataFrame) -> None:
-    """Raises UserError where a result is about anything but a test image, or a decision about any but a val image."""
+    """Raises UserError if a result is not about a test image, or a decision not about a validation image."""
     for split in ("test", "val"):
         ids = predictions.filter(split=split)["image_id"]
         _require(ids, images, split, "data/predictions", "answers", "predict")
@@ -138,9 +139,9 @@ def require_answered_images(predictions: pl.DataFrame, images: pl.DataFrame) -> 
 def _require(ids: Iterable[str], images: pl.DataFrame, split: str, file: str, what: str, stage: str) -> None:
     of_split = set(images.filter(split=split)["image_id"])
     rows = list(ids)
-    strange = [image_id for image_id in rows if image_id not in of_split]
-    if strange:
+    others = [image_id for image_id in rows if image_id not in of_split]
+    if others:
         raise UserError(
-            f"{file}: {len(strange)} of {len(rows)} {what} are not about {split} images of data/images.parquet, the "
-            f"first about {strange[0]}, wanted all; `dvc repro {stage}` starts from the images that are there"
+            f"{file}: {len(others)} of {len(rows)} {what} are not about {split} images of data/images.parquet, the first "
+            f"about {others[0]}: `dvc repro {stage}` makes them again for the present images"
         )

@@ -53,7 +53,7 @@ def shuffle(options: Ints, image_ids: Iterable[str], seed: int) -> Ints:
 
 def sort_keys(image_ids: Iterable[str], seed: int, places: int) -> NDArray[np.uint64]:
     """(images, places): random numbers by whose size the options are shown; the first do not depend on `places`."""
-    # The hash gives as many bytes as are asked for, and costs a tenth of seeding a generator for every image.
+    # The hash gives any number of bytes, and costs a tenth of seeding a generator for every image.
     seeded, size = hashlib.shake_128(f"{seed}/".encode()), 8 * places
     digests = []
     for image_id in image_ids:
@@ -73,9 +73,9 @@ def own_options(
         image_ids, datasets: (images,).
         classes: the table of classes.
     """
-    named, votes = ranking(draws)
-    shown = shuffle(top_options(named, votes, k, mass), image_ids, seed)
-    return _option_lists(shown, named, votes, datasets, classes)
+    classes_by_votes, votes = ranking(draws)
+    shown = shuffle(top_options(classes_by_votes, votes, k, mass), image_ids, seed)
+    return _option_lists(shown, classes_by_votes, votes, datasets, classes)
 
 
 def questions(
@@ -104,15 +104,15 @@ def questions(
             "`dvc repro sample` samples the images that are"
         )
     truth = rows["truth"].to_numpy()
-    named, votes = ranking(matrix(rows["class_id"]))
+    classes_by_votes, votes = ranking(matrix(rows["class_id"]))
     if distractors is None:
-        options = top_options(named, votes, k, mass)
+        options = top_options(classes_by_votes, votes, k, mass)
     else:
         places = rows.select("image_id", "dataset", "truth").iter_rows()
         wrong = pl.Series([distractors.choose(*place)[: k - 1] for place in places], dtype=pl.List(pl.Int64))
         options = _of_width(matrix(wrong), k)
     shown = shuffle(insert_truth(options, truth), rows["image_id"], seed)
-    place, is_truth = (shown == truth[:, None]).argmax(axis=1), named == truth[:, None]
+    place, is_truth = (shown == truth[:, None]).argmax(axis=1), classes_by_votes == truth[:, None]
     counts = pl.DataFrame(
         {
             "answer": pl.Series(place).replace_strict(dict(enumerate(letters(MAX_OPTIONS)))),
@@ -128,7 +128,7 @@ def questions(
         .hstack(counts)
         .with_columns(
             pl.when(pl.col("truth_rank") > 0).then("truth_rank"),
-            _option_lists(shown, named, votes, rows["dataset"], classes, from_elsewhere),
+            _option_lists(shown, classes_by_votes, votes, rows["dataset"], classes, from_elsewhere),
         )
         .select(tables.QUESTIONS.schema.names())
     )
@@ -141,7 +141,7 @@ def _of_width(classes: Ints, k: int) -> Ints:
 
 def _option_lists(
     shown: Ints,
-    named: Ints,
+    classes_by_votes: Ints,
     votes: Ints,
     datasets: pl.Series,
     classes: pl.DataFrame,
@@ -152,7 +152,7 @@ def _option_lists(
     An option comes from the draws, or it is the truth; with `distractors`, their name and the true classes, it comes
     from there, or it is the truth.
     """
-    same = shown[:, :, None] == named[:, None, :]
+    same = shown[:, :, None] == classes_by_votes[:, None, :]
     drawn, place = same.any(axis=2), same.argmax(axis=2)
     rank, count = np.where(drawn, place + 1, 0), np.where(drawn, np.take_along_axis(votes, place, axis=1), 0)
     source, is_wrong = ("draws", drawn) if distractors is None else (distractors[0], shown != distractors[1][:, None])

@@ -1,4 +1,4 @@
-"""Every text that a model is asked, in one place: sampling, training and prediction render the same prompt."""
+"""The text of every prompt, in one place: sampling, training and prediction render the same one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ MAX_OPTIONS = len(ascii_uppercase)
 class Style:
     """A way of asking. Every text may use {noun}; `choice` must use {options}, `listed` {names}.
 
-    `listed` goes in front of the open question where class names are shown with it. `named` is the answer to the open
-    question as supervised training teaches it.
+    `listed` goes in front of the open question where class names are shown with it. `answer` is the target of supervised
+    training for the open question.
     """
 
     open: str
     choice: str
     listed: str
-    named: str = "<answer>{name}</answer>"
+    answer: str = "<answer>{name}</answer>"
 
 
 STYLES = {
@@ -29,7 +29,7 @@ STYLES = {
         open="Which {noun} is this ?",
         choice="Which {noun} is this ?\n{options}",
         listed="{names}\n",
-        named="<answer> {name} </answer>",
+        answer="<answer> {name} </answer>",
     ),
     "paper": Style(
         open=(
@@ -61,9 +61,9 @@ def open_question(style: str, noun: str, names: Sequence[str] = ()) -> str:
     return listed + STYLES[style].open.format(noun=noun)
 
 
-def named_answer(style: str, name: str) -> str:
+def supervised_answer(style: str, name: str) -> str:
     """The answer to step 1, without a thought: what supervised training teaches."""
-    return STYLES[style].named.format(name=name)
+    return STYLES[style].answer.format(name=name)
 
 
 def choice_question(style: str, noun: str, names: Sequence[str]) -> str:

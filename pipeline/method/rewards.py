@@ -61,8 +61,8 @@ def string_reward(completions: Sequence[Completion], name: Sequence[str], **_: A
     """
     answers = [_bare(answer_text(text_of(completion)) or "") for completion in completions]
     return [
-        float(bool(said) and (said in _bare(right) or _bare(right) in said))
-        for said, right in zip(answers, name, strict=True)
+        float(bool(answer) and (answer in _bare(right) or _bare(right) in answer))
+        for answer, right in zip(answers, name, strict=True)
     ]
 
 

@@ -64,7 +64,7 @@ def two_steps(
 
     Args:
         images: image_id, dataset, class_id and image.
-        orders: of the options in which step 2 is asked, at most; each is rotated by one place from the one before.
+        orders: the number of orders of the options for step 2, at most; each is rotated by one place from the one before.
         stop: ends the draws of an image early; without it there are always K.
     """
     first_steps: list[StepOne] = []
@@ -104,11 +104,11 @@ def step_one(
         for completion, answer in draw_and_parse(engine, requests, params.sampler(), lists, places, advance):
             answers[completion.image_id][completion.draw] = answer
         if stop is not None and open_requests:
-            enough = stop(_named([answers[request.image_id] for request in open_requests]))
+            enough = stop(_classes([answers[request.image_id] for request in open_requests]))
             open_requests = [request for request, done in zip(open_requests, enough, strict=True) if not done]
-    named = _named([answers[image_id] for image_id in places])
+    classes = _classes([answers[image_id] for image_id in places])
     options = own_options(
-        named, images["image_id"], images["dataset"], lists.table, params.topk, params.seed, params.mass
+        classes, images["image_id"], images["dataset"], lists.table, params.topk, params.seed, params.mass
     )
     return [
         StepOne(
@@ -125,7 +125,7 @@ def step_one(
     ]
 
 
-def _named(answers: Sequence[dict[int, ParsedAnswer]]) -> Ints:
+def _classes(answers: Sequence[dict[int, ParsedAnswer]]) -> Ints:
     """(images, draws): the classes that the draws so far name."""
     ids = [[one.class_id for number, one in sorted(own.items()) if number != GREEDY] for own in answers]
     return matrix(pl.Series(ids, dtype=pl.List(pl.Int64)))

@@ -1,7 +1,7 @@
-"""Votes after every number of draws, for all images at once: what fewer draws would have given.
+"""Counting votes, for all images at once and after every number of draws: what fewer draws would have given.
 
-Draws stand in matrices of class ids, one row for an image; -1 is a draw that names no class, or one never drawn.
-Departure from a plain count: of two classes with the same votes the one drawn first leads, as in `options.ranked`.
+Draws are matrices of class ids with a row for each image; NONE (-1) is a draw that names no class, or one never drawn.
+A tie goes to the class that was drawn first.
 """
 
 from collections.abc import Iterator
@@ -45,42 +45,42 @@ def ranking(draws: Ints) -> tuple[Ints, Ints]:
 
 def running_vote(draws: Ints) -> Ints:
     """(images, K): the class with the most votes after each draw; -1 where none was named."""
-    found, images = np.empty_like(draws), np.arange(len(draws))
+    result, images = np.empty_like(draws), np.arange(len(draws))
     for number, votes in enumerate(_tallies(draws)):
         most, first = votes[0].copy(), np.zeros(len(draws), np.int64)
         for place in range(1, number + 1):  # in the order of the first draws, which settles a tie
             first[votes[place] > most] = place
             np.maximum(most, votes[place], out=most)
-        found[:, number] = np.where(most > 0, draws[images, first], NONE)
-    return found
+        result[:, number] = np.where(most > 0, draws[images, first], NONE)
+    return result
 
 
 def running_rank(draws: Ints, classes: Ints) -> Ints:
     """(images, K): place, from 1, of the image's class in `classes` among those named so far; 0 where it is not."""
-    found, images = np.zeros_like(draws), np.arange(len(draws))
-    named = (draws == classes[:, None]) & (draws != NONE)
-    own_place = np.where(named.any(axis=1), named.argmax(axis=1), draws.shape[1])
+    result, images = np.zeros_like(draws), np.arange(len(draws))
+    is_own = (draws == classes[:, None]) & (draws != NONE)
+    own_place = np.where(is_own.any(axis=1), is_own.argmax(axis=1), draws.shape[1])
     for number, votes in enumerate(_tallies(draws)):
         so_far = own_place <= number
         own = np.where(so_far, votes[np.minimum(own_place, number), images], 0)
         ahead = np.ones(len(draws), np.uint16)
         for place in range(number + 1):
             ahead += (votes[place] > own) | ((votes[place] == own) & (place < own_place))
-        found[:, number] = np.where(so_far, ahead, 0)
-    return found
+        result[:, number] = np.where(so_far, ahead, 0)
+    return result
 
 
 def leaders(draws: Ints, count: int) -> Ints:
     """(images, K, count): votes of the `count` leading classes after each draw, most first; 0 where fewer are named."""
-    found = np.empty((*draws.shape, count), np.int64)
+    result = np.empty((*draws.shape, count), np.int64)
     for number, votes in enumerate(_tallies(draws)):
         most = np.zeros((count, len(draws)), np.uint16)
         for place in range(number + 1):
             new = votes[place]
             for row in most:  # each of the leaders keeps the larger one and hands the smaller one on
                 row[:], new = np.maximum(row, new), np.minimum(row, new)
-        found[:, number] = most.T
-    return found
+        result[:, number] = most.T
+    return result
 
 
 def fewest_holding(votes: Ints, cast: Ints, mass: float) -> Ints:
@@ -90,6 +90,6 @@ def fewest_holding(votes: Ints, cast: Ints, mass: float) -> Ints:
         votes: (…, classes) of the leading classes, most first.
         cast: (…) all votes.
     """
-    held = votes.cumsum(axis=-1) >= mass * cast[..., None] - SLACK
-    fewest = np.where(held.any(axis=-1), held.argmax(axis=-1) + 1, votes.shape[-1])
+    enough = votes.cumsum(axis=-1) >= mass * cast[..., None] - SLACK
+    fewest = np.where(enough.any(axis=-1), enough.argmax(axis=-1) + 1, votes.shape[-1])
     return np.asarray(np.minimum(fewest, (votes > 0).sum(axis=-1)), np.int64)

@@ -6,7 +6,7 @@ import polars as pl
 
 from pipeline.core.params import UserError
 from pipeline.method.class_lists import ClassLists
-from pipeline.method.prompts import chat, choice_question, named_answer
+from pipeline.method.prompts import chat, choice_question, supervised_answer
 from pipeline.training.params import TrainParams
 
 
@@ -38,7 +38,7 @@ def examples(rows: pl.DataFrame, lists: ClassLists, wanted: TrainParams) -> Any:
         "image_id": rows["image_id"].to_list(),
     }
     if wanted.method == "sft":
-        said = [named_answer(wanted.prompt, name) for name in truths]
+        said = [supervised_answer(wanted.prompt, name) for name in truths]
         columns["completion"] = [[{"role": "assistant", "content": text}] for text in said]
     else:
         columns |= {

@@ -7,10 +7,10 @@ import sys
 from dataclasses import replace
 
 import pytest
+from support.engines import SAMPLER, engine_of
 from support.project import ROOT
 from support.serving import serve
 from support.tiny_models import tiny_model
-from test_engine import SAMPLER, engine_of
 
 from pipeline.core import tables
 from pipeline.core.engine import GREEDY, Request

@@ -1,7 +1,6 @@
 """What a person sees in a terminal, and a log does not: bars, colours, help, completion."""
 
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from support.project import ROOT
-from test_dvc import STAGES, keys_read, module
+from support.stages import STAGES, keys_read, module
+from support.terminal import in_terminal
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
@@ -20,36 +20,13 @@ from pipeline.stages.sample import SampleParams
 BAR = """
 import time
 from pipeline.core.progress import bar
-with bar("birds", 30, "images") as tell:
+with bar("birds", 30, "images") as advance:
     for _ in range(30):
-        tell()
+        advance()
         time.sleep(0.02)
 print("30 birds")
 """
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-9]|9[0-7])[0-9;]*m")
-
-
-def in_terminal(code: str, **environment: str) -> str:
-    """What a terminal gets from a program."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdout=slave,
-        stderr=slave,
-        env={k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"TERM": "xterm-256color"} | environment,
-    )
-    os.close(slave)
-    seen = b""
-    try:
-        while chunk := os.read(master, 65536):
-            seen += chunk
-    except OSError:  # the other end is closed
-        pass
-    finally:
-        os.close(master)
-        assert process.wait(30) == 0
-    return seen.decode()
 
 
 def test_a_bar_has_a_rate_and_the_time_left():
@@ -73,10 +50,11 @@ def test_a_log_has_no_bar():
 
 def test_draws_are_told_in_a_terminal_only():
     code = """
-from pipeline.method.draws import Reading, progress
-with progress("draws", 40) as tell:
+from pipeline.method.class_lists import ParsedAnswer
+from pipeline.method.progress import draws_bar
+with draws_bar("draws", 40) as advance:
     for _ in range(40):
-        tell([Reading("", None, None, "ok", 3)])
+        advance([ParsedAnswer("", None, None, "ok", 3)])
 """
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", in_terminal(code))
     assert "40/40" in plain and "draws/s" in plain and "0.0% unreadable" in plain
@@ -153,8 +131,9 @@ def test_shells_complete(divek, words, wanted):
 
 
 def test_the_completion_of_bash_is_shown(divek):
+    # Through a shell: typer looks for the one that it was called from.
     done = subprocess.run(
-        [divek, "--show-completion", "bash"],
+        ["bash", "-c", f"{divek} --show-completion bash; true"],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 from ruamel.yaml import YAML
+from support.fake_server import Fake, answer, status
 from support.project import ROOT
-from test_openai_engine import Fake, answer, status
 
 from pipeline.baselines import fudd
 from pipeline.baselines.classifier import Classifier, ClassifierParams, shots

@@ -1,69 +1,95 @@
-"""dvc.yaml says of each stage exactly what its module imports, reads and is for."""
+"""dvc.yaml says of each stage what its module imports, reads and is for."""
 
 import ast
 import importlib
 import inspect
-import re
 import subprocess
 import sys
-import time
 
 import pytest
 from ruamel.yaml import YAML
-from support.project import ROOT, closure
+from support.project import ROOT, closure, data_files, is_docstring_only
+from support.stages import STAGES, dotted_keys, keys_read, module
 
-from pipeline.core.params import param_keys
-
-STAGES = {
-    name: stage.get("do", stage)
-    for name, stage in YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"].items()
-}
-COSTLY = {"sample", "train", "predict", "rivals"}
-
-
-def module(name: str) -> str:
-    return re.search(r"python -m (\S+)", STAGES[name]["cmd"]).group(1)
+COSTLY = {"sample", "train", "predict", "baselines"}
+PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 
 
 def value(dotted: str):
-    found = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    tree = PARAMS
     for part in dotted.split("."):
-        found = found[part]
-    return found
+        tree = tree[part]
+    return tree
 
 
-def keys_read(name: str) -> set[str]:
-    """The keys of every dataclass that the stage's module gives to params.load."""
-    found = importlib.import_module(module(name))
-    calls = [node for node in ast.walk(ast.parse(inspect.getsource(found))) if isinstance(node, ast.Call)]
-    loads = [call for call in calls if ast.unparse(call.func) == "load_params"]
-    return {key for call in loads for key in param_keys(getattr(found, ast.unparse(call.args[0])))}
+def expanded(declared) -> set[str]:
+    """The single keys behind keys and sections."""
+    keys = set()
+    for key in declared:
+        tree = value(key)
+        keys |= dotted_keys(tree, f"{key}.") if isinstance(tree, dict) else {key}
+    return keys
+
+
+def covers(dep: str, file: str) -> bool:
+    return file == dep or file.startswith(f"{dep}/")
 
 
 def test_the_stages_in_the_order_of_the_method():
-    wanted = "fieldguide download sample options filter train predict rivals evaluate report"
-    assert list(STAGES) == wanted.split()
+    order = "fieldguide download sample options filter train predict baselines evaluate report"
+    assert list(STAGES) == order.split()
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_code_deps_are_the_import_closure(name):
-    declared = {dep for dep in STAGES[name]["deps"] if dep.startswith("pipeline/")}
-    templates = {dep for dep in declared if not dep.endswith(".py")}
-    assert declared - templates == closure(module(name))
-    page = {f"pipeline/reporting/page/{file.name}" for file in (ROOT / "pipeline/reporting/page").iterdir()}
-    assert templates == (page if name == "report" else set())
+def test_the_rooms_declared_cover_what_is_imported_and_read(name):
+    declared = [dep for dep in STAGES[name]["deps"] if dep.startswith("pipeline/")]
+    modules = {file for file in closure(module(name)) if not is_docstring_only(file)}
+    files = modules | {file for one in modules for file in data_files(one)}
+    uncovered = {file for file in files if not any(covers(dep, file) for dep in declared)}
+    assert not uncovered
+    unused = [dep for dep in declared if not any(covers(dep, file) for file in files)]
+    assert not unused, "a room that the stage does not use"
+
+
+def test_data_files_are_known():
+    """The test above sees what modules read beside themselves."""
+    assert "pipeline/datasets/class_lists/cub.csv" in {f for c in closure(module("download")) for f in data_files(c)}
+    page = {file for one in closure(module("report")) for file in data_files(one)}
+    assert {"pipeline/reporting/page/report.html.j2", "pipeline/reporting/page/gallery.js"} <= page
+
+
+def test_no_stage_is_imported():
+    """But by its own module, as a command."""
+    files = [path for path in (ROOT / "pipeline").rglob("*.py")]
+    importers = [path for path in files if "pipeline.stages" in "".join(_imports(path))]
+    assert importers == []
+
+
+def _imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_params_are_the_keys_read(name):
     declared = STAGES[name].get("params", [])
     assert len(declared) == len(set(declared))
-    assert set(declared) == keys_read(name)
-    assert not any(isinstance(value(key), dict) for key in declared), "single values, no sections"
+    assert expanded(declared) == keys_read(name)
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_the_help_tells_of_what_is_read(name):
+def test_sections_read_whole_are_declared_whole(name):
+    declared = STAGES[name].get("params", [])
+    for section, tree in PARAMS.items():
+        if isinstance(tree, dict) and dotted_keys(tree, f"{section}.") <= keys_read(name):
+            assert section in declared
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_help_shows_what_is_read(name):
     """The dataclasses given to `run`, whose settings --help shows, are those that are loaded."""
     source = ast.parse(inspect.getsource(importlib.import_module(module(name))))
     calls = [node for node in ast.walk(source) if isinstance(node, ast.Call)]
@@ -73,12 +99,7 @@ def test_the_help_tells_of_what_is_read(name):
 
 
 def test_every_setting_is_read_by_a_stage():
-    def dotted(tree, above=""):
-        for key, below in tree.items():
-            yield from dotted(below, f"{above}{key}.") if isinstance(below, dict) else [above + key]
-
-    every = set(dotted(YAML(typ="safe").load((ROOT / "params.yaml").read_text())))
-    assert every == {key for stage in STAGES.values() for key in stage.get("params", [])}
+    assert dotted_keys(PARAMS) == {key for stage in STAGES.values() for key in expanded(stage.get("params", []))}
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -97,26 +118,12 @@ def test_costly_stages_have_cached_outs_only(name):
     assert all(isinstance(out, str) for out in STAGES[name]["outs"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STAGES)
 def test_stages_import_no_heavy_package_at_the_top(name):
-    heavy = {"torch", "transformers", "trl", "datasets", "PIL"}
-    # Imported inside of functions themselves, when there is something to draw.
-    allowed = {"pipeline/datasets/drawing.py", "pipeline/engines/shared_prefix.py", "pipeline/engines/tokens.py"}
-    allowed |= {f"pipeline/training/{name}.py" for name in ("grpo", "run", "watch")}
-    for file in closure(module(name)) - allowed:
-        for node in ast.parse((ROOT / file).read_text()).body:
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")]
-            assert not heavy & {(n or "").split(".")[0] for n in names}, file
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_help_answers_in_a_second(name):
-    # The fastest of three: the machine may be busy with something else.
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", module(name), "--help"], cwd=ROOT, capture_output=True, text=True)
-        seconds.append(time.perf_counter() - start)
-        assert done.returncode == 0, done.stderr
-        assert "Usage" in done.stdout
-    assert min(seconds) < 1.0
+    """So that --help answers at once, and stages that need no model do not wait for torch."""
+    stage = importlib.import_module(module(name))
+    heavy = ("torch", "transformers", "trl", "datasets")
+    code = f"import sys, {stage.__name__}; print(*(name for name in {heavy} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

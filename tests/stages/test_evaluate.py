@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from support.project import ROOT
-from test_metrics import ROWS, frame
+from support.scores import ROWS, frame
 
 from pipeline.core import tables
 from pipeline.evaluation import comparison, curves, metrics

@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.core import tables
 from pipeline.core.params import UserError
-from pipeline.method.hard_filter import KEPT, NO_VALID_DRAW, ONE_OPTION, TRUTH_ONLY
-from pipeline.stages.filter import main, verdicts
+from pipeline.method.hard_filter import KEPT, NO_VALID_DRAW, ONE_OPTION, TRUTH_ONLY, reasons
+from pipeline.stages.filter import main
 
 
 def rows(*counts, options=2):
@@ -40,13 +40,13 @@ def rows(*counts, options=2):
         (0, 0, NO_VALID_DRAW, "nothing to choose between"),
     ],
 )
-def test_verdicts(truth_votes, valid_draws, wanted, reason):
-    assert verdicts(rows((truth_votes, valid_draws))).to_list() == [wanted], reason
+def test_reasons(truth_votes, valid_draws, wanted, reason):
+    assert reasons(rows((truth_votes, valid_draws))).to_list() == [wanted], reason
 
 
 def test_one_option_is_no_question():
     """As options.mass = 0.9 has it where 19 of 20 draws are right: whatever the picture shows, the answer is A."""
-    assert verdicts(rows((19, 20), options=1)).to_list() == [ONE_OPTION]
+    assert reasons(rows((19, 20), options=1)).to_list() == [ONE_OPTION]
 
 
 def test_the_stage_writes_what_is_kept_and_counts_the_rest(tmp_path):

@@ -4,74 +4,32 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
+from support.scripted import CLASSES, Scripted, said
 
-from pipeline.commands.compare import predictions
 from pipeline.core import tables
 from pipeline.core.engine import Completion
 from pipeline.core.params import UserError, load_params
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.image_sets import training_images, validation_images
+from pipeline.method.predictions import prediction_table
 from pipeline.method.sampling import draw_samples
 from pipeline.method.two_steps import two_steps
 from pipeline.stages.predict import PredictParams
 from pipeline.stages.sample import SampleParams
-
-CLASSES = pl.DataFrame(
-    [
-        {
-            "dataset": "d",
-            "class_id": 0,
-            "name": "red wren",
-            "split": "base",
-            "aliases": ["Troglodytes ruber"],
-            "noun": "bird",
-        },
-        {"dataset": "d", "class_id": 1, "name": "blue wren", "split": "base", "aliases": [], "noun": "bird"},
-        {"dataset": "d", "class_id": 2, "name": "grey owl", "split": "novel", "aliases": [], "noun": "bird"},
-        {"dataset": "d", "class_id": 3, "name": "snow owl", "split": "novel", "aliases": [], "noun": "bird"},
-    ],
-    schema=tables.CLASSES.schema,
-)
-
-
-def said(name):
-    return f"<think>t</think><answer>{name}</answer>"
-
-
-class Scripted:
-    """An engine that answers what it is told: open[image] for step 1, choice[image] for step 2."""
-
-    def __init__(self, draws, choices):
-        self.draws, self.choices, self.asked_twice = draws, choices, []
-
-    def draw(self, requests, sampler):
-        for request in requests:
-            if "\n" in request.question:
-                self.asked_twice.append(request.image_id)
-            batch = []
-            for draw in request.draws:
-                choice = "\n" in request.question
-                text = self.choices[request.image_id] if choice else self.draws[request.image_id][max(draw, 0)]
-                text = text(request.question) if callable(text) else text
-                if isinstance(text, Completion):
-                    batch.append(replace(text, image_id=request.image_id, draw=draw))
-                else:
-                    batch.append(Completion(request.image_id, draw, text, 3, finished=not text.endswith("…")))
-            yield batch
 
 
 @pytest.mark.parametrize(
     ("class_list", "base", "novel"),
     [
         ("none", "", ""),
-        ("split", "red wren, blue wren\n", "grey owl, snow owl\n"),
+        ("subset", "red wren, blue wren\n", "grey owl, snow owl\n"),
         ("union", *["red wren, blue wren, grey owl, snow owl\n"] * 2),
     ],
 )
 def test_the_open_question_shows_the_class_names_that_are_wanted(class_list, base, novel):
     lists, wanted = ClassLists(CLASSES), asked(PredictParams, class_list=class_list, prompt="brief")
     for subset, shown in (("base", base), ("novel", novel)):
-        assert lists.question("d", subset, wanted) == f"{shown}Which bird is this ?"
+        assert wanted.question(lists, "d", subset) == f"{shown}Which bird is this ?"
 
 
 def asked(kind, **values):
@@ -93,7 +51,7 @@ def predicted(draws, choice, truth=0, limit=1.0, orders=1):
     engine = Scripted({"x": draws}, {"x": choice})
     wanted = asked(PredictParams, topk=3)
     found, choices = two_steps(engine, images(x=(truth, "test")), ClassLists(CLASSES), wanted, orders)
-    table = predictions(found, choices, "base", limit)
+    table = prediction_table(found, choices, "base", limit)
     assert table.height == 1, "every image keeps its row"
     return table.row(0, named=True), engine.asked_twice
 
@@ -170,7 +128,7 @@ FAILED = Completion("x", 0, "", 0, False, error="timeout")
 def test_too_many_errors_stop_sampling():
     failed = Completion("a", 3, "", 0, False, error="timeout")
     engine = Scripted({"a": [said("red wren")] * 3 + [failed]}, {})
-    with pytest.raises(UserError, match="1 of 4 completions failed, the first with 'timeout'"):
+    with pytest.raises(UserError, match="1 of 4 completions failed .limit 24%., the first with 'timeout'"):
         draw_samples(engine, images(a=(0, "train")), CLASSES, asked(SampleParams, max_error_rate=0.24))
 
 
@@ -241,8 +199,8 @@ def stopped(draws, rule, confidence=0.9):
         asked(PredictParams, topk=3), num_samples=len(draws), early_stop=rule, early_stop_confidence=confidence
     )
     engine = Scripted({"x": draws}, {"x": said("A")})
-    found, choices = two_steps(engine, images(x=(0, "test")), ClassLists(CLASSES), wanted, 1, wanted.rule())
-    return predictions(found, choices, "base", 1.0).row(0, named=True)
+    found, choices = two_steps(engine, images(x=(0, "test")), ClassLists(CLASSES), wanted, 1, wanted.stop_rule())
+    return prediction_table(found, choices, "base", 1.0).row(0, named=True)
 
 
 def test_drawing_stops_once_the_vote_is_decided():
@@ -263,8 +221,8 @@ def test_drawing_stops_once_the_order_of_the_options_is_settled():
 def test_a_share_of_the_votes_is_settled_by_the_last_draw_only():
     """9 × a, 4 × b, 3 × a more settle the order, and yet three times b would have made b an option."""
     wanted = replace(asked(PredictParams, topk=3), early_stop="order", mass=0.9)
-    with pytest.raises(UserError, match=r"early_stop is order and options\.mass is 0\.9"):
-        wanted.rule()
+    with pytest.raises(UserError, match=r"early_stop is order, which cannot be combined with options\.mass = 0\.9"):
+        wanted.stop_rule()
 
 
 def test_draws_that_stop_early_are_those_that_come_first():

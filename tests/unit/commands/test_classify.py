@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 from PIL import Image
 from support.project import ROOT
-from test_predict import Scripted, said
-from test_terminal import in_terminal
+from support.scripted import Scripted, said
+from support.terminal import in_terminal
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
@@ -125,7 +125,7 @@ def test_one_class_is_no_choice():
 
 
 def test_calibration_is_fitted_on_validation_images(tmp_path):
-    from test_metrics import ROWS, frame
+    from support.scores import ROWS, frame
 
     options = ROWS[0]["options"]
     rows = [

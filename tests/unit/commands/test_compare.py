@@ -5,8 +5,8 @@ import random
 import dvc.api
 import polars as pl
 import pytest
+from support.scores import ROWS, frame
 from test_evaluate import bench
-from test_metrics import ROWS, frame
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app

@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pytest
 from support.project import ROOT
-from test_metrics import ROWS, frame
+from support.scores import ROWS, frame
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app

@@ -9,29 +9,14 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
+from support.engines import SAMPLER, engine_of
 from support.project import ROOT
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
-from pipeline.core.engine import GREEDY, Request, Sampler
+from pipeline.core.engine import GREEDY, Request
 from pipeline.core.params import UserError
 from pipeline.core.pictures import picture
-from pipeline.engines.transformers import TransformersEngine
 from pipeline.method.prompts import choice_question, open_question
-
-SAMPLER = Sampler(
-    temperature=1.0,
-    top_p=1.0,
-    top_k=0,
-    repetition_penalty=1.0,
-    penalize_prompt=False,
-    max_new_tokens=16,
-    stop=(),
-    seed=0,
-)
-
-
-def engine_of(model, max_rows=400, max_tokens=100_000):
-    return TransformersEngine(str(model), "float32", "eager", max_rows=max_rows, max_tokens=max_tokens, threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +323,7 @@ def test_memory_that_really_runs_out(base_model):
     script = f"""
 import resource, sys
 sys.path.insert(0, {str(ROOT)!r}); sys.path.insert(0, {str(ROOT / "tests")!r})
-from test_engine import SAMPLER, engine_of
+from support.engines import SAMPLER, engine_of
 from pipeline.fieldguide.drawn import drawn
 from pipeline.engines import Request
 images = drawn(1, 1, 1)[1].filter(split="test")["image_id", "image"].rows()

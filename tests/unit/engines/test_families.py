@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from support.engines import agreement, decoded, engine_of, forward_calls, generated, texts
 from support.tiny_models import tiny_model
-from test_engine import agreement, decoded, engine_of, forward_calls, generated, texts
 
 from pipeline.core.engine import GREEDY, Request
 

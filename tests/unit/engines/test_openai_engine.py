@@ -5,134 +5,19 @@ import json
 import socket
 import threading
 import time
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from support.fake_server import JPEG, KEY, PNG, SAMPLER, Fake, answer, good, status
 
-from pipeline.core.engine import GREEDY, Completion, Request, Sampler
+from pipeline.core.engine import GREEDY, Completion, Request
 from pipeline.core.params import UserError
 from pipeline.engines import endpoints
 from pipeline.engines import openai as engine_module
 from pipeline.engines.endpoints import Server
 from pipeline.engines.openai import OpenAIEngine
-
-PNG = b"\x89PNG\r\n\x1a\n and more"
-JPEG = b"\xff\xd8\xff and more"
-KEY = "sk-secret'\\0123456789"
-SAMPLER = Sampler(
-    temperature=0.7,
-    top_p=0.9,
-    top_k=0,
-    repetition_penalty=1.0,
-    penalize_prompt=True,
-    max_new_tokens=12,
-    stop=(),
-    seed=3,
-)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(endpoints, "BACKOFF", 0.01)
-    monkeypatch.setattr(engine_module, "YIELD_EVERY", 0.05)
-    monkeypatch.setenv("TEST_KEY", KEY)
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def setup(self):
-        super().setup()
-        with self.server.fake.lock:
-            self.server.fake.connections += 1
-
-    def finish(self):
-        with self.server.fake.lock:
-            self.server.fake.connections -= 1
-        super().finish()
-
-    def log_message(self, *_):
-        pass
-
-    def send(self, status, content, headers=(), length=None):
-        content = content if isinstance(content, bytes) else json.dumps(content).encode()
-        head = {"Content-Type": "application/json", "Content-Length": length or len(content), **dict(headers)}
-        lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in head.items())]
-        self.wfile.write("\r\n".join(lines).encode() + b"\r\n\r\n" + content)
-
-    def do_GET(self):
-        fake = self.server.fake
-        if fake.models is None:
-            self.send(404, {"detail": "Not Found"})
-        elif isinstance(fake.models, int):
-            self.send(fake.models, {"error": {"message": f"you said {self.headers['Authorization']}"}})
-        else:
-            self.send(200, {"object": "list", "data": [{"id": name} for name in fake.models]})
-
-    def do_POST(self):
-        fake = self.server.fake
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with fake.lock:
-            fake.bodies.append(body)
-            fake.in_flight += 1
-            fake.peak = max(fake.peak, fake.in_flight)
-            reply = fake.replies.pop(0) if fake.replies else fake.otherwise
-        try:
-            reply(self, body)
-        finally:
-            with fake.lock:
-                fake.in_flight -= 1
-
-
-class Fake:
-    """A server that gives `replies` one after the other, and `otherwise` from then on."""
-
-    def __init__(self, *replies, otherwise=None, models=("m",)):
-        self.replies, self.otherwise, self.models = list(replies), otherwise or good(), models
-        self.lock, self.bodies, self.in_flight, self.peak = threading.Lock(), [], 0, 0
-        self.connections = 0
-        self.over = threading.Event()
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads, self.http.fake = True, self
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.http.shutdown()
-        self.http.server_close()
-
-    @property
-    def questions(self):
-        """How often each question was asked."""
-        return Counter(body["messages"][0]["content"][1]["text"] for body in self.bodies)
-
-
-def answer(body, text=None, count=None, reason="stop", usage=True, **further):
-    count = body.get("n", 1) if count is None else count
-    said = f"seed {body.get('seed')}" if text is None else text
-    choice = {"finish_reason": reason, **further}
-    choices = [{"index": i, "message": {"role": "assistant", "content": said}, **choice} for i in range(count)]
-    if text is None:
-        for place, one in enumerate(choices):
-            one["message"]["content"] += f" choice {place}"
-    tokens = {"usage": {"prompt_tokens": 10, "completion_tokens": 5 * count}} if usage else {}
-    return {"id": "x", "object": "chat.completion", "model": "m", "choices": choices} | tokens
-
-
-def good(**how):
-    return lambda handler, body: handler.send(200, answer(body, **how))
-
-
-def status(code, content=None, headers=()):
-    return lambda handler, body: handler.send(code, content or {"error": {"message": f"told to say {code}"}}, headers)
 
 
 def raw(content):

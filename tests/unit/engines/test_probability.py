@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from test_engine import SAMPLER, engine_of
-from test_openai_engine import Fake, answer, asked, drawn, quick, server  # noqa: F401
+from support.engines import SAMPLER, engine_of
+from support.fake_server import Fake, answer, asked, drawn, quick, server  # noqa: F401
 
 from pipeline.core.engine import GREEDY, Request
 from pipeline.core.pictures import picture

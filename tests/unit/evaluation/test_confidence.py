@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_metrics import ROWS, frame
+from support.scores import ROWS, frame
 
 from pipeline.evaluation.confidence import (
     calibration_error,

@@ -7,9 +7,9 @@ from dataclasses import replace
 import polars as pl
 import pytest
 from ruamel.yaml import YAML
+from support.fake_server import Fake, answer, good, quick, status  # noqa: F401
 from support.project import ROOT
-from test_metrics import ROWS, frame
-from test_openai_engine import Fake, answer, good, quick, status  # noqa: F401
+from support.scores import ROWS, frame
 
 from pipeline.core import tables
 from pipeline.core.params import UserError, load_params

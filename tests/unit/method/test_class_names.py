@@ -3,7 +3,6 @@
 import json
 import pickle
 import random
-import time
 
 import pytest
 from hypothesis import given
@@ -131,18 +130,16 @@ def test_a_matcher_goes_to_a_worker_process():
     assert pickle.loads(pickle.dumps(MATCHER)).match("md 11") == NAMES.index("MD-11")
 
 
-@pytest.mark.parametrize("text", ["a" + " " * 20_000 + "b", "(" * 20_000, "()" * 10_000, "bird " * 4_000])
+@pytest.mark.parametrize("text", ["a" + " " * 400_000 + "b", "(" * 400_000, "()" * 200_000, "bird " * 80_000])
 def test_a_runaway_completion_is_read_in_linear_time(text):
-    """Models repeat themselves up to the token limit; a quadratic pattern takes seconds here."""
-    start = time.perf_counter()
+    """Models repeat themselves up to the token limit; with a quadratic pattern this test takes hours."""
     assert Matcher(["Laysan Albatross"]).match(text) is None
-    assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize(
     ("names", "aliases", "sentence"),
     [
-        (["MD-11", "md 11"], {}, "cannot be told apart"),
+        (["MD-11", "md 11"], {}, "cannot be distinguished"),
         (["?"], {}, "neither letter nor digit"),
         (["a b"], {"c": "d"}, "stands for 'd'"),
         (["a b", "c d"], {"C-D": "a b"}, "also the name of another class"),

@@ -7,9 +7,10 @@ import pytest
 from pipeline.core import tables
 from pipeline.core.params import UserError, load_params
 from pipeline.datasets.species import SPECIES
-from pipeline.method.distractors import encoder, nearest_classes, random_classes
+from pipeline.engines.text_encoders import text_encoder
+from pipeline.method.distractors import nearest_classes, random_classes
 from pipeline.method.options import questions
-from pipeline.stages.options import OptionsParams
+from pipeline.stages.options import OptionsParams, distractors
 
 
 def test_random_classes_are_others_seeded_by_image():
@@ -37,7 +38,7 @@ def test_the_nearest_names_come_nearest_first_and_ties_in_order():
 
 def test_the_models_own_word_vectors_find_siblings(base_model):
     names = [species.name for species in SPECIES[:24]]
-    near = nearest_classes(names, 4, encoder("", base_model))
+    near = nearest_classes(names, 4, text_encoder("", base_model))
     siblings = [sum(SPECIES[other].genus == SPECIES[number].genus for other in row) for number, row in enumerate(near)]
     assert np.mean(siblings) > 2, "names of a genus share words"
 
@@ -51,14 +52,16 @@ def test_a_sentence_encoder_is_used_where_there_is_one(tmp_path, base_model):
     words = ["red", "blue", "wren", "owl"]
     vectors = WordEmbeddings(WhitespaceTokenizer(words), np.array([[1, 0, 0], [0.5, 0, 0], [0, 1, 0], [0, 0, 1.0]]))
     SentenceTransformer(modules=[vectors, Pooling(3)], device="cpu").save(str(tmp_path / "encoder"))
-    near = nearest_classes(["red wren", "blue owl", "blue wren"], 2, encoder(str(tmp_path / "encoder"), base_model))
+    near = nearest_classes(
+        ["red wren", "blue owl", "blue wren"], 2, text_encoder(str(tmp_path / "encoder"), base_model)
+    )
     assert near[0] == [2, 1]
 
 
 def test_an_encoder_that_is_none_is_one_sentence(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"options\.encoder .*empty: cannot be opened") as caught:
-        encoder(str(tmp_path / "empty"), "unused")
+        text_encoder(str(tmp_path / "empty"), "unused")
     assert "\n" not in str(caught.value)
 
 
@@ -68,7 +71,7 @@ CLASSES = pl.DataFrame(
             "dataset": "d",
             "class_id": c,
             "name": f"{('red', 'blue')[c % 2]} wren {c}",
-            "split": "base" if c < 6 else "novel",
+            "subset": "base" if c < 6 else "novel",
         }
         | {"aliases": [], "noun": "bird"}
         for c in range(10)
@@ -96,9 +99,9 @@ IMAGES = pl.DataFrame({"image_id": [f"i{n}" for n in range(6)], "dataset": ["d"]
 
 @pytest.mark.parametrize("strategy", ["random", "text_embedding"])
 def test_the_questions_offer_base_classes_and_the_truth(strategy, base_model):
-    wanted = OptionsParams(topk=4, seed=0, strategy=strategy, encoder="", model=base_model, mass=1.0)
-    found = questions(SAMPLES, IMAGES, CLASSES, wanted)
-    own = questions(SAMPLES, IMAGES, CLASSES, OptionsParams(4, 0, "topk", "", base_model, 1.0))
+    params = OptionsParams(topk=4, seed=0, strategy=strategy, encoder="", model=base_model, mass=1.0)
+    found = questions(SAMPLES, IMAGES, CLASSES, 4, 0, 1.0, distractors(CLASSES, params))
+    own = questions(SAMPLES, IMAGES, CLASSES, 4, 0)
     for row in found.iter_rows(named=True):
         ids = [option["class_id"] for option in row["options"]]
         assert len(set(ids)) == 4 and row["class_id"] in ids and max(ids) < 6, "no novel class"

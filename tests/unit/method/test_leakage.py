@@ -168,7 +168,7 @@ def hard(*rows: dict) -> pl.DataFrame:
 
 CLASSES = pl.DataFrame(
     [
-        {"dataset": d, "class_id": c, "name": name, "split": subset, "aliases": aliases, "noun": "bird"}
+        {"dataset": d, "class_id": c, "name": name, "subset": subset, "aliases": aliases, "noun": "bird"}
         for d, c, name, subset, aliases in [
             ("d", 0, "House Wren", "base", []),
             ("d", 1, "Rock Wren", "base", []),
@@ -200,7 +200,9 @@ def test_base_questions_pass():
     ids=["option", "truth", "option by name", "option by alias", "other data set, alias", "other data set, truth"],
 )
 def test_a_novel_class_in_a_training_question_stops_it(asked):
-    with pytest.raises(UserError, match=r"novel class in \d places? ?.*'Artic Tern' in the question of image x"):
+    with pytest.raises(
+        UserError, match=r"\d novel classes in training questions .*'Artic Tern' in the question of image x"
+    ):
         require_base_only(hard(asked), CLASSES)
 
 

@@ -2,14 +2,26 @@
 
 from collections import Counter
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import oracles
 
 from pipeline.core import tables
-from pipeline.method.options import questions, top_options
-from pipeline.stages.options import OptionsParams, described, ranked, shuffled
+from pipeline.method.options import insert_truth, own_options, questions, shuffle, top_options
+from pipeline.method.votes import NONE, matrix, ranking
+
+DRAWS = st.lists(st.lists(st.none() | st.integers(0, 6), max_size=8), min_size=1, max_size=5)
+
+
+def options(drawn, truth, k, mass=1.0):
+    """Options of one image, by the code for all images."""
+    rows = top_options(*ranking(matrix(pl.Series([drawn], dtype=pl.List(pl.Int64)))), k, mass)
+    rows = rows if truth is None else insert_truth(rows, np.array([truth]))
+    return [int(c) for c in rows[0] if c != NONE]
+
 
 CASES = [
     ([1, 2, 2, 3, 3, 3], None, 2, [3, 2], "most frequent first"),
@@ -26,35 +38,43 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("drawn", "truth", "k", "wanted", "reason"), CASES)
-def test_top_options(drawn, truth, k, wanted, reason):
-    assert top_options(drawn, truth, k) == wanted, reason
+@pytest.mark.parametrize(("drawn", "truth", "k", "expected", "reason"), CASES)
+def test_the_most_frequent_answers_with_the_truth(drawn, truth, k, expected, reason):
+    assert options(drawn, truth, k) == expected, reason
 
 
-def test_k_below_one_is_refused():
-    with pytest.raises(ValueError, match="at least 1"):
-        top_options([1], None, 0)
+@given(DRAWS, st.none() | st.integers(0, 8), st.integers(1, 6), st.sampled_from([0.3, 0.5, 0.7, 0.95, 1.0]))
+def test_all_images_at_once_are_as_each_by_itself(drawn, truth, k, mass):
+    rows = top_options(*ranking(matrix(pl.Series(drawn, dtype=pl.List(pl.Int64)))), k, mass)
+    if truth is not None:
+        rows = insert_truth(rows, np.full(len(drawn), truth))
+    for own, row in zip(drawn, rows.tolist(), strict=True):
+        assert [c for c in row if c != NONE] == oracles.top_options(own, truth, k, mass)
 
 
 @given(st.lists(st.none() | st.integers(0, 6), max_size=30), st.none() | st.integers(0, 8), st.integers(1, 6))
-def test_top_options_always(drawn, truth, k):
-    options = top_options(drawn, truth, k)
+def test_nobody_outside_has_more_votes(drawn, truth, k):
+    own = options(drawn, truth, k)
     votes = Counter(c for c in drawn if c is not None)
-    assert len(options) == len(set(options)) <= k
-    assert truth is None or truth in options
-    kept = [c for c in options if c in votes and c != truth]
-    assert [votes[c] for c in kept] == sorted((votes[c] for c in kept), reverse=True)
-    # Nobody outside was named more often than anybody kept, the truth aside.
-    outside = [votes[c] for c in votes if c not in options]
-    assert not outside or not kept or max(outside) <= min(votes[c] for c in kept)
+    assert len(own) == len(set(own)) <= k
+    assert truth is None or truth in own
+    inside = [votes[c] for c in own if c in votes and c != truth]
+    outside = [votes[c] for c in votes if c not in own]
+    assert inside == sorted(inside, reverse=True)
+    assert not outside or not inside or max(outside) <= min(inside)
 
 
 def test_order_shown_belongs_to_the_image():
-    orders = {tuple(shuffled([1, 2, 3, 4, 5], 0, f"image {i}")) for i in range(200)}
-    assert len(orders) > 50
-    assert shuffled([1, 2, 3], 7, "a") == shuffled([1, 2, 3], 7, "a")
-    firsts = Counter(shuffled([1, 2, 3, 4, 5], 0, f"image {i}")[0] for i in range(2000))
+    five = np.tile(np.arange(1, 6), (2000, 1))
+    rows = shuffle(five, [f"image {i}" for i in range(2000)], 0).tolist()
+    assert len({tuple(row) for row in rows[:200]}) > 50
+    assert rows[:1] == shuffle(five[:1], ["image 0"], 0).tolist() == [oracles.shuffled([1, 2, 3, 4, 5], 0, "image 0")]
+    firsts = Counter(row[0] for row in rows)
     assert all(320 < firsts[c] < 480 for c in range(1, 6)), "each class comes first in a fifth of the images"
+
+
+def test_empty_places_stay_behind():
+    assert shuffle(np.array([[3, NONE, NONE]]), ["x"], 0).tolist() == [[3, NONE, NONE]]
 
 
 def make_tables(drawn: dict[str, list[int | None]], truth: int = 0):
@@ -71,9 +91,8 @@ def make_tables(drawn: dict[str, list[int | None]], truth: int = 0):
     return samples, images, classes
 
 
-def test_question_rows_tell_where_each_option_came_from():
-    rows = questions(*make_tables({"a": [1, 1, 2, None]}), OptionsParams(2, 0, "topk", "", "", 1.0))
-    row = rows.row(0, named=True)
+def test_question_rows_say_where_each_option_came_from():
+    row = questions(*make_tables({"a": [1, 1, 2, None]}), k=2, seed=0).row(0, named=True)
     assert {(o["class_id"], o["votes"], o["rank"], o["source"]) for o in row["options"]} == {
         (1, 2, 1, "draws"),
         (0, 0, None, "truth"),
@@ -85,9 +104,11 @@ def test_question_rows_tell_where_each_option_came_from():
 
 def test_samples_in_any_order_give_the_same_questions():
     samples, images, classes = make_tables({"a": [1, 2, 2, 0], "b": [3, 0, 3, None]})
-    wanted = OptionsParams(3, 0, "topk", "", "", 1.0)
     mixed = samples.sample(fraction=1.0, shuffle=True, seed=1)
-    assert questions(mixed, images, classes, wanted).equals(questions(samples, images, classes, wanted))
+    assert questions(mixed, images, classes, 3, 0).equals(questions(samples, images, classes, 3, 0))
+
+
+NAMES = {c: f"class {c}" for c in range(10)}
 
 
 @given(
@@ -96,25 +117,25 @@ def test_samples_in_any_order_give_the_same_questions():
     st.integers(2, 7),
     st.sampled_from([0.3, 0.5, 0.7, 0.95, 1.0]),
 )
-def test_all_images_at_once_are_asked_as_each_by_itself(drawn, truth, k, mass):
-    rows = questions(
-        *make_tables({f"image {n}": draws for n, draws in enumerate(drawn)}, truth),
-        OptionsParams(k, 0, "topk", "", "", mass),
-    )
+def test_questions_and_test_options_are_those_of_the_oracle(drawn, truth, k, mass):
+    samples, images, classes = make_tables({f"image {n}": draws for n, draws in enumerate(drawn)}, truth)
+    rows = questions(samples, images, classes, k, 0, mass)
     assert rows["image_id"].to_list() == [f"image {n}" for n in range(len(drawn))]
-    names = {c: f"class {c}" for c in range(10)}
-    for draws, row in zip(drawn, rows.iter_rows(named=True), strict=True):
-        order = shuffled(top_options(draws, truth, k, mass), 0, row["image_id"])
-        assert row["options"] == described(order, draws, names)
+    at_test = own_options(matrix(pl.Series(drawn)), rows["image_id"], rows["dataset"], classes, k, 0, mass).to_list()
+    for draws, row, own in zip(drawn, rows.iter_rows(named=True), at_test, strict=True):
+        order = oracles.shuffled(oracles.top_options(draws, truth, k, mass), 0, row["image_id"])
+        assert row["options"] == oracles.option_rows(order, draws, NAMES)
         assert order["ABCDEFG".index(row["answer"])] == truth
-        ranks = ranked(draws)
+        ranks = oracles.ranked(draws)
         assert row["truth_rank"] == (ranks.index(truth) + 1 if truth in ranks else None)
         counts = (draws.count(truth), sum(c is not None for c in draws), len(ranks))
         assert (row["truth_votes"], row["valid_draws"], row["distinct"]) == counts
+        order = oracles.shuffled(oracles.top_options(draws, None, k, mass), 0, row["image_id"])
+        assert own == oracles.option_rows(order, draws, NAMES), "no truth at test time"
 
 
 @pytest.mark.parametrize(
-    ("drawn", "truth", "mass", "wanted", "reason"),
+    ("drawn", "truth", "mass", "expected", "reason"),
     [
         ([1, 1, 1, 2], None, 0.75, [1], "three of four votes are enough"),
         ([1, 1, 1, 2], None, 0.76, [1, 2], "one class holds too little"),
@@ -126,5 +147,5 @@ def test_all_images_at_once_are_asked_as_each_by_itself(drawn, truth, k, mass):
         ([0] * 7 + [1] * 3, None, 0.7, [0], "0.7 of 10 is 7"),
     ],
 )
-def test_the_fewest_options_that_hold_the_votes(drawn, truth, mass, wanted, reason):
-    assert top_options(drawn, truth, 3, mass) == wanted, reason
+def test_the_fewest_options_that_hold_the_votes(drawn, truth, mass, expected, reason):
+    assert options(drawn, truth, 3, mass) == expected, reason

@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.oracles import ranked
 
-from pipeline.method.votes import NONE, decided, leaders, matrix, running_rank, running_vote, settled
-from pipeline.stages.options import ranked
+from pipeline.method.early_stop import draws_until_decided, draws_until_settled
+from pipeline.method.votes import NONE, leaders, matrix, running_rank, running_vote
 
 DRAWS = st.lists(st.lists(st.integers(-1, 4), min_size=7, max_size=7), min_size=1, max_size=5)
 
@@ -37,7 +38,7 @@ def test_every_prefix_is_counted_as_by_hand(rows):
 def test_no_rest_of_the_draws_changes_settled_options(rows, k):
     draws = np.array(rows, np.int64)
     rng = random.Random(0)
-    for row, stop in zip(rows, settled(leaders(draws, k + 1)), strict=True):
+    for row, stop in zip(rows, draws_until_settled(leaders(draws, k + 1)), strict=True):
         known = plain(row, stop)[:k]
         for _ in range(30):
             assert plain(row[:stop] + [rng.randint(-1, 4) for _ in range(7 - stop)], 7)[:k] == known
@@ -46,20 +47,20 @@ def test_no_rest_of_the_draws_changes_settled_options(rows, k):
 def test_a_vote_is_decided_once_chance_is_unlikely():
     draws = np.array([[3, 3, 3, 3, 3, 1], [3, 1, 3, 1, 3, 1], [NONE] * 6], np.int64)
     # After n equal votes the chance of p > q is 1 - 2 ** -(n + 1): 0.969 after 4.
-    assert decided(leaders(draws, 2), 0.95).tolist() == [4, 6, 6]
-    assert decided(leaders(draws, 2), 0.7).tolist() == [1, 1, 6]
+    assert draws_until_decided(leaders(draws, 2), 0.95).tolist() == [4, 6, 6]
+    assert draws_until_decided(leaders(draws, 2), 0.7).tolist() == [1, 1, 6]
 
 
 def test_the_posterior_is_the_share_of_simulated_worlds():
     rng = np.random.default_rng(0)
-    shares = rng.dirichlet([1, 1, 1], 400_000)
-    draws = rng.random((400_000, 6))
+    shares = rng.dirichlet([1, 1, 1], 100_000)
+    draws = rng.random((100_000, 6))
     named = (draws > shares[:, :1]).astype(int) + (draws > shares[:, :2].sum(axis=1)[:, None])
     seen = (named[:, :5] == [0, 0, 0, 0, 1]).all(axis=1)
     truly = (shares[seen, 0] > shares[seen, 1]).mean()
     assert truly == pytest.approx(1 - 7 / 64, abs=0.02)  # Beta(5, 2) > 1/2
     row = np.array([[0, 0, 0, 0, 1]], np.int64)
-    assert decided(leaders(row, 2), truly - 0.03)[0] <= 5
+    assert draws_until_decided(leaders(row, 2), truly - 0.03)[0] <= 5
 
 
 def test_lists_of_several_lengths_become_one_matrix():

@@ -1,0 +1,79 @@
+"""Runs that are killed, repeated or made side by side end with the same bytes, and nothing is drawn twice."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from support.workspace import run_all, set_params
+from typer.testing import CliRunner
+
+from pipeline.__main__ import app
+
+DRAWS = 72 * 6
+
+
+def sampling(workspace: Path, root: Path) -> subprocess.Popen:
+    """The sample stage, with a draw cache and an output of its own."""
+    command = (sys.executable, "-m", "pipeline.stages.sample", "--samples", str(root / "samples.parquet"))
+    environment = os.environ | {"DVC_ROOT": str(root)}
+    return subprocess.Popen(command, cwd=workspace, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def counts(printed: str) -> list[int]:
+    """The numbers in brackets: draws made before and now."""
+    return [int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", re.search(r"\((.*)\)", printed)[1])]
+
+
+def test_killed_and_run_again_it_writes_the_same_bytes(workspace, tmp_path):
+    set_params(workspace, engine__max_rows=30)  # five images at a time
+    root = tmp_path / "killed"
+    run = sampling(workspace, root)
+    while run.poll() is None and len(list(root.glob(".work/draws/*/*.parquet"))) < 3:
+        time.sleep(0.01)
+    run.kill()
+    run.communicate()
+    assert not (root / "samples.parquet").exists(), "nothing half-written"
+    runs = [sampling(workspace, root) for _ in range(2)]
+    printed = [run.communicate()[0] for run in runs]
+    assert all("72 images" in text and counts(text)[0] > 0 for text in printed), "two runs at once share what is there"
+    # Batches of another size: the same draws up to rounding, and so the same texts.
+    assert (root / "samples.parquet").read_bytes() == (workspace / "data" / "samples.parquet").read_bytes()
+
+
+def test_a_second_run_gives_the_same_bytes(workspace):
+    lock = YAML(typ="safe").load((workspace / "dvc.lock").read_text())["stages"]
+    hashes = {out["path"]: out["md5"] for stage in lock.values() for out in stage.get("outs", [])}
+    for path in (workspace / ".work").rglob("*.parquet"):
+        path.unlink()
+    run_all(workspace)
+    files = [path for path in hashes if path.endswith((".parquet", ".csv", ".json", ".html"))]
+    assert len(files) > 12
+    for path in files:
+        assert hashlib.md5((workspace / path).read_bytes()).hexdigest() == hashes[path], path
+
+
+def test_draws_are_counted_and_deleted(workspace, monkeypatch):
+    from pipeline.stages.sample import main
+
+    monkeypatch.chdir(workspace)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+    def listing() -> str:
+        return CliRunner().invoke(app, ["draws"]).stdout
+
+    # 72 training images with 6 draws; 48 test and 24 validation images with 6 and the greedy answer.
+    assert re.search(r"936 draws +144 images", listing())
+    main(forget=True)
+    assert "144 images" not in listing()
+
+
+@pytest.fixture(autouse=True)
+def nothing_printed(capsys):
+    yield
+    capsys.readouterr()
