@@ -3,10 +3,10 @@
     python bench/evaluate.py            writes bench/results/evaluate.md
 
 The stages run as they do for a user: processes that read and write Parquet. The loops read the same files into
-dictionaries and find the same numbers, as a script would; the one of evaluate only a part of them: the means, the
-curves by number of draws, and the intervals by class, of which it draws few and is given the time of all. The loop of
-options takes so little that the start of Python and the imports would be half of the stage's time: both are compared
-without it, from file to file.
+dictionaries and compute the same numbers, as a script would. The loop for evaluate computes only some of them: the
+means, the curves by number of draws, and the intervals by class, for which it draws few resamples and the time is
+scaled to all. The loop for options is so short that starting Python and the imports would be half of the stage's time:
+both are compared without these, from file to file.
 """
 
 import json
@@ -30,15 +30,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT)]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from support.oracles import option_rows, ranked, shuffled, top_options
 
 from pipeline.core import tables
 from pipeline.evaluation.curves import SHUFFLES
 from pipeline.evaluation.intervals import REPLICATES
-from pipeline.evaluation.metrics import METRICS
-from pipeline.method.options import questions, top_options
+from pipeline.evaluation.ways import names
+from pipeline.method.options import questions
 from pipeline.method.prompts import letters
-from pipeline.stages.options import OptionsParams, described, ranked, shuffled
 
 IMAGES, VALIDATION, K, TOPK, CLASSES = 50_000, 500, 20, 5, 200
 SAMPLED = 50_000
@@ -49,7 +50,7 @@ NAMES = {class_id: f"kind {class_id}" for class_id in range(CLASSES)}
 
 def classes() -> pl.DataFrame:
     rows = [
-        {"dataset": "bench", "class_id": c, "name": n, "split": subset(c), "aliases": [], "noun": "thing"}
+        {"dataset": "bench", "class_id": c, "name": n, "subset": subset(c), "aliases": [], "noun": "thing"}
         for c, n in NAMES.items()
     ]
     return pl.DataFrame(rows, schema=tables.CLASSES.schema)
@@ -59,18 +60,18 @@ def subset(class_id: int) -> str:
     return "base" if class_id < CLASSES // 2 else "novel"
 
 
-def drawn(rng: random.Random, truth: int, skill: float) -> list[int | None]:
+def draws_of(rng: random.Random, truth: int, skill: float) -> list[int | None]:
     """K draws: the truth, one of its neighbours, or nothing that can be read."""
     near = [truth, *((truth + step) % CLASSES for step in range(1, 8))]
     return [None if rng.random() < 0.05 else near[0 if rng.random() < skill else rng.randrange(8)] for _ in range(K)]
 
 
 def prediction(rng: random.Random, model: str, image_id: str, split: str, truth: int) -> dict[str, Any]:
-    draws = drawn(rng, truth, rng.random())
-    options = described(shuffled(top_options(draws, None, TOPK), 0, image_id), draws, NAMES)
-    asked, places = len(options) > 1, [option["class_id"] for option in options]
+    draws = draws_of(rng, truth, rng.random())
+    options = option_rows(shuffled(top_options(draws, None, TOPK), 0, image_id), draws, NAMES)
+    is_question, places = len(options) > 1, [option["class_id"] for option in options]
     choice = truth if truth in places and rng.random() < 0.7 else rng.choice([*places, None])
-    choice = choice if asked else next(iter(places), None)
+    choice = choice if is_question else next(iter(places), None)
     return {
         "model": model,
         "image_id": image_id,
@@ -87,12 +88,12 @@ def prediction(rng: random.Random, model: str, image_id: str, split: str, truth:
         "draw_texts": [f"<think> a thought about it </think> <answer> kind {c} </answer>" for c in draws],
         "draw_tokens": [12] * K,
         "options": options,
-        "choice_text": "<think> compared </think> <answer> A </answer>" if asked else None,
-        "choice_probability": rng.random() if asked else None,
-        "choice_tokens": 40 if asked else 0,
+        "choice_text": "<think> compared </think> <answer> A </answer>" if is_question else None,
+        "choice_probability": rng.random() if is_question else None,
+        "choice_tokens": 40 if is_question else 0,
         "letter": None if choice is None else letters(len(places))[places.index(choice)],
         "status": "ok" if choice is not None else "no_answer",
-        "rotated": [rng.choice(places) for _ in places[1:]] if asked else [],
+        "rotated": [rng.choice(places) for _ in places[1:]] if is_question else [],
         "rotated_tokens": [40] * (len(places) - 1),
         "one_step": draws[0],
         "vote": next(iter(ranked(draws)), None),
@@ -133,16 +134,16 @@ def write_run(folder: Path) -> None:
 
 def write_samples(folder: Path) -> None:
     rng = random.Random(1)
-    rows, asked = [], []
+    rows, images = [], []
     for number in range(SAMPLED):
         image_id, truth = f"{number:016x}", number % (CLASSES // 2)
-        asked.append(image(image_id, "train", truth, number))
-        for draw, class_id in enumerate(drawn(rng, truth, rng.random())):
+        images.append(image(image_id, "train", truth, number))
+        for draw, class_id in enumerate(draws_of(rng, truth, rng.random())):
             answer, status = (None, "off_list") if class_id is None else (NAMES[class_id], "ok")
             row = {"image_id": image_id, "draw": draw, "text": "", "answer": answer, "class_id": class_id}
             rows.append(row | {"status": status, "tokens": 12})
     tables.write(tables.SAMPLES, pl.DataFrame(rows, schema=tables.SAMPLES.schema), folder / "samples.parquet")
-    tables.write(tables.IMAGES, pl.DataFrame(asked, schema=tables.IMAGES.schema), folder / "images.parquet")
+    tables.write(tables.IMAGES, pl.DataFrame(images, schema=tables.IMAGES.schema), folder / "images.parquet")
     tables.write(tables.CLASSES, classes(), folder / "classes.parquet")
 
 
@@ -159,7 +160,7 @@ def stage(module: str, *arguments: str) -> tuple[float, float]:
 
 
 def plain_scores(rows: Sequence[dict[str, Any]], orders: int = 1) -> dict[str, Any]:
-    """What a script would do: by model, half and metric the mean; pass@k, and the vote after every number of draws.
+    """What a script would do: by model, subset and metric the mean; pass@k, and the vote after every number of draws.
 
     The vote and the oracle are means over so many orders of the draws, the first being the one drawn.
     """
@@ -174,7 +175,7 @@ def plain_scores(rows: Sequence[dict[str, Any]], orders: int = 1) -> dict[str, A
         truth, place = row["class_id"], (row["model"], row["subset"])
         right = sum(class_id == truth for class_id in row["draws"])
         choices = ranked([row["two_step"], *row["rotated"]])
-        found = {
+        scored = {
             "pass@1": right / len(row["draws"]),
             "pass@K": float(right > 0),
             "one_step": float(row["one_step"] == truth),
@@ -184,13 +185,13 @@ def plain_scores(rows: Sequence[dict[str, Any]], orders: int = 1) -> dict[str, A
             "oracle": float(any(option["class_id"] == truth for option in row["options"])),
         }
         counts[place] += 1
-        scores.setdefault(place, {}).setdefault(truth, []).append(found)
-        for metric, score in found.items():
+        scores.setdefault(place, {}).setdefault(truth, []).append(scored)
+        for metric, score in scored.items():
             sums[(*place, metric)] += score
         for count in range(1, len(row["draws"]) + 1):
             curves[(*place, "pass", count)] += 1 - comb(K - right, count) / comb(K, count)
-        shown = [row["draws"], *(rng.sample(row["draws"], K) for _ in range(orders - 1))]
-        for draws in shown:
+        several = [row["draws"], *(rng.sample(row["draws"], K) for _ in range(orders - 1))]
+        for draws in several:
             for count in range(1, K + 1):
                 order = ranked(draws[:count])
                 curves[(*place, "vote", count)] += (bool(order) and order[0] == truth) / orders
@@ -204,17 +205,17 @@ def plain_scores(rows: Sequence[dict[str, Any]], orders: int = 1) -> dict[str, A
 
 def plain_intervals(scores: dict[int, list[dict[str, float]]], replicates: int) -> list[dict[str, float]]:
     """Means of every metric over resampled classes, counted image by image; `scores` by class, image and metric."""
-    rng, names, found = random.Random(0), list(scores), []
+    rng, classes, means = random.Random(0), list(scores), []
     for _ in range(replicates):
         sums: dict[str, float] = Counter()
         count = 0
-        for class_id in rng.choices(names, k=len(names)):
+        for class_id in rng.choices(classes, k=len(classes)):
             for image in scores[class_id]:
                 count += 1
                 for metric, score in image.items():
                     sums[metric] += score
-        found.append({metric: total / count for metric, total in sums.items()})
-    return found
+        means.append({metric: total / count for metric, total in sums.items()})
+    return means
 
 
 def plain_questions(rows: Sequence[dict[str, Any]], truths: dict[str, int]) -> list[dict[str, Any]]:
@@ -222,19 +223,19 @@ def plain_questions(rows: Sequence[dict[str, Any]], truths: dict[str, int]) -> l
     by_image: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_image.setdefault(row["image_id"], []).append(row)
-    found = []
+    table = []
     for image_id, draws in by_image.items():
-        named = [row["class_id"] for row in sorted(draws, key=lambda row: row["draw"])]
+        class_ids = [row["class_id"] for row in sorted(draws, key=lambda row: row["draw"])]
         truth = truths[image_id]
         votes: dict[int, int] = {}
-        for class_id in named:
+        for class_id in class_ids:
             if class_id is not None:
                 votes[class_id] = votes.get(class_id, 0) + 1
-        order = sorted(votes, key=lambda class_id: (-votes[class_id], named.index(class_id)))
+        order = sorted(votes, key=lambda class_id: (-votes[class_id], class_ids.index(class_id)))
         rank = {class_id: place for place, class_id in enumerate(order, start=1)}
         options = order[:TOPK] if truth in order[:TOPK] else [*order[: TOPK - 1], truth]
         shown = shuffled(options, 0, image_id)
-        found.append(
+        table.append(
             {
                 "image_id": image_id,
                 "answer": letters(len(shown))[shown.index(truth)],
@@ -249,19 +250,18 @@ def plain_questions(rows: Sequence[dict[str, Any]], truths: dict[str, int]) -> l
                 ],
             }
         )
-    return found
+    return table
 
 
-def inputs(folder: Path, *names: str) -> list[str]:
-    return [part for name in names for part in (f"--{name}", str(folder / f"{name}.parquet"))]
+def inputs(folder: Path, *stems: str) -> list[str]:
+    return [word for name in stems for word in (f"--{name}", str(folder / f"{name}.parquet"))]
 
 
 @dataclass(frozen=True)
 class Timed:
     """Seconds and MiB of every run of a stage, and the seconds of loops that do some or more of its work.
 
-    `inside`: seconds of the stage's work in a process that is there already, where that is what the loops are held
-    against.
+    `inside`: seconds of the stage's work in this process, where that is what the loops are compared with.
     """
 
     runs: list[tuple[float, float]]
@@ -276,10 +276,10 @@ def dictionaries(path: Path) -> list[dict[str, Any]]:
 def measured_evaluate(folder: Path) -> Timed:
     write_run(folder)
     out, tables_of = folder / "reports", [folder / f"{model}.parquet" for model in ("base", "trained")]
-    models = [part for path in tables_of for part in ("--predictions", str(path))]
+    models = [word for path in tables_of for word in ("--predictions", str(path))]
     files = inputs(folder, "samples", "hard", "images", "classes")
     runs = [stage("pipeline.stages.evaluate", *models, *files, "--out", str(out)) for _ in range(ROUNDS)]
-    scores = json.loads((out / "metrics.json").read_text())
+    details = json.loads((out / "details.json").read_text())
     start = time.perf_counter()
     rows = [row for path in tables_of for row in dictionaries(path)]
     plain = plain_scores(rows, SHUFFLES)
@@ -287,9 +287,9 @@ def measured_evaluate(folder: Path) -> Timed:
     for scored in plain["scores"].values():
         plain_intervals(scored, REPLICATES_OF_THE_LOOP)
     drawing = (time.perf_counter() - counted) * REPLICATES / REPLICATES_OF_THE_LOOP
-    for (model, part, metric), mean in plain["means"].items():
-        assert abs(scores[model][metric][part] - mean) < 6e-5, (model, part, metric)
-    assert set(METRICS) - {metric for _, _, metric in plain["means"]} == {"cascade"}
+    for (model, subset_name, metric), mean in plain["means"].items():
+        assert abs(details[model][metric][subset_name] - mean) < 6e-5, (model, subset_name, metric)
+    assert set(names()) - {metric for _, _, metric in plain["means"]} == {"cascade"}
     return Timed(runs, [counted - start, counted - start + drawing])
 
 
@@ -303,13 +303,14 @@ def measured_options(folder: Path) -> Timed:
     inside = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
-        asked = questions(
+        table = questions(
             tables.read(tables.SAMPLES, folder / "samples.parquet", ["image_id", "draw", "class_id"]),
             tables.read(tables.IMAGES, folder / "images.parquet", ["image_id", "dataset", "class_id"]),
             tables.read(tables.CLASSES, folder / "classes.parquet"),
-            OptionsParams(TOPK, 0, "topk", "", "", 1.0),
+            TOPK,
+            0,
         )
-        tables.write(tables.QUESTIONS, asked, folder / "again.parquet")
+        tables.write(tables.QUESTIONS, table, folder / "again.parquet")
         inside.append(time.perf_counter() - start)
     assert (folder / "again.parquet").read_bytes() == out.read_bytes()
     start = time.perf_counter()
@@ -317,9 +318,9 @@ def measured_options(folder: Path) -> Timed:
     plain = plain_questions(dictionaries(folder / "samples.parquet"), truths)
     pq.write_table(pa.Table.from_pylist(plain), folder / "plain.parquet")
     seconds = time.perf_counter() - start
-    found = {row["image_id"]: row for row in tables.read(tables.QUESTIONS, out).iter_rows(named=True)}
+    written = {row["image_id"]: row for row in tables.read(tables.QUESTIONS, out).iter_rows(named=True)}
     for row in plain:
-        ours = found[row["image_id"]]
+        ours = written[row["image_id"]]
         assert ours["answer"] == row["answer"]
         assert [{key: option[key] for key in row["options"][0]} for option in ours["options"]] == row["options"]
     return Timed(runs, [seconds], statistics.median(inside))
@@ -329,7 +330,7 @@ def line(name: str, rows: str, timed: Timed, *about: str) -> str:
     seconds = statistics.median(run[0] for run in timed.runs)
     against = seconds if timed.inside is None else timed.inside
     loops = "; ".join(
-        f"{said}: {plain:,.1f} s, {plain / against:.1f}×" for said, plain in zip(about, timed.loops, strict=True)
+        f"{title}: {plain:,.1f} s, {plain / against:.1f}×" for title, plain in zip(about, timed.loops, strict=True)
     )
     if timed.inside is not None:
         loops += f" ({timed.inside:.2f} s for ours, both from file to file)"
@@ -340,7 +341,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scoring = measured_evaluate(Path(folder))
     with tempfile.TemporaryDirectory() as folder:
-        asking = measured_options(Path(folder))
+        options = measured_options(Path(folder))
     lines = [
         f"`python bench/evaluate.py` on {os.cpu_count()} CPU cores, {platform.machine()}, Python "
         f"{platform.python_version()}, polars {pl.__version__}:",
@@ -348,9 +349,9 @@ def main() -> None:
         "| stage | rows | seconds | MiB | a loop over dictionaries |",
         "|---|---|---|---|---|",
         line("evaluate", f"{2 * IMAGES:,} predictions × {K} draws", scoring, "means and curves", "and intervals"),
-        line("options", f"{SAMPLED * K:,} draws", asking, "the same"),
+        line("options", f"{SAMPLED * K:,} draws", options, "the same"),
         "",
-        f"The loop's intervals are {REPLICATES_OF_THE_LOOP} of {REPLICATES:,} resamples, and given the time of all.",
+        f"The loop's intervals are from {REPLICATES_OF_THE_LOOP} resamples, their time scaled to {REPLICATES:,}.",
     ]
     RESULTS.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -33,7 +33,7 @@ from pipeline.core.engine import Request, Sampler
 from pipeline.core.pictures import picture
 from pipeline.datasets.drawing import draw, random_bird
 from pipeline.datasets.species import SPECIES
-from pipeline.engines.transformers import TransformersEngine
+from pipeline.engines.local.transformers import TransformersEngine
 
 K = 20
 FIELD_GUIDE = str(ROOT / "models" / "fieldguide")
@@ -341,7 +341,7 @@ def kill_line(trials: int, rng: random.Random) -> str:
     # A server that has the packages imported, so that a child starts at once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["torch", "transformers", "polars", "pipeline.stages.sample", "pipeline.engines.tokens"]
+        ["torch", "transformers", "polars", "pipeline.stages.sample", "pipeline.engines.local.tokens"]
     )
     with tempfile.TemporaryDirectory() as scratch:
         classes, images = drawn(4, 1, 1)
@@ -393,7 +393,7 @@ def kill_line(trials: int, rng: random.Random) -> str:
 def full_store_line(count: int) -> str:
     """Seconds to get so many draws that are all in the store."""
     from pipeline.core.engine import Completion
-    from pipeline.engines.draw_cache import CachingEngine
+    from pipeline.engines.common.draw_cache import CachingEngine
 
     class Ready:
         def fingerprint(self) -> dict[str, str]:

@@ -42,7 +42,7 @@ def loaded(wanted: TrainParams) -> tuple[Any, Any]:
     """Model and processor, as both sides open them."""
     import torch
 
-    from pipeline.engines.loading import load_model, load_processor
+    from pipeline.engines.common.loading import load_model, load_processor
 
     torch.set_num_threads(wanted.threads)
     model = load_model(wanted.model, wanted.weights, wanted.attention)

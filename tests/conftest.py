@@ -1,8 +1,10 @@
 """What several tests share: the committed base model, and a handful of test images."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from support.fake_server import quick as quick
 
 ROOT = Path(__file__).parent.parent
 SLOW = ("end_to_end", "browser")
@@ -28,3 +30,22 @@ def birds():
 
     classes, images = drawn(1, 1, 1)
     return classes, images.filter(pl.col("class_id") % 4 == 0).sort("class_id", "split", descending=[False, True])
+
+
+@pytest.fixture(scope="session")
+def run_template(tmp_path_factory) -> Path:
+    from support.report_runs import write_run
+
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_run()
+    return folder
+
+
+@pytest.fixture
+def run_folder(run_template, tmp_path, monkeypatch) -> Path:
+    """A copy of the run of support.report_runs, as the current folder."""
+    shutil.copytree(run_template, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

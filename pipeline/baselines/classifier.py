@@ -17,7 +17,7 @@ from pipeline.baselines.coop import Context
 from pipeline.core.engine import GREEDY, Completion
 from pipeline.core.params import LARGEST_SEED, UserError, key
 from pipeline.core.progress import bar
-from pipeline.engines.texts import LLMServerParams
+from pipeline.engines.language_model import LLMServerParams
 from pipeline.method.class_lists import ClassLists, ParsedAnswer
 from pipeline.method.progress import draws_bar
 from pipeline.method.prompts import letters
@@ -172,7 +172,7 @@ class Classifier:
         if asked.descriptions:
             known = self._from_file(dict.fromkeys(place[:2] for place in wanted))
         elif asked.writer:
-            engine = asked.ask(asked.writer, asked.writer_endpoints, asked.writer_key_variable)
+            engine = asked.language_model(asked.writer, asked.writer_endpoints, asked.writer_key_variable)
             known = fudd.written(engine, [(self.lists.noun(place[0]), place[2:]) for place in wanted])
         else:
             raise UserError(

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipeline.core.pictures import picture
-from pipeline.engines.loading import device, load_clip
+from pipeline.engines.common.loading import device, load_clip
 
 BATCH = 64  # pictures or texts at once
 

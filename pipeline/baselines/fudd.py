@@ -15,7 +15,7 @@ import polars as pl
 from pipeline.baselines.clip import Clip, unit
 from pipeline.core.engine import Engine
 from pipeline.core.params import UserError
-from pipeline.engines.texts import replies
+from pipeline.engines.language_model import replies
 
 Pair = tuple[str, str]
 """A class name, and the one that it is told from."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.engines.draw_cache import draw_cache_folder, sizes
+from pipeline.engines.common.draw_cache import draw_cache_folder, sizes
 
 
 def line(about: dict[str, Any], images: int, draws: int, size: int) -> str:

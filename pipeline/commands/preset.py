@@ -13,42 +13,39 @@ FOLDER = Path("presets")
 
 
 def differences(values: Any, preset: Any, above: str = "") -> list[tuple[str, Any, Any]]:
-    """Dotted key, present value and the preset's, for every value that differs. Raises UserError for an unknown key."""
-    found = []
-    for key, wanted in preset.items():
+    """Dotted key, present value and new value, where they differ. Raises UserError for an unknown key."""
+    changes = []
+    for key, value in preset.items():
         dotted = f"{above}{key}"
         if not isinstance(values, dict) or key not in values:
             raise UserError(
-                f"the preset sets {dotted}, which params.yaml does not have; `git diff` shows what is missing"
+                f"the preset sets {dotted}, which is not a key of params.yaml; `git diff` shows whether it was removed"
             )
-        if isinstance(wanted, dict):
-            found += differences(values[key], wanted, f"{dotted}.")
-        elif values[key] != wanted:
-            found.append((dotted, values[key], wanted))
-    return found
+        if isinstance(value, dict):
+            changes += differences(values[key], value, f"{dotted}.")
+        elif values[key] != value:
+            changes.append((dotted, values[key], value))
+    return changes
 
 
-def known_presets() -> list[str]:
-    """The presets that there are, for a shell that completes them."""
+def preset_names() -> list[str]:
+    """The names of all presets, also for shell completion."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def preset(
     name: Annotated[
         str,
-        typer.Argument(
-            help="A preset: the name of a file in presets/, without .yaml, or a path.", autocompletion=known_presets
-        ),
+        typer.Argument(help="Name of a file in presets/ without .yaml, or a path.", autocompletion=preset_names),
     ],
-    dry: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only show the changes.")] = False,
 ) -> None:
-    """Write a preset's values into params.yaml, and show what they changed."""
+    """Write the values of a preset into params.yaml, and show the changes."""
     from ruamel.yaml import YAML
 
     file = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
     if not file.is_file():
-        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
-        raise UserError(f"no preset {name!r}, wanted one of {known}, or a path; `python -m pipeline preset paper`")
+        raise UserError(f"there is no preset {name!r}; use a path, or one of {', '.join(preset_names())}")
     yaml = YAML()  # keeps comments and the order of the keys
     yaml.preserve_quotes = True
     yaml.width = 4096
@@ -56,15 +53,15 @@ def preset(
     changes = differences(values, YAML(typ="safe", pure=True).load(file.read_text()))
     for dotted, before, after in changes:
         *above, last = dotted.split(".")
-        place = values
+        section = values
         for key in above:
-            place = place[key]
-        place[last] = after
+            section = section[key]
+        section[last] = after
         print(f"{dotted}: {before} → {after}")
     if not changes:
-        print(f"params.yaml has all values of {file} already")
+        print(f"params.yaml already has all values of {file}")
     elif not dry:
-        written = io.StringIO()
-        yaml.dump(values, written)
-        write_text(PARAMS_FILE, written.getvalue())
+        text = io.StringIO()
+        yaml.dump(values, text)
+        write_text(PARAMS_FILE, text.getvalue())
         print(f"{len(changes)} values of {file} written to {PARAMS_FILE}; `git diff` shows them, `dvc repro` uses them")

@@ -1,5 +1,6 @@
 """Train and score every method with several seeds, and write the table that compares them."""
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -11,15 +12,21 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.commands.revisions import read_at
 from pipeline.core.files import write_text
 from pipeline.core.params import UserError
 from pipeline.evaluation.intervals import mean_over_seeds
+from pipeline.evaluation.results import HEADLINE
+from pipeline.evaluation.ways import way
 
 POLL = 20.0  # seconds
 DVC = (sys.executable, "-m", "dvc")
-ATTEMPTS = 5  # at asking DVC how the runs are
-PARTS = ("base", "novel", "hm")
-ARMS = {"one_step": "one-step", "two_step": "two-step"}
+ATTEMPTS = 5  # to read the state of the experiments
+ANSWERS = ("one_step", "two_step")
+DETAILS_FILE = "reports/details.json"
+
+Runs = dict[tuple[str, int], dict[str, Any]]
+"""reports/metrics.json by name of the method and seed."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +54,15 @@ def experiment(dataset: str, method: Method, seed: int) -> str:
     return f"suite-{dataset}-{method.name}-{seed}"
 
 
-def table(found: dict[tuple[str, int], dict[str, Any]], methods: Iterable[Method], seeds: int) -> list[str]:
-    """Markdown: mean over the seeds with its 95 % interval, in percent; a dash where nothing was run.
-
-    `found` holds metrics.json by method and seed.
-    """
+def table(runs: Runs, methods: Iterable[Method], seeds: int) -> list[str]:
+    """Markdown: the mean over the seeds with its 95 % interval, in percent; a dash where there is no run."""
     lines = ["| method | answer | base | novel | HM | seeds |", "|---|---|---|---|---|---|"]
     rows = [("no training", "base", next(iter(methods)).name)] + [(m.title, "trained", m.name) for m in methods]
     for title, model, name in rows:
-        runs = [found[name, seed][model] for seed in range(seeds) if (name, seed) in found]
-        for arm, label in ARMS.items():
-            cells = [_cell([run[arm][part] for run in runs]) for part in PARTS]
-            lines.append(f"| {title} | {label} | {' | '.join(cells)} | {len(runs)} |")
+        metrics = [runs[name, seed][model] for seed in range(seeds) if (name, seed) in runs]
+        for answer in ANSWERS:
+            cells = " | ".join(_cell([one[answer][average] for one in metrics]) for average in HEADLINE)
+            lines.append(f"| {title} | {way(answer).label} | {cells} | {len(metrics)} |")
     return lines
 
 
@@ -71,18 +75,18 @@ def _cell(shares: list[float]) -> str:
 
 def _dvc(*arguments: str) -> str:
     # Files and not pipes: the worker that `queue start` leaves behind would hold a pipe open until the last run ends.
-    with tempfile.TemporaryFile("w+") as told, tempfile.TemporaryFile("w+") as complained:
-        failed = subprocess.run([*DVC, *arguments], stdout=told, stderr=complained).returncode
-        for file in (told, complained):
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        code = subprocess.run([*DVC, *arguments], stdout=output, stderr=errors).returncode
+        for file in (output, errors):
             file.seek(0)
-        if failed:
-            said = (complained.read().strip().splitlines() or ["no message"])[-1]
-            raise UserError(f"`dvc {' '.join(arguments)}` failed ({said}); mend that and run the same command again")
-        return told.read()
+        if code:
+            message = (errors.read().strip().splitlines() or ["no message"])[-1]
+            raise UserError(f"`dvc {' '.join(arguments)}` failed: {message}; fix this and run the same command again")
+        return output.read()
 
 
-def _give_up_dead(names: Iterable[str]) -> None:
-    """Marks runs as failed that DVC takes for running though no worker is left, as after a power cut."""
+def _fail_orphans(names: Iterable[str]) -> None:
+    """Marks runs as failed that DVC lists as running though no worker is left, as after a power cut."""
     if "Worker status: 0 active" in _dvc("queue", "status"):
         for name in names:
             _dvc("queue", "kill", "--force", name)
@@ -98,7 +102,7 @@ def _states() -> dict[str, tuple[str, dict[str, Any]]]:
             rows = dvc.api.exp_show()
             break
         except DvcException:
-            # DVC looks into the folder of a run that may be removed that very moment.
+            # DVC reads the folder of a run, which may be removed at that moment.
             if attempt == ATTEMPTS - 1:
                 raise
             time.sleep(2)
@@ -121,57 +125,64 @@ def nested(row: dict[str, Any]) -> dict[str, Any]:
 def suite(
     dataset: Annotated[str, typer.Argument(help="Data set to run on.")] = "fieldguide",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds, from 0.")] = 3,
-    methods: Annotated[str, typer.Option(help="Names of methods, separated by commas; all where it is empty.")] = "",
+    methods: Annotated[str, typer.Option(help="Names of methods, separated by commas; all if empty.")] = "",
     out: Annotated[Path, typer.Option(help="Table to write.")] = Path("reports/suite.md"),
 ) -> None:
     """Train and score every method with several seeds in DVC's queue, and write the table that compares them.
 
-    What has been run already is not run again: the same command goes on after a stop. The queue goes on when this
-    command is stopped; `dvc queue stop` ends it after the run under way.
+    Runs that are finished are not repeated: after a stop, the same command continues. The queue continues when this
+    command is stopped; `dvc queue stop` ends it after the current run.
     """
-    chosen = [method for method in METHODS if not methods or method.name in methods.split(",")]
-    if not chosen:
-        raise UserError(f"no method {methods!r}, wanted some of {', '.join(method.name for method in METHODS)}")
-    wanted = {experiment(dataset, method, seed): (method, seed) for seed in range(seeds) for method in chosen}
-    states = _states()
-    if running := [name for name in wanted if states.get(name, ("", {}))[0] == "Running"]:
-        _give_up_dead(running)
+    selection = [method for method in METHODS if not methods or method.name in methods.split(",")]
+    if not selection:
+        names = ", ".join(method.name for method in METHODS)
+        raise UserError(f"--methods {methods}: there is no such method; choose from {names}")
+    experiments = {experiment(dataset, method, seed): (method, seed) for seed in range(seeds) for method in selection}
+    _queue(dataset, experiments)
+    before: set[str] = set()
+    while True:
         states = _states()
-    for name, (method, seed) in wanted.items():
+        now = {name for name in experiments if states.get(name, ("", {}))[0] in ("Success", "Failed")}
+        for name in sorted(now - before):
+            print(f"{name}: {states[name][0].lower()} ({len(now)} of {len(experiments)})", flush=True)
+        before = now
+        successes = [name for name in experiments if name in now and states[name][0] == "Success"]
+        runs = {(experiments[name][0].name, experiments[name][1]): nested(states[name][1]) for name in successes}
+        lines = table(runs, selection, seeds)
+        about = _about(seeds, successes[0] if successes else None)
+        write_text(out, "\n".join([f"# {dataset}: methods compared", "", about, "", *lines, ""]))
+        if len(now) == len(experiments):
+            break
+        time.sleep(POLL)
+    print("\n".join(lines))
+    if failures := [name for name in experiments if states[name][0] == "Failed"]:
+        raise UserError(f"{len(failures)} runs failed, the first {failures[0]}; read `dvc queue logs {failures[0]}`")
+
+
+def _queue(dataset: str, experiments: dict[str, tuple[Method, int]]) -> None:
+    """Queues the runs that are neither finished nor queued, and starts the queue."""
+    states = _states()
+    if running := [name for name in experiments if states.get(name, ("", {}))[0] == "Running"]:
+        _fail_orphans(running)
+        states = _states()
+    for name, (method, seed) in experiments.items():
         state = states.get(name, ("", {}))[0]
         if state == "Failed":
             _dvc("queue", "remove", name)
         if state in ("", "Failed"):
             settings = [f"dataset={dataset}", f"seed={seed}", *method.settings]
-            _dvc("exp", "run", "--queue", "--name", name, *(part for value in settings for part in ("-S", value)))
+            _dvc("exp", "run", "--queue", "--name", name, *(word for value in settings for word in ("-S", value)))
             print(f"queued {name}")
     _dvc("queue", "start")
-    done: set[str] = set()
-    while True:
-        states = _states()
-        finished = {name for name in wanted if states.get(name, ("", {}))[0] in ("Success", "Failed")}
-        for name in sorted(finished - done):
-            print(f"{name}: {states[name][0].lower()} ({len(finished)} of {len(wanted)})", flush=True)
-        done = finished
-        found = {
-            (wanted[name][0].name, wanted[name][1]): nested(states[name][1])
-            for name in finished
-            if states[name][0] == "Success"
-        }
-        lines = table(found, chosen, seeds)
-        write_text(out, "\n".join([f"# {dataset}: methods compared", "", *_notes(found, seeds), "", *lines, ""]))
-        if len(finished) == len(wanted):
-            break
-        time.sleep(POLL)
-    print("\n".join(lines))
-    if failed := [name for name in wanted if states[name][0] == "Failed"]:
-        raise UserError(f"{len(failed)} runs failed, the first {failed[0]}; `dvc queue logs {failed[0]}` says why")
 
 
-def _notes(found: dict[tuple[str, int], dict[str, Any]], seeds: int) -> list[str]:
-    images = next(iter(found.values()), {}).get("base", {}).get("two_step", {})
-    counts = f", {images['n_base']:.0f} base and {images['n_novel']:.0f} novel test images" if images else ""
-    return [
+def _about(seeds: int, run: str | None) -> str:
+    """The sentence above the table, with the numbers of images of a finished run."""
+    counts = ""
+    if run:
+        images = json.loads(read_at(run, DETAILS_FILE))["base"]["two_step"]
+        counts = f", {images['n_base']} base and {images['n_novel']} novel test images"
+    return (
         f"Mean of {seeds} seed{'s' * (seeds > 1)} with its 95 % interval by Student's t, in percent{counts}. "
         "Made by `python -m pipeline suite`, from the experiments of one commit."
-    ]
+    )

@@ -7,60 +7,52 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.core.params import UserError
+from pipeline.evaluation.ways import WAYS, way
 
-MODELS = {"base": "base model", "trained": "trained model"}  # and any further ones, by their names
-ARMS = {
-    "pass@1": "pass@1",
-    "one_step": "one-step",
-    "vote": "vote",
-    "two_step": "two-step",
-    "cascade": "cascade",
-    "rotated": "rotated",
-    "pass@K": "pass@{k}",
-}
-
-WIDTH = 14  # of a model's name, which else has a line of its own
+MODELS = {"base": "base model", "trained": "trained model"}  # further models go by their names
+WIDTH = 14  # of a model's name; longer ones have a line of their own
 
 
-def lines(metrics: dict[str, Any]) -> list[str]:
-    """The table, one line per model and arm, in percent."""
-    titles = MODELS | {name: name for name in metrics if name not in (*MODELS, "gain")}
-    out = [f"{'':15}{'':10}{'base':>7}{'novel':>7}{'HM':>7}   images"]
+def summary_lines(details: dict[str, Any]) -> list[str]:
+    """The table, one line per model and way to answer, in percent.
+
+    Args:
+        details: reports/details.json.
+    """
+    titles = MODELS | {name: name for name in details if name not in (*MODELS, "gain")}
+    lines = [f"{'':15}{'':10}{'base':>7}{'novel':>7}{'HM':>7}   images"]
     for model, title in titles.items():
-        for arm, label in ARMS.items():
-            found = metrics[model].get(arm)
-            if found is None and model not in MODELS:
+        for one in WAYS:
+            accuracies = details[model].get(one.name)
+            if accuracies is None:
                 continue
             if len(title) > WIDTH:
-                out.append(title)
+                lines.append(title)
                 title = ""
-            out.append(_line(title, label.format(k=metrics[model]["K"]), found))
+            lines.append(_line(title, one.label.replace("@K", f"@{details[model]['K']}"), accuracies))
             title = ""
-        for name, found in metrics[model].get("datasets", {}).items():
-            arm = "two_step" if "two_step" in found else "one_step"  # all that CLIP and CoOp have
-            out.append(_line("", ARMS[arm], found[arm]) + f"   {name}")
-    gain = metrics["gain"]["two_step"]
-    out.append(
-        "two-step, trained minus base model: " + ", ".join(f"{subset} {100 * gain[subset]:+.1f}" for subset in gain)
-    )
-    return out
+        for dataset, accuracies in details[model].get("datasets", {}).items():
+            name = "two_step" if "two_step" in accuracies else "one_step"  # CLIP and CoOp have no two-step answer
+            lines.append(f"{_line('', way(name).label, accuracies[name])}   {dataset}")
+    gain = details["gain"]["two_step"]
+    points = ", ".join(f"{subset} {100 * gain[subset]:+.1f}" for subset in gain)
+    return [*lines, f"two-step, trained minus base model: {points}"]
 
 
-def _line(title: str, label: str, found: dict[str, Any]) -> str:
-    shares = (found[subset] for subset in ("base", "novel", "hm"))
-    said = "".join(f"{'–':>7}" if share is None else f"{100 * share:7.1f}" for share in shares)
-    return f"{title:15}{label:10}{said}   {found['n_base']} + {found['n_novel']}"
+def _line(title: str, label: str, accuracies: dict[str, Any]) -> str:
+    shares = (accuracies[subset] for subset in ("base", "novel", "hm"))
+    cells = "".join(f"{'–':>7}" if share is None else f"{100 * share:7.1f}" for share in shares)
+    return f"{title:15}{label:10}{cells}   {accuracies['n_base']} + {accuracies['n_novel']}"
 
 
 def summary(
-    metrics: Annotated[Path, typer.Option(help="JSON file of metrics.")] = Path("reports/metrics.json"),
+    details: Annotated[Path, typer.Option(help="JSON file of the details.")] = Path("reports/details.json"),
     report: Annotated[Path, typer.Option(help="The report to point to.")] = Path("reports/index.html"),
 ) -> None:
     """Print the results of the last run as a small table."""
     try:
-        found = json.loads(metrics.read_text())
-        table = lines(found)
+        lines = summary_lines(json.loads(details.read_text()))
     except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{metrics}: not there or not whole ({error!r}); `dvc repro` writes it") from None
-    print("\n".join(table))
+        raise UserError(f"{details} is missing or incomplete ({error!r}); `dvc repro` writes it") from None
+    print("\n".join(lines))
     print(f"report: {report}")

@@ -1,4 +1,4 @@
-"""Engines draw answers: pictures and questions in, text out. One file each; stages know only what stands here."""
+"""The engine protocol: pictures and questions in, completions out. `pipeline/engines/` has those that draw."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ GREEDY = -1
 
 @dataclass(frozen=True)
 class Request:
-    """One picture with one question, and the numbers of the draws that are wanted: GREEDY, 0, 1, 2, …"""
+    """One picture with one question, and the numbers of the draws to make: GREEDY, 0, 1, 2, …"""
 
     image_id: str
     image: bytes | None  # JPEG or PNG; None for a question about no picture, which only servers take

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def work_folder(name: str) -> Path:
-    """Where unfinished work and what is kept between runs lies: in the project, for every experiment alike.
+    """The folder for unfinished work and for what is reused between runs: in the project, for all experiments.
 
     DVC runs some experiments in a copy of the project, and names the project itself in DVC_ROOT.
     """
@@ -24,7 +24,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial = _partial(path)
     partial.touch()
     try:
-        with _locked(partial):
+        with _lock(partial):
             yield partial
             partial.replace(path)
     finally:
@@ -38,7 +38,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     partial = _partial(path)
     partial.mkdir()
     try:
-        with _locked(partial):
+        with _lock(partial):
             yield partial
             shutil.rmtree(path, ignore_errors=True)
             partial.rename(path)
@@ -55,23 +55,23 @@ def write_text(path: Path, text: str) -> None:
 def _partial(path: Path) -> Path:
     """A name for what becomes `path`. What killed processes have left under such names is removed."""
     for left in path.parent.glob(f".{escape(path.name)}.*.partial"):
-        with suppress(OSError), _opened(left) as file:
+        with suppress(OSError), _open_descriptor(left) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while another process writes it
             shutil.rmtree(left) if left.is_dir() else left.unlink()
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _lock(path: Path) -> Iterator[None]:
     """Holds the lock of a file or folder. It ends with the process, however that ends."""
-    with _opened(path) as file:
+    with _open_descriptor(path) as file:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _open_descriptor(path: Path) -> Iterator[int]:
     file = os.open(path, os.O_RDONLY)
     try:
         yield file

@@ -1,4 +1,4 @@
-"""What `--help` says of a stage's settings: params.yaml is the manual, and this reads it aloud."""
+"""The settings of a stage in its `--help`, with the comments of params.yaml, which is the manual."""
 
 import re
 import textwrap
@@ -12,7 +12,7 @@ LINE = re.compile(r"( *)([\w.]+):(.*)")
 
 def sentences(text: str) -> dict[str, str]:
     """The comment above every key of params.yaml, by its dotted name."""
-    found: dict[str, str] = {}
+    sentence_of: dict[str, str] = {}
     section, above = "", list[str]()
     for line in text.splitlines():
         if line.strip().startswith("#"):
@@ -21,11 +21,11 @@ def sentences(text: str) -> dict[str, str]:
             indent, key, value = match.groups()
             if not indent:
                 section = "" if value.strip() else f"{key}."
-            found[f"{section if indent else ''}{key}"] = " ".join(above)
+            sentence_of[f"{section if indent else ''}{key}"] = " ".join(above)
             above = []
         elif not line.strip():
             above = []
-    return found
+    return sentence_of
 
 
 def epilog(settings: tuple[type, ...], file: Path = PARAMS_FILE) -> str | None:

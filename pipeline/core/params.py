@@ -47,9 +47,9 @@ def param_keys(params: type) -> list[str]:
 def load_params(params: type[T], file: Path = PARAMS_FILE) -> T:
     """The values of a stage's dataclass, checked for type and range. Raises UserError."""
     tree = _tree(file)
-    wanted = typing.get_type_hints(params)
+    expected = typing.get_type_hints(params)
     values = {
-        field.name: _checked(param_value(tree, field.metadata["key"], file), wanted[field.name], field.metadata, file)
+        field.name: _checked(param_value(tree, field.metadata["key"], file), expected[field.name], field.metadata, file)
         for field in dataclasses.fields(params)  # type: ignore[arg-type]
     }
     return params(**values)
@@ -73,12 +73,12 @@ def _tree(file: Path) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(file.read_text())
     except FileNotFoundError:
-        raise UserError(f"{file}: not found; run from the project's root, or `git checkout {file}`") from None
+        raise UserError(f"{file}: no such file; run from the project's root, or `git checkout {file}`") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 text ({error.reason}); mend it, or `git checkout {file}`") from None
+        raise UserError(f"{file}: not UTF-8 text ({error.reason}); fix it, or `git checkout {file}`") from None
     except YAMLError as error:
         place = str(getattr(error, "problem_mark", "")).strip().splitlines()
-        raise UserError(f"{file}: not valid YAML ({' '.join(place)}); mend it, or `git checkout {file}`") from None
+        raise UserError(f"{file}: not valid YAML ({' '.join(place)}); fix it, or `git checkout {file}`") from None
 
 
 def param_value(tree: Any, dotted: str, file: Path) -> Any:
@@ -90,15 +90,15 @@ def param_value(tree: Any, dotted: str, file: Path) -> Any:
     return tree
 
 
-def _checked(value: Any, wanted: Any, field: Any, file: Path) -> Any:
+def _checked(value: Any, expected: Any, field: Any, file: Path) -> Any:
     dotted = field["key"]
-    if wanted == tuple[str, ...]:
+    if expected == tuple[str, ...]:
         return _texts(value, field, file)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+    if expected is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
         value = float(value)
-    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-        found = f"{value!r}, a {type(value).__name__}"
-        raise UserError(_sentence(file, dotted, found, f"a value of type {wanted.__name__}"))
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        actual = f"{value!r}, a {type(value).__name__}"
+        raise UserError(_sentence(file, dotted, actual, f"a value of type {expected.__name__}"))
     for limit, holds, words in (
         ("at_least", operator.ge, "at least"),
         ("above", operator.gt, "more than"),
@@ -125,5 +125,5 @@ def _texts(value: Any, field: Any, file: Path) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _sentence(file: Path, dotted: str, found: str, wanted: str) -> str:
-    return f"{file}: {dotted} is {found}, wanted {wanted}; set it with `dvc exp run -S {dotted}=…` or in {file}"
+def _sentence(file: Path, dotted: str, actual: str, expected: str) -> str:
+    return f"{file}: {dotted} is {actual}, expected {expected}; set it with `dvc exp run -S {dotted}=…` or in {file}"

@@ -1,4 +1,4 @@
-"""What each stage took: work, seconds and memory, kept beside the results and not in them, as no two runs agree."""
+"""Work, seconds and memory of each stage: stored beside the results, since no two runs agree on them."""
 
 import json
 import os
@@ -12,29 +12,29 @@ from typing import Any
 from pipeline.core.files import work_folder
 
 _STARTED = time.perf_counter()
-_noted: Counter[str] = Counter()
-_ready: list[float] = []
+_counts: Counter[str] = Counter()
+_ready_after: list[float] = []
 
 
 def record(**counts: int) -> None:
     """Adds to what this process has done, such as draws=20 or tokens=240."""
-    _noted.update(counts)
+    _counts.update(counts)
 
 
 def mark_ready() -> None:
     """Says that what takes the same time whatever the work, such as opening a model, is over; the first word counts."""
-    _ready.append(time.perf_counter() - _STARTED)
+    _ready_after.append(time.perf_counter() - _STARTED)
 
 
 def save(stage: str) -> None:
     """Adds a line about this process to the stage's file, where it noted any work. Nothing fails for want of it."""
-    if not _noted:
+    if not _counts:
         return
     unit = 2**20 if sys.platform == "darwin" else 2**10
     about = {
-        **_noted,
+        **_counts,
         "seconds": round(time.perf_counter() - _STARTED, 3),
-        "startup": round(_ready[0], 3) if _ready else 0.0,
+        "startup": round(_ready_after[0], 3) if _ready_after else 0.0,
         "mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit),
         "cores": os.cpu_count(),
     }
@@ -47,9 +47,9 @@ def save(stage: str) -> None:
 
 def load(stage: str) -> list[dict[str, Any]]:
     """The lines about a stage, oldest first. Lines that are not whole are left out."""
-    found = []
+    entries = []
     with suppress(OSError):
         for line in (work_folder("rates") / f"{stage}.jsonl").read_text().splitlines():
             with suppress(ValueError):
-                found.append(json.loads(line))
-    return found
+                entries.append(json.loads(line))
+    return entries

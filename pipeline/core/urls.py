@@ -1,4 +1,4 @@
-"""Tells URLs that can be asked from others."""
+"""Which texts are HTTP URLs."""
 
 from urllib.parse import urlsplit
 

@@ -16,7 +16,7 @@ import polars as pl
 from pipeline.core import tables
 from pipeline.core.pictures import PictureError
 from pipeline.core.progress import Advance
-from pipeline.core.tables import CLASSES, IMAGES
+from pipeline.core.schemas import CLASSES, IMAGES
 from pipeline.datasets.ingest import MOST_PIXELS, IngestedPicture, ingest
 from pipeline.datasets.source import Source
 

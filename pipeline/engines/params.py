@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from pipeline.core.engine import Engine
 from pipeline.core.params import key
-from pipeline.engines.draw_cache import CachingEngine, draw_cache_folder
-from pipeline.engines.wire import DIALECTS
+from pipeline.engines.common.draw_cache import CachingEngine, draw_cache_folder
+from pipeline.engines.servers.wire import DIALECTS
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class EngineParams:
         """The engine that draws from `model`, and keeps what it draws."""
         if self.engine == "openai":
             return CachingEngine(self._server(model), draw_cache_folder())
-        from pipeline.engines.transformers import TransformersEngine
+        from pipeline.engines.local.transformers import TransformersEngine
 
         engine = TransformersEngine(model, self.dtype, self.attention, self.max_rows, self.max_tokens, self.threads)
         return CachingEngine(engine, draw_cache_folder())
 
     def _server(self, model: str) -> Engine:
-        from pipeline.engines.endpoints import Server
-        from pipeline.engines.openai import OpenAIEngine
+        from pipeline.engines.servers.budget import Server
+        from pipeline.engines.servers.openai import OpenAIEngine
 
         return OpenAIEngine(
             model,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.params import UserError, first_line
-from pipeline.engines.loading import load_model, load_processor
+from pipeline.engines.common.loading import load_model, load_processor
 
 Embed = Callable[[Sequence[str]], Any]
 
@@ -27,8 +27,8 @@ def _sentence_encoder(source: str) -> Embed:
         encoder = SentenceTransformer(source, device="cpu")
     except Exception as error:
         raise UserError(
-            f"options.encoder {source}: cannot be opened ({first_line(error)}); it must be a sentence-transformers folder "
-            "or hub id: set it with `dvc exp run -S options.encoder=…`"
+            f"options.encoder {source}: cannot be loaded ({first_line(error)}); it must be a sentence-transformers "
+            "folder or hub id: set it with `dvc exp run -S options.encoder=…`"
         ) from error
     return lambda names: encoder.encode(list(names), convert_to_numpy=True)
 

@@ -1,4 +1,4 @@
-"""How sure the answers are and how far that can be trusted; all thresholds are chosen on validation images."""
+"""How confident the answers are and how far that can be trusted; all thresholds are chosen on validation images."""
 
 from collections.abc import Callable
 
@@ -6,27 +6,28 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pipeline.evaluation.metrics import VOTE_SHARE
+from pipeline.evaluation.ways import way
 
 Floats = NDArray[np.float64]
 
 BINS = 10
-CONFIDENCES = {
-    "one_step": pl.col("greedy_probability"),
-    "vote": VOTE_SHARE,
-    # A single option is the answer without a question: it is as sure as its votes.
-    "two_step": pl.when(pl.col("choice_text").is_null()).then(VOTE_SHARE).otherwise("choice_probability"),
-}
-"""How sure each way to answer is of its answer: the model's own probability of it, or the share of the votes."""
 
 
-def confidences(predictions: pl.DataFrame, arm: str) -> Floats | None:
-    """One confidence for every row, 0 where nothing was answered; None where the engine told of no probability."""
-    asked = predictions.select(CONFIDENCES[arm].alias("sure"), answered=pl.col(arm).is_not_null())
-    known = asked.filter("answered")["sure"]
-    if known.len() == 0 or known.null_count():
+def confidences(predictions: pl.DataFrame, name: str) -> Floats | None:
+    """(images,): the confidence of each answer by the way called `name`, 0 where nothing was answered.
+
+    None where the engine reported no probability, nothing was answered, or the way has no confidence.
+    """
+    one = way(name)
+    if one.confidence is None or one.answer is None:
         return None
-    return asked.select(pl.when("answered").then("sure").otherwise(0.0)).to_series().to_numpy().astype(np.float64)
+    rows = predictions.select(confidence=one.confidence, has_answer=one.answer.is_not_null())
+    values = rows.filter("has_answer")["confidence"]
+    if values.len() == 0 or values.null_count():
+        return None
+    return (
+        rows.select(pl.when("has_answer").then("confidence").otherwise(0.0)).to_series().to_numpy().astype(np.float64)
+    )
 
 
 def _bins(confidence: Floats) -> NDArray[np.int64]:
@@ -49,39 +50,42 @@ def calibration_error(confidence: Floats, right: Floats) -> float:
 
 
 def isotonic(confidence: Floats, right: Floats) -> Callable[[Floats], Floats]:
-    """The rising steps from confidence to accuracy that fit best (Zadrozny and Elkan 2002), straight between them."""
+    """The isotonic fit from confidence to accuracy (Zadrozny and Elkan 2002), linear between its steps."""
     from scipy.optimize import isotonic_regression
 
-    places, where, counts = np.unique(confidence, return_inverse=True, return_counts=True)
-    shares = np.bincount(where, weights=right) / counts
-    fitted = isotonic_regression(shares, weights=counts).x
-    return lambda asked: np.interp(asked, places, fitted)
+    places, inverse, counts = np.unique(confidence, return_inverse=True, return_counts=True)
+    shares = np.bincount(inverse, weights=right) / counts
+    fit = isotonic_regression(shares, weights=counts).x
+    return lambda values: np.interp(values, places, fit)
 
 
 def risk_coverage(confidence: Floats, right: Floats) -> tuple[Floats, Floats]:
-    """Share of images answered, the surest first, and the share of those that is wrong; equally sure ones together."""
+    """Coverage, the share of images answered, most confident first, and risk, the share of these that is wrong.
+
+    Images of equal confidence are added together.
+    """
     order = np.argsort(-confidence, kind="stable")
     wrong, ends = np.cumsum(1 - right[order]), np.flatnonzero(np.append(np.diff(confidence[order]) != 0, True))
-    answered = ends + 1
-    return answered / len(confidence), wrong[ends] / answered
+    counts = ends + 1
+    return counts / len(confidence), wrong[ends] / counts
 
 
 def threshold_for(precision: float, confidence: Floats, right: Floats) -> float | None:
-    """Lowest confidence from which on the answers are right in this share of the images; None where there is none."""
+    """Lowest threshold at and above which this share of the answers is right; None where no threshold reaches it."""
     places = np.unique(confidence[confidence > 0])
-    sums = np.array([(right[confidence >= place].mean()) for place in places])
-    enough = np.flatnonzero(sums >= precision)
+    shares = np.array([(right[confidence >= place].mean()) for place in places])
+    enough = np.flatnonzero(shares >= precision)
     return float(places[enough[0]]) if len(enough) else None
 
 
-def gate(vote_share: Floats, vote: Floats, two_step: Floats) -> float:
-    """Vote share from which on the vote is taken without a second question: where most answers are right.
+def vote_threshold(vote_share: Floats, vote: Floats, two_step: Floats) -> float:
+    """Vote share at and above which the vote is taken without a second question: where most answers are right.
 
-    The lowest of equally good ones, since it asks least. Above 1 where the question is always better.
+    The lowest of equally good ones, since it asks the fewest questions. Above 1 where the question is always better.
 
     Args:
         vote_share, vote, two_step: share of the votes, and whether each answer is right, for every image.
     """
     places = np.append(np.unique(vote_share), 1.1)
-    right = [np.where(vote_share >= place, vote, two_step).mean() for place in places]
-    return float(places[int(np.argmax(right))])
+    accuracies = [np.where(vote_share >= place, vote, two_step).mean() for place in places]
+    return float(places[int(np.argmax(accuracies))])

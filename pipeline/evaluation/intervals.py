@@ -1,7 +1,7 @@
-"""How sure a number is: intervals of shares, of harmonic means and of differences, and tests of differences.
+"""Uncertainty: intervals of shares, of harmonic means and of differences, and tests of differences.
 
-Images of one class are alike, so a mean over 12 classes is surer than 12 images and less sure than 144: whatever is
-said of several classes is resampled by class. Tests of differences compare the same images.
+Images of one class are correlated: 144 images of 12 classes carry more information than 12 images and less than 144
+independent ones, so numbers about several classes are resampled by class. Tests of differences compare the same images.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 LEVEL = 0.95
 REPLICATES = 4000
-RESOLVED = 10  # resamples on the other side of 0, from which on their number says how far the difference is from it
+RESOLVED = 10  # resamples on the other side of 0 below which their number is too small to estimate the tail
 
 Floats = NDArray[np.float64]
 
@@ -26,8 +26,8 @@ def wilson(right: int, n: int, level: float = LEVEL) -> tuple[float, float]:
         raise ValueError(f"{right} right of {n} is no share")
     from scipy import stats
 
-    found = stats.binomtest(right, n).proportion_ci(level, method="wilson")
-    return float(found.low), float(found.high)
+    bounds = stats.binomtest(right, n).proportion_ci(level, method="wilson")
+    return float(bounds.low), float(bounds.high)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -49,12 +49,12 @@ def mean_over_seeds(values: Sequence[float], level: float = LEVEL) -> tuple[floa
     if len(values) < 2:
         return mean, float("nan"), float("nan")
     error = np.std(values, ddof=1) / sqrt(len(values))
-    subset = float(special.stdtrit(len(values) - 1, (1 + level) / 2) * error)
-    return mean, mean - subset, mean + subset
+    width = float(special.stdtrit(len(values) - 1, (1 + level) / 2) * error)
+    return mean, mean - width, mean + width
 
 
 def class_weights(classes: int, replicates: int, seed: int) -> Floats:
-    """(replicates, classes): how often each class stands in a resample of as many classes, drawn with replacement."""
+    """(replicates, classes): how often each class is in a resample of as many classes, drawn with replacement."""
     return np.random.default_rng(seed).multinomial(classes, np.full(classes, 1 / classes), replicates).astype(float)
 
 
@@ -77,7 +77,7 @@ def interval(replicates: Floats, classes: int, level: float = LEVEL) -> tuple[fl
 
     The "expanded percentile" interval of Hesterberg 2015 (doi 10.1080/00031305.2015.1089789), section 5.3: resampling
     n classes underestimates the spread by √((n − 1) / n), and a normal quantile is too small for few n. NaN for fewer
-    than two classes, which say nothing about their spread.
+    than two classes, whose spread is unknown.
     """
     from scipy import special
 
@@ -91,9 +91,9 @@ def interval(replicates: Floats, classes: int, level: float = LEVEL) -> tuple[fl
 def bootstrap_p(differences: Floats, classes: int) -> float:
     """Two-sided p-value that a difference is 0: how often its resamples fall on the other side of 0, twice.
 
-    Widened like `interval`, so that both say the same. Where next to no resample falls there, the tail is taken as a
-    normal one: R resamples know nothing below 2 / (R + 1), which a correction for many comparisons would never let
-    pass. NaN for fewer than two classes.
+    Widened like `interval`, so that both agree. Where hardly any resample falls there, the tail is taken as normal: R
+    resamples cannot resolve p-values below 2 / (R + 1), which would never pass a correction for many comparisons. NaN
+    for fewer than two classes.
     """
     from scipy import special
 
@@ -107,7 +107,7 @@ def bootstrap_p(differences: Floats, classes: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm 1979): each stays below 0.05 only if it would not be so by luck."""
+    """p-values corrected for their number (Holm 1979), in the same order."""
     order = np.argsort(p_values, kind="stable")
     scaled = np.asarray(p_values, dtype=float)[order] * np.arange(len(p_values), 0, -1)
     corrected = np.empty(len(p_values))
@@ -115,27 +115,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in corrected]
 
 
-def detectable_difference(n: int, differing: float, level: float = LEVEL, power: float = 0.8) -> float:
-    """Smallest true difference of two models that `n` shared images would show with this power, as a share.
+def detectable_difference(n: int, discordant: float, level: float = LEVEL, power: float = 0.8) -> float:
+    """Minimum detectable difference of two models on `n` shared images with this power, as a share.
 
     Args:
-        differing: share of images that only one of the two has right.
+        discordant: share of images that only one of the two has right.
 
-    From the normal approximation of McNemar's test (Connor 1987): (z_α √d + z_β √(d − δ²)) / √n = δ. No difference of
-    fewer images can be shown than the exact test wants at least, if all differ the same way: 6 for a level of 0.95.
+    From the normal approximation of McNemar's test (Connor 1987): (z_α √d + z_β √(d − δ²)) / √n = δ. At least the
+    fewest images that the exact test needs if all of them differ in the same direction: 6 for a level of 0.95.
     """
     from scipy import special
 
     fewest = ceil(log2(2 / (1 - level))) / n
     z_level, z_power = special.ndtri((1 + level) / 2), special.ndtri(power)
     delta = 0.0
-    for _ in range(100):  # a contraction: it settles within a few rounds
-        delta = (z_level * sqrt(differing) + z_power * sqrt(max(differing - delta**2, 0.0))) / sqrt(n)
+    for _ in range(100):  # a contraction: it converges within a few rounds
+        delta = (z_level * sqrt(discordant) + z_power * sqrt(max(discordant - delta**2, 0.0))) / sqrt(n)
     return min(max(delta, fewest), 1.0)
 
 
-def mean_halves(base: Floats, novel: Floats) -> Floats:
+def harmonic_means(base: Floats, novel: Floats) -> Floats:
     """Harmonic mean, element by element; 0 where both are 0."""
     both = base + novel
-    found: Any = np.divide(2 * base * novel, both, out=np.zeros_like(both), where=both > 0)
-    return np.asarray(found, dtype=np.float64)
+    means: Any = np.divide(2 * base * novel, both, out=np.zeros_like(both), where=both > 0)
+    return np.asarray(means, dtype=np.float64)

@@ -1,7 +1,7 @@
-"""A language model says whether an open answer names the true class, where the matcher finds no class at all.
+"""A language model judges whether a free-text answer names the true class, where the matcher matches no class.
 
-Departure from the paper, which asks a judge about every answer: exact names, aliases and spellings are settled by the
-matcher, so that a judge is asked about the rest, and about some of the others to see whether both agree.
+Departure from the paper, which has every answer judged: the matcher decides exact names, aliases and spellings; the
+judge decides the rest, and also a sample of the matched answers, to see whether both agree.
 """
 
 import random
@@ -13,17 +13,19 @@ import polars as pl
 
 from pipeline.core.engine import Engine
 from pipeline.core.params import key
-from pipeline.engines.draw_cache import CachingEngine
-from pipeline.engines.texts import LLMServerParams, replies
+from pipeline.engines.common.draw_cache import CachingEngine
+from pipeline.engines.language_model import LLMServerParams, replies
+from pipeline.evaluation.metrics import averages
+from pipeline.evaluation.scoring import ScoredPredictions
 from pipeline.method.answers import answer_text
 
-# Part of what verdicts are kept by: another wording asks anew.
+# Part of the cache key of verdicts: with another wording everything is judged again.
 QUESTION = (
     "A {noun} was to be named. The true name is: {truth}\nThe answer given is: {answer}\n"
     "Do both name the same kind of {noun}, be it in other words, another spelling or another language? A broader or a "
     "narrower kind is not the same. Reply with yes or no alone."
 )
-MAX_TOKENS = 1024  # for judges that think before they answer
+MAX_TOKENS = 1024  # for judges that reason before they answer
 VERDICT = re.compile(r"\W*(yes|no)\b(?=\W*$|\s*[.,;:!*\u2013\u2014-])", re.IGNORECASE)
 
 
@@ -36,17 +38,18 @@ class JudgeParams(LLMServerParams):
     max_error_rate: float = key("max_error_rate", at_least=0, at_most=1)
 
     def connect(self) -> CachingEngine:
-        """The judge; what it has said once is kept."""
-        return self.ask(self.model, self.endpoints, self.key_variable, fault)
+        """The judge; its verdicts are cached."""
+        return self.language_model(self.model, self.endpoints, self.key_variable, fault)
 
 
 def verdict(reply: str) -> bool | None:
-    """Yes or no, after whatever was thought; None where it is neither."""
-    said = VERDICT.match(reply.rpartition("</think>")[2])
-    return None if said is None else said[1].lower() == "yes"
+    """Yes or no, after any reasoning; None where the reply is neither."""
+    match = VERDICT.match(reply.rpartition("</think>")[2])
+    return None if match is None else match[1].lower() == "yes"
 
 
 def fault(reply: str) -> str | None:
+    """Why a reply is no verdict; None where it is one."""
     return None if verdict(reply) is not None else f"neither yes nor no: {reply[-60:].strip()!r}"
 
 
@@ -55,69 +58,80 @@ Pair = tuple[str, str, str]
 
 
 def verdicts(engine: Engine, pairs: list[Pair], limit: float = 0.0) -> dict[Pair, bool | None]:
-    """Whether truth and answer are the same, asked once for each pair; None where there is no verdict.
+    """Whether truth and answer are the same, one request for each pair; None where there is no verdict.
 
-    Raises UserError where more than the share `limit` of the requests failed, or came back without a verdict.
+    Raises UserError where more than the share `limit` of the requests failed or returned no verdict.
     """
-    asked = {pair: QUESTION.format(noun=pair[0], truth=pair[1], answer=pair[2]) for pair in pairs}
-    said = replies(engine, asked.values(), MAX_TOKENS, "judge.model", "evaluate", limit)
-    return {pair: verdict(said[question]) if question in said else None for pair, question in asked.items()}
+    questions = {pair: QUESTION.format(noun=pair[0], truth=pair[1], answer=pair[2]) for pair in pairs}
+    answers = replies(engine, questions.values(), MAX_TOKENS, "judge.model", "evaluate", limit)
+    return {pair: verdict(answers[text]) if text in answers else None for pair, text in questions.items()}
 
 
 def judge_answers(
     predictions: pl.DataFrame, classes: pl.DataFrame, engine: Engine, sample: int, limit: float = 0.0
 ) -> tuple[pl.Series, dict[str, dict[str, Any]]]:
-    """What the judge makes of the greedy answers.
+    """The judge's verdicts on greedy answers.
 
     Args:
-        predictions: rows to judge; only greedy answers that name no class of the list are asked about.
-        sample: of the answers that the matcher has settled, so many of each model are asked about too.
+        predictions: rows to judge. The judge decides on greedy answers that the matcher matched to no class.
+        sample: it also judges this many of each model's answers that the matcher did match, to see how often both
+            agree.
+        limit: share of the requests that may fail. Failures are not cached, so the next run repeats them.
 
     Returns:
-        For each row whether the judge takes the answer for the truth; and by model how many answers it was asked about,
-        how many of these it took for the truth, how many have no verdict since the request failed (none are kept, so
-        that the next run asks again; more than the share `limit` are a UserError), its share of all answers, and how
-        often it agrees with the matcher about the sample.
+        For each row whether the judge takes the answer for the truth. By model: questions, the unmatched answers that
+        were judged; same, those it took for the truth; failed, those without a verdict; share, questions by all
+        answers; agreement of judge and matcher on the sample; sample, its answers that have a verdict.
+
+    Raises:
+        UserError: more than `limit` of the requests failed.
     """
-    named = classes.select("dataset", "class_id", "name", "noun")
-    rows = predictions.join(named, on=["dataset", "class_id"], maintain_order="left")
-    right = pl.col("one_step") == pl.col("class_id")
-    columns = rows.select("model", "noun", "name", "greedy_text", "greedy_status", right)
-    answers = [
-        _Answer(model, (noun, name, answer_text(text) or ""), status, bool(right))
-        for model, noun, name, text, status, right in columns.iter_rows()
-    ]
-    tried = {}
-    for model in dict.fromkeys(answer.model for answer in answers):
-        settled = [answer for answer in answers if answer.model == model and answer.status == "ok"]
-        tried[model] = random.Random(0).sample(settled, min(sample, len(settled)))
-    asked = [answer for answer in answers if answer.is_left]
-    found = verdicts(
-        engine, [answer.pair for answer in (*asked, *(one for some in tried.values() for one in some))], limit
+    names = classes.select("dataset", "class_id", "name", "noun")
+    right = (pl.col("one_step") == pl.col("class_id")).fill_null(False)
+    rows = predictions.join(names, on=["dataset", "class_id"], maintain_order="left").select(
+        "model", "noun", "name", "greedy_text", status="greedy_status", right=right
     )
-    about = {}
-    for model, some in tried.items():
-        said = [found[answer.pair] for answer in asked if answer.model == model]
-        agree = [found[answer.pair] == answer.right for answer in some if found[answer.pair] is not None]
-        about[model] = {
-            "asked": len(said),
-            "same": said.count(True),
-            "failed": said.count(None),
-            "share": round(len(said) / sum(answer.model == model for answer in answers), 4),
+    models, statuses, right_rows = (rows[name].to_list() for name in ("model", "status", "right"))
+    pairs: list[Pair] = [
+        (noun, name, answer_text(text) or "") for noun, name, text in rows["noun", "name", "greedy_text"].iter_rows()
+    ]
+    is_open = [status == "off_list" and bool(pair[2]) for status, pair in zip(statuses, pairs, strict=True)]
+    by_model = {model: [row for row, name in enumerate(models) if name == model] for model in dict.fromkeys(models)}
+    samples = {}
+    for model, own in by_model.items():
+        matches = [row for row in own if statuses[row] == "ok"]
+        samples[model] = random.Random(0).sample(matches, min(sample, len(matches)))
+    order = [row for row, holds in enumerate(is_open) if holds] + [row for some in samples.values() for row in some]
+    verdict_of = verdicts(engine, [pairs[row] for row in order], limit)
+    summary = {}
+    for model, own in by_model.items():
+        answers = [verdict_of[pairs[row]] for row in own if is_open[row]]
+        agree = [
+            verdict_of[pairs[row]] == right_rows[row] for row in samples[model] if verdict_of[pairs[row]] is not None
+        ]
+        summary[model] = {
+            "questions": len(answers),
+            "same": answers.count(True),
+            "failed": answers.count(None),
+            "share": round(len(answers) / len(own), 4),
             "agreement": round(sum(agree) / len(agree), 4) if agree else None,
             "sample": len(agree),
         }
-    return pl.Series("judged", [answer.is_left and bool(found[answer.pair]) for answer in answers], pl.Boolean), about
+    same = [holds and bool(verdict_of[pair]) for holds, pair in zip(is_open, pairs, strict=True)]
+    return pl.Series("same", same, pl.Boolean), summary
 
 
-@dataclass(frozen=True)
-class _Answer:
-    model: str
-    pair: Pair
-    status: str
-    right: bool  # by the matcher
+def judge_models(
+    scored: ScoredPredictions, classes: pl.DataFrame, engine: Engine, sample: int, limit: float = 0.0
+) -> dict[str, dict[str, Any]]:
+    """For each model that draws the summary of `judge_answers`, and one_step: its accuracies with the judge's verdicts.
 
-    @property
-    def is_left(self) -> bool:
-        """Whether there is an answer that the matcher could not settle."""
-        return self.status == "off_list" and bool(self.pair[2])
+    Other models choose from a list, so their answers always match a class.
+    """
+    same, summary = judge_answers(scored.with_draws, classes, engine, sample, limit)
+    scores = scored.scores.filter(scored.test["draws"].list.len() > 0)
+    scores = scores.with_columns(pl.when(same).then(1.0).otherwise("one_step").alias("one_step"))
+    return {
+        model: about | {"one_step": averages(scores.filter(model=model))["one_step"]}
+        for model, about in summary.items()
+    }

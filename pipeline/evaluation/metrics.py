@@ -1,24 +1,21 @@
-"""Accuracy of every way to answer, on the base half, the novel half, all images, and as the halves' harmonic mean.
+"""Accuracy of every way to answer: on base classes, on novel classes, on all images, and as harmonic mean.
 
-One score between 0 and 1 for every image and way to answer; all else here are means of these.
+One score between 0 and 1 for every image and way to answer; accuracies are means of these.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import comb
 from typing import Any
 
 import polars as pl
 
-from pipeline.method.votes import NONE, matrix, running_vote
+from pipeline.evaluation.ways import TRUTH_OFFERED, WAYS, measured
 
 SUBSETS = ("base", "novel")
-PARTS = (*SUBSETS, "total", "hm")
-ARMS = ("one_step", "vote", "two_step", "cascade", "rotated")
-"""Ways to answer that give one class: the greedy answer, the vote, the choice among the options; the vote where it is
-sure enough and the choice elsewhere; the vote over choices among the options in several orders."""
+AVERAGES = (*SUBSETS, "total", "hm")
+"""What accuracies are given for: each subset, all images, and the harmonic mean of both subsets."""
 
-METRICS = ("pass@1", "pass@K", *ARMS, "oracle")
-"""pass@1 is the mean over the draws; pass@K asks for one right draw, oracle for the truth among the options."""
+KEYS = ("model", "dataset", "subset", "class_id", "image_id")
 
 
 def harmonic_mean(base: float, novel: float) -> float:
@@ -37,112 +34,63 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1.0 - comb(n - correct, k) / comb(n, k)
 
 
-def measured(predictions: pl.DataFrame) -> tuple[str, ...]:
-    """Those of METRICS that one model has: without draws its answer alone, and its choice where it made any."""
-    if predictions["draws"].list.len().sum():
-        return METRICS
-    chose = predictions["choice_text"].is_not_null().any()
-    return ("one_step", "two_step", "oracle") if chose else ("one_step", "oracle")
-
-
-OFFERED = (
-    pl.col("options").list.eval(pl.element().struct.field("class_id")).list.contains(pl.col("class_id"))
-).fill_null(False)
-"""Whether the truth is among the options."""
-
-VOTE_SHARE = pl.col("options").list.eval(pl.element().struct.field("votes")).list.max().fill_null(0) / pl.col(
-    "draws"
-).list.len().clip(lower_bound=1)
-"""Share of the draws that name the class with the most votes."""
-
-
-def right_draws(predictions: pl.DataFrame) -> pl.Series:
-    """How many of each image's draws name its class."""
-    draws, truths = matrix(predictions["draws"]), predictions["class_id"].to_numpy()
-    return pl.Series("right", (draws == truths[:, None]).sum(axis=1), pl.Int64)
-
-
-def chosen(predictions: pl.DataFrame, vote_thresholds: Mapping[str, float] = {}) -> pl.DataFrame:
-    """One row for every prediction, in the same order: model, image_id and the class by each of ARMS, null for none.
+def scores(prepared: pl.DataFrame) -> pl.DataFrame:
+    """One row for every prediction, in the same order, with a score between 0 and 1 for each way to answer.
 
     Args:
-        gates: vote share by model from which on the gated answer is the vote; without one it is never.
-    """
-    orders = matrix(predictions.select(pl.concat_list("two_step", "rotated")).to_series())
-    rotated = pl.Series("_rotated", running_vote(orders)[:, -1])
-    sure = pl.col("model").replace_strict(dict(vote_thresholds), default=None, return_dtype=pl.Float64) <= VOTE_SHARE
-    return predictions.with_columns(rotated).select(
-        *("model", "image_id", "one_step", "vote", "two_step"),
-        cascade=pl.when(sure).then("vote").otherwise("two_step"),
-        rotated=pl.when(pl.col("_rotated") != NONE).then("_rotated"),
-    )
-
-
-def scores(predictions: pl.DataFrame, vote_thresholds: Mapping[str, float] = {}) -> pl.DataFrame:
-    """One row for every prediction, with a score between 0 and 1 for each of METRICS.
-
-    Args:
-        gates: as for `chosen`.
+        prepared: predictions as `ways.prepare` returns them.
 
     Returns:
-        model, dataset, half, class_id, image_id and the METRICS, null where a model has no such metric. A null answer
-        is a wrong answer: every row counts.
+        model, dataset, subset, class_id, image_id and a column for each of WAYS, null where a model does not have that
+        way. An image without an answer is scored 0.
     """
-    answers, truth = chosen(predictions, vote_thresholds), predictions["class_id"]
-    right, drawn = right_draws(predictions), pl.col("draws").list.len()
-    known = {str(model): measured(rows) for (model,), rows in predictions.group_by("model", maintain_order=True)}
-    lacking = {metric: [model for model, own in known.items() if metric not in own] for metric in METRICS}
-    scored = predictions.with_columns(right).select(
-        *("model", "dataset", "subset", "class_id", "image_id"),
-        (pl.col("right") / drawn).alias("pass@1"),
-        (pl.col("right") > 0).cast(pl.Float64).alias("pass@K"),
-        *((answers[arm] == truth).fill_null(False).cast(pl.Float64).alias(arm) for arm in ARMS),
-        OFFERED.cast(pl.Float64).alias("oracle"),
-    )
+    scored = prepared.select(*KEYS, *(way.scored for way in WAYS))
+    models = prepared.group_by("model", maintain_order=True)
+    own = {str(model): {way.name for way in measured(rows)} for (model,), rows in models}
+    having = {way.name: [model for model, names in own.items() if way.name in names] for way in WAYS}
     return scored.with_columns(
-        pl.when(~pl.col("model").is_in(models)).then(metric).alias(metric) for metric, models in lacking.items()
+        pl.when(pl.col("model").is_in(models)).then(name).alias(name) for name, models in having.items()
     )
 
 
-def by_part(scored: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """For each metric the accuracy on both halves, on all images, the harmonic mean, and the number of images.
+def averages(scored: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """For each way to answer the accuracies on both subsets and on all images, their harmonic mean, and image counts.
 
-    Several data sets count alike, whatever their size: an accuracy is the mean over the data sets that have such
-    images, `hm` the harmonic mean of these means, and `mean_hm` the mean of the data sets' own harmonic means. A half
-    without images, as with few shots, is null; a metric that the model lacks is left out.
+    Several data sets count the same, whatever their size: an accuracy is the mean over the data sets that have such
+    images, `hm` the harmonic mean of these means, and `mean_hm` the mean of the data sets' own harmonic means. A subset
+    without images, as with few shots, is null; a way that the model does not have is left out.
 
     Args:
         scored: `scores` of one model.
     """
-    counts = {subset: scored.filter(subset=subset).height for subset in SUBSETS}
-    subsets = scored.group_by("dataset", "subset").agg(pl.col(METRICS).mean())
-    totals = scored.group_by("dataset").agg(pl.col(METRICS).mean()).with_columns(subset=pl.lit("total"))
+    names = [way.name for way in WAYS]
+    counts = {f"n_{subset}": scored.filter(subset=subset).height for subset in SUBSETS}
+    subsets = scored.group_by("dataset", "subset").agg(pl.col(names).mean())
+    totals = scored.group_by("dataset").agg(pl.col(names).mean()).with_columns(subset=pl.lit("total"))
     means = pl.concat([subsets, totals.select(subsets.columns)]).sort("dataset").rows_by_key(["subset"], named=True)
-    sets = scored["dataset"].n_unique()
-    found: dict[str, dict[str, Any]] = {}
-    for metric in METRICS:
-        if scored.height and scored[metric].null_count() == scored.height:
+    result: dict[str, dict[str, Any]] = {}
+    for name in names:
+        if scored.height and scored[name].null_count() == scored.height:
             continue
-        own = {part: {row["dataset"]: row[metric] for row in means.get(part, [])} for part in (*SUBSETS, "total")}
-        base, novel, total = (_mean(list(own[part].values())) for part in own)
-        found[metric] = {"base": base, "novel": novel, "total": total, "hm": _hm(base, novel)}
-        if sets > 1:
-            both = [_hm(own["base"].get(name), own["novel"].get(name)) for name in own["total"]]
-            found[metric]["mean_hm"] = _mean(both)
-        found[metric] = {key: value if value is None else round(value, 4) for key, value in found[metric].items()}
-        found[metric] |= {f"n_{subset}": counts[subset] for subset in SUBSETS}
-    return found
+        own = {subset: {row["dataset"]: row[name] for row in means.get(subset, [])} for subset in (*SUBSETS, "total")}
+        base, novel, total = (_mean(list(values.values())) for values in own.values())
+        accuracies = {"base": base, "novel": novel, "total": total, "hm": _hm(base, novel)}
+        if len(own["total"]) > 1:
+            both = [_hm(own["base"].get(dataset), own["novel"].get(dataset)) for dataset in own["total"]]
+            accuracies["mean_hm"] = _mean(both)
+        result[name] = {key: value if value is None else round(value, 4) for key, value in accuracies.items()} | counts
+    return result
 
 
 def by_dataset(scored: pl.DataFrame) -> dict[str, Any]:
-    """`by_part` of each data set by itself, where there are several; else nothing."""
+    """`averages` of each data set, where there are several; else nothing."""
     rows = {str(name): rows for (name,), rows in scored.group_by("dataset", maintain_order=True)}
-    return {name: by_part(rows[name]) for name in sorted(rows)} if len(rows) > 1 else {}
+    return {name: averages(rows[name]) for name in sorted(rows)} if len(rows) > 1 else {}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def _hm(base: float | None, novel: float | None) -> float | None:
@@ -155,50 +103,50 @@ def share(holds: pl.Series) -> float:
 
 
 def letter_choice(predictions: pl.DataFrame) -> dict[str, Any]:
-    """How well the letter is chosen where a question was asked and the truth was among the options.
+    """How well the letter is chosen in second questions that offer the truth.
 
-    `chance` is the mean of 1 / number of options: what blind guessing would reach on the same questions. Of the
-    `turned` questions, those asked in several orders, `flips` is the share in which not every order led to the same
-    class, and `every_order` the share of right answers over all orders, where the truth was offered.
+    accuracy: share of right letters among these `n` questions; chance: the mean of 1 / number of options, which random
+    letters would reach on them. questions: all second questions; rotated: those asked with several orders of the
+    options; flips: the share of the latter in which not every order led to the same class; every_order: the share of
+    right answers over all orders, where the truth was offered.
     """
-    asked = predictions.filter(pl.col("choice_text").is_not_null())
-    offered = asked.filter(OFFERED)
+    questions = predictions.filter(pl.col("choice_text").is_not_null())
+    offered = questions.filter(TRUTH_OFFERED)
     chance = (1 / offered["options"].list.len()).mean()
-    several = asked.filter(pl.col("rotated").list.len() > 0)
-    orders = several.select(pl.concat_list("two_step", "rotated").list.n_unique()).to_series()
-    rotated = several.filter(OFFERED).select("class_id", answer=pl.concat_list("two_step", "rotated")).explode("answer")
+    several = questions.filter(pl.col("rotated").list.len() > 0)
+    answers = pl.concat_list("two_step", "rotated")
+    distinct = several.select(answers.list.n_unique()).to_series()
+    each_order = several.filter(TRUTH_OFFERED).select("class_id", answer=answers).explode("answer")
     return {
         "accuracy": share(offered["two_step"] == offered["class_id"]),
         "chance": round(float(chance or 0.0), 4),  # type: ignore[arg-type]
         "n": offered.height,
-        "asked": asked.height,
-        "flips": share(orders > 1),
-        "every_order": share(rotated["answer"] == rotated["class_id"]),
+        "questions": questions.height,
+        "flips": share(distinct > 1),
+        "every_order": share(each_order["answer"] == each_order["class_id"]),
         "rotated": several.height,
     }
 
 
 def mistakes(predictions: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """Where two steps go wrong, as shares of the images of each part, which with those right make 1.
+    """Why two-step answers are wrong, as shares of the images of a subset; with the right answers they add up to 1.
 
-    not_offered: the truth is not among the options; else unreadable: no letter was given; else wrong_letter. Several
-    data sets count alike, as in `by_part`.
+    not_offered: the truth is not among the options; else unreadable: no letter could be parsed; else wrong_letter.
+    Several data sets count the same, as in `averages`.
     """
-    rows = predictions.select(
-        "dataset",
-        "subset",
-        not_offered=~OFFERED,
-        wrong_letter=OFFERED & pl.col("two_step").is_not_null() & (pl.col("two_step") != pl.col("class_id")),
-        unreadable=OFFERED & pl.col("two_step").is_null(),
-    )
-    found: dict[str, dict[str, float]] = {}
-    for part in (*SUBSETS, "total"):
-        of = rows if part == "total" else rows.filter(subset=part)
-        if of.height:
-            kinds = ("not_offered", "wrong_letter", "unreadable")
-            means = of.group_by("dataset", maintain_order=True).agg(pl.col(kinds).mean()).select(kinds).mean()
-            found[part] = {kind: round(means[kind][0], 4) for kind in kinds} | {"n": of.height}
-    return found
+    kinds = {
+        "not_offered": ~TRUTH_OFFERED,
+        "wrong_letter": TRUTH_OFFERED & pl.col("two_step").is_not_null() & (pl.col("two_step") != pl.col("class_id")),
+        "unreadable": TRUTH_OFFERED & pl.col("two_step").is_null(),
+    }
+    rows = predictions.select("dataset", "subset", **kinds)
+    result: dict[str, dict[str, float]] = {}
+    for subset in (*SUBSETS, "total"):
+        own = rows if subset == "total" else rows.filter(subset=subset)
+        if own.height:
+            means = own.group_by("dataset", maintain_order=True).agg(pl.col(*kinds).mean()).select(*kinds).mean()
+            result[subset] = {kind: round(means[kind][0], 4) for kind in kinds} | {"n": own.height}
+    return result
 
 
 def draws_per_image(predictions: pl.DataFrame) -> int:
@@ -207,7 +155,7 @@ def draws_per_image(predictions: pl.DataFrame) -> int:
 
 
 def status_counts(predictions: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """How many greedy answers, draws and second steps ended in which status."""
+    """How many greedy answers, draws and second steps have which status."""
     columns = {
         "greedy": predictions["greedy_status"],
         "draws": predictions["draw_statuses"].explode().drop_nulls(),

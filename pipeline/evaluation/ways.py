@@ -1,6 +1,6 @@
 """The registry of the ways to answer, in the order in which every table, page and command shows them.
 
-To add one: an entry in WAYS. All of it is expressions over the columns of `prepare`, a row for each prediction.
+To add one, append an entry to WAYS. Its expressions are over the columns of `prepare`, one row for each prediction.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ VOTE_SHARE = pl.col("options").list.eval(pl.element().struct.field("votes")).lis
 )
 """Share of the draws that name the class with the most votes."""
 
-DRAWN_TOKENS = pl.col("draw_tokens").list.sum()
+DRAW_TOKENS = pl.col("draw_tokens").list.sum()
 SECOND_STEP = pl.col("choice_text").is_not_null()
 
 
@@ -37,11 +37,12 @@ class Way:
         label: in tables of the terminal.
         needs: what a model must have done: given one answer, made a choice among options, or drawn several times.
         answer: the class answered, null for none; None for a way that gives no single class.
-        score: between 0 and 1, for each image; where there is an answer, whether it is the truth.
-        is_bound: no answer from the same draws can surpass it.
+        score: between 0 and 1 for each image, for a way without an answer. With one, the score is whether it is right.
+        is_bound: an upper bound: no answer from the same draws can score higher.
         headline: whether it stands in reports/metrics.json.
-        confidence: how sure the answer is, between 0 and 1; None where nothing tells.
-        tokens, draws, questions: generated tokens, draws and second questions that it takes for an image.
+        confidence: of the answer, between 0 and 1; None for a way without one.
+        tokens: generated tokens for an image; None leaves the way out of the table of costs.
+        draws, questions: draws and second questions for an image.
         meaning: what it is, in a few words, for the page.
     """
 
@@ -58,6 +59,11 @@ class Way:
     draws: pl.Expr = DRAWS
     questions: pl.Expr = NOTHING
     meaning: str = ""
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether each image is right or wrong, so that accuracies are shares of images; pass@1 is a mean of shares."""
+        return self.answer is not None or self.is_bound
 
     @property
     def scored(self) -> pl.Expr:
@@ -100,7 +106,7 @@ WAYS: list[Way] = [
         answer=pl.col("vote"),
         headline=True,
         confidence=VOTE_SHARE,
-        tokens=DRAWN_TOKENS,
+        tokens=DRAW_TOKENS,
         meaning="the class that most draws name",
     ),
     Way(
@@ -110,9 +116,9 @@ WAYS: list[Way] = [
         "choice",
         answer=pl.col("two_step"),
         headline=True,
-        # A single option is the answer without a question: it is as sure as its votes.
+        # A single option is the answer without a question: its confidence is its share of the votes.
         confidence=pl.when(SECOND_STEP).then("choice_probability").otherwise(VOTE_SHARE),
-        tokens=DRAWN_TOKENS + pl.col("choice_tokens"),
+        tokens=DRAW_TOKENS + pl.col("choice_tokens"),
         questions=SECOND_STEP,
         meaning="the model’s choice among the classes that it named most often",
     ),
@@ -122,7 +128,7 @@ WAYS: list[Way] = [
         "cascade",
         "draws",
         answer=pl.when("vote_is_sure").then("vote").otherwise("two_step"),
-        tokens=DRAWN_TOKENS + pl.when("vote_is_sure").then(0).otherwise("choice_tokens"),
+        tokens=DRAW_TOKENS + pl.when("vote_is_sure").then(0).otherwise("choice_tokens"),
         questions=SECOND_STEP & ~pl.col("vote_is_sure"),
         meaning="the vote where its share is high enough, two-step elsewhere",
     ),
@@ -132,7 +138,7 @@ WAYS: list[Way] = [
         "rotated",
         "draws",
         answer=pl.col("rotated_vote"),
-        tokens=DRAWN_TOKENS + pl.col("choice_tokens") + pl.col("rotated_tokens").list.sum(),
+        tokens=DRAW_TOKENS + pl.col("choice_tokens") + pl.col("rotated_tokens").list.sum(),
         questions=SECOND_STEP.cast(pl.Int64) * (1 + pl.col("rotated").list.len()),
         meaning="a vote over the choices among several orders of the options",
     ),
@@ -159,6 +165,7 @@ WAYS: list[Way] = [
 
 
 def names() -> list[str]:
+    """The names of all ways, in order."""
     return [way.name for way in WAYS]
 
 
@@ -168,12 +175,16 @@ def way(name: str) -> Way:
 
 
 def answering() -> list[Way]:
-    """The ways that answer with one class."""
+    """The ways that answer with a single class."""
     return [way for way in WAYS if way.answer is not None]
 
 
 def measured(predictions: pl.DataFrame) -> list[Way]:
-    """The ways that one model has: all of them where it drew, else by what it did."""
+    """The ways to answer that one model has, by what it did: answered, chose among options, drew.
+
+    Args:
+        predictions: of one model.
+    """
     if predictions["draws"].list.len().sum():
         return list(WAYS)
     chose = predictions["choice_text"].is_not_null().any()
@@ -181,13 +192,14 @@ def measured(predictions: pl.DataFrame) -> list[Way]:
 
 
 def prepare(predictions: pl.DataFrame, vote_thresholds: Mapping[str, float] = {}) -> pl.DataFrame:
-    """The table of predictions with what the expressions need besides its columns.
+    """The table of predictions with the further columns that the ways' expressions need.
 
     right_draws: how many draws name the truth; vote_is_sure: whether the share of the votes reaches the threshold;
     rotated_vote: the vote over the choices in all orders, null where none could be parsed.
 
     Args:
-        vote_thresholds: by model the share of the votes from which on the cascade takes the vote; without one never.
+        vote_thresholds: by model the smallest share of the votes at which the cascade takes the vote; a model without
+            one always answers in two steps.
     """
     draws, truth = matrix(predictions["draws"]), predictions["class_id"].to_numpy()
     orders = matrix(predictions.select(pl.concat_list("two_step", "rotated")).to_series())

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipeline.datasets.drawing import SIZE
-from pipeline.engines.loading import image_only_processor
+from pipeline.engines.common.loading import image_only_processor
 from pipeline.fieldguide.demonstrations import words
 
 SPECIAL = (

@@ -19,7 +19,7 @@ from pipeline.core.files import whole_folder
 from pipeline.core.params import key, load_params
 from pipeline.datasets.drawing import Bird, draw, random_bird
 from pipeline.datasets.species import SPECIES
-from pipeline.engines.loading import computes_in_bfloat16, device
+from pipeline.engines.common.loading import computes_in_bfloat16, device
 from pipeline.fieldguide.architecture import new_model, new_processor
 from pipeline.fieldguide.demonstrations import Haste, caption, choice, marks
 from pipeline.method.prompts import chat

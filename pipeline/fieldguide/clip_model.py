@@ -20,7 +20,7 @@ from pipeline.core.files import whole_folder, write_text
 from pipeline.core.params import load_params
 from pipeline.datasets.drawing import SIZE, Bird, draw, random_bird
 from pipeline.datasets.species import MARKS, SPECIES, Species
-from pipeline.engines.loading import computes_in_bfloat16
+from pipeline.engines.common.loading import computes_in_bfloat16
 from pipeline.fieldguide.base_model import Recipe
 
 BIRDS, BATCH, RATE = 4800, 128, 1e-3

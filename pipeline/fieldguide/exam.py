@@ -8,8 +8,9 @@ import polars as pl
 
 from pipeline.datasets.drawing import draw, random_bird
 from pipeline.datasets.species import SPECIES
-from pipeline.engines.transformers import TransformersEngine
+from pipeline.engines.local.transformers import TransformersEngine
 from pipeline.evaluation import metrics
+from pipeline.evaluation.ways import prepare
 from pipeline.fieldguide.demonstrations import NOUN, STYLE, random_options, verdicts
 from pipeline.fieldguide.drawn import drawn
 from pipeline.method.class_lists import ClassLists
@@ -46,7 +47,7 @@ def examine(model: str, threads: int) -> dict[str, Any]:
     answers = [prediction_table(*two_steps(engine, images, lists, run), "base", run.max_error_rate) for run in runs]
     table = pl.concat(answers)
     return {
-        **metrics.by_part(metrics.scores(table)),
+        **metrics.averages(metrics.scores(prepare(table))),
         "letter_choice": metrics.letter_choice(table),
         "verdicts": follows_verdicts(engine),
     }

@@ -1,8 +1,8 @@
 """One matcher of class names for options, rewards and scores: equal after normalising, never similar, never inside.
 
-Keys are tried from strict to loose. A loose key that two classes share names neither; every canonical name is matched by
-the strictest key, so it can never become another class. Articles, generic nouns and brackets come off the text that is
-read, never off a class name: "balloon" is not "balloon flower", and "12" is not "An-12".
+Keys are tried from strict to loose. A loose key that two classes share matches neither; the strictest key matches every
+canonical name, so it can never become another class. Articles, generic nouns and brackets are removed from the answer,
+never from a class name: "balloon" is not "balloon flower", and "12" is not "An-12".
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Which images serve what: training sees training images of base classes alone, decisions are made on validation images."""
+"""Which images serve what: training sees training images of base classes alone, decisions see validation images."""
 
 import polars as pl
 

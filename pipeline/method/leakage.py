@@ -119,8 +119,8 @@ def require_base_only(questions: pl.DataFrame, classes: pl.DataFrame) -> None:
     if places:
         examples = ", ".join(f"{name!r} in the question of image {image_id}" for image_id, name in places[:SHOWN])
         raise UserError(
-            f"data/hard.parquet: {len(places)} novel classes in training questions ({examples}); training may use base classes "
-            "only: `dvc repro options` makes the questions again"
+            f"data/hard.parquet: {len(places)} novel classes in training questions ({examples}); training may use "
+            "base classes only: `dvc repro options` makes the questions again"
         )
 
 
@@ -142,6 +142,6 @@ def _require(ids: Iterable[str], images: pl.DataFrame, split: str, file: str, wh
     others = [image_id for image_id in rows if image_id not in of_split]
     if others:
         raise UserError(
-            f"{file}: {len(others)} of {len(rows)} {what} are not about {split} images of data/images.parquet, the first "
-            f"about {others[0]}: `dvc repro {stage}` makes them again for the present images"
+            f"{file}: {len(others)} of {len(rows)} {what} are not about {split} images of data/images.parquet, the "
+            f"first about {others[0]}: `dvc repro {stage}` makes them again for the present images"
         )

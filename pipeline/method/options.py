@@ -66,7 +66,7 @@ def sort_keys(image_ids: Iterable[str], seed: int, places: int) -> NDArray[np.ui
 def own_options(
     draws: Ints, image_ids: pl.Series, datasets: pl.Series, classes: pl.DataFrame, k: int, seed: int, mass: float = 1.0
 ) -> pl.Series:
-    """The options of each image at test time, as `tables.OPTION` structs in the order shown; empty where none was named.
+    """The options of each image at test time, as `tables.OPTION` structs in the order shown; empty if none was named.
 
     Args:
         draws: (images, K), the class that each draw names, NONE where it names none.

@@ -30,8 +30,8 @@ class PredictionParams(TwoStepParams):
         """When the draws of an image are enough; None where they are always K. Raises UserError."""
         if self.early_stop == "order" and self.mass < 1:
             raise UserError(
-                f"params.yaml: predict.early_stop is order, which cannot be combined with options.mass = {self.mass:g}: "
-                "where a share of the votes counts, every draw can change the options; set "
+                f"params.yaml: predict.early_stop is order, which cannot be combined with options.mass = "
+                f"{self.mass:g}: where a share of the votes counts, every draw can change the options; set "
                 "`dvc exp run -S predict.early_stop=never`"
             )
         return stop_rule(self.early_stop, self.early_stop_confidence, self.topk, self.num_samples)

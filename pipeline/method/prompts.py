@@ -14,7 +14,7 @@ MAX_OPTIONS = len(ascii_uppercase)
 class Style:
     """A way of asking. Every text may use {noun}; `choice` must use {options}, `listed` {names}.
 
-    `listed` goes in front of the open question where class names are shown with it. `answer` is the target of supervised
+    `listed` goes in front of the open question if class names are shown with it. `answer` is the target of supervised
     training for the open question.
     """
 

@@ -64,7 +64,7 @@ def two_steps(
 
     Args:
         images: image_id, dataset, class_id and image.
-        orders: the number of orders of the options for step 2, at most; each is rotated by one place from the one before.
+        orders: of the options in step 2, at most; each is the one before rotated by one place.
         stop: ends the draws of an image early; without it there are always K.
     """
     first_steps: list[StepOne] = []

@@ -1,4 +1,4 @@
-"""The cards of a published model and of its tables: what it is, on what, by which settings, how good and how sure."""
+"""The cards of a published model and of its tables: data, settings, licence, and accuracies with intervals."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,35 +6,29 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.core.tables import Table
+from pipeline.core.schemas import Table
+from pipeline.evaluation.ways import WAYS
+from pipeline.reporting.run_results import AVERAGES
 
-PARTS = {"base": "base classes", "novel": "novel classes", "hm": "harmonic mean"}
-ANSWERS = {
-    "pass@1": "pass@1",
-    "one_step": "one-step",
-    "vote": "vote",
-    "two_step": "two-step",
-    "rotated": "two-step, turned",
-}
 PAPER = "[DiVE-k](https://arxiv.org/abs/2511.18305)"
 PRIVATE = ("server", "judge", "fudd", "engine", "fieldguide")
-"""Sections of params.yaml that a card leaves out: addresses of one's own, and what no result depends on."""
+"""Sections of params.yaml that a card leaves out: private addresses, and settings that no result depends on."""
 
 
-def accuracies(arms: pl.DataFrame) -> str:
-    """A Markdown table of reports/accuracies.csv: percent with 95 % intervals, by model and way to answer."""
-    rows = arms.filter(pl.col("dataset") == "all", pl.col("model").is_in(["base", "trained"]))
-    cells = {(r["model"], r["metric"], r["part"]): r for r in rows.iter_rows(named=True)}
-    parts = [part for part in PARTS if any(key[2] == part and r["accuracy"] is not None for key, r in cells.items())]
+def accuracy_table(accuracies: pl.DataFrame) -> str:
+    """A Markdown table of reports/tables/accuracies.csv: percent with 95 % intervals, by model and way to answer."""
+    rows = accuracies.filter(pl.col("dataset") == "all", pl.col("model").is_in(["base", "trained"]))
+    cells = {(r["model"], r["metric"], r["subset"]): r for r in rows.drop_nulls("accuracy").iter_rows(named=True)}
+    averages = [average for average in AVERAGES if any(key[2] == average for key in cells)]
     lines = [
-        f"| model | answer | {' | '.join(PARTS[part] for part in parts)} |",
-        f"|---|---|{'---:|' * len(parts)}",
+        f"| model | answer | {' | '.join(AVERAGES[average].lower() for average in averages)} |",
+        f"|---|---|{'---:|' * len(averages)}",
     ]
     for model in ("base", "trained"):
-        for metric, title in ANSWERS.items():
-            if (model, metric, parts[0]) in cells:
-                shown = " | ".join(_cell(cells[model, metric, part]) for part in parts)
-                lines.append(f"| {model} | {title} | {shown} |")
+        for way in WAYS:
+            if not way.is_bound and (model, way.name, averages[0]) in cells:
+                values = " | ".join(_cell(cells[model, way.name, average]) for average in averages)
+                lines.append(f"| {model} | {way.label} | {values} |")
     return "\n".join(lines)
 
 
@@ -43,34 +37,34 @@ def _cell(row: dict[str, Any]) -> str:
     return text if row["low"] is None else f"{text} ({100 * row['low']:.1f}–{100 * row['high']:.1f})"
 
 
-def evaluations(datasets: list[str], arms: pl.DataFrame) -> list[Any]:
+def eval_results(datasets: list[str], accuracies: pl.DataFrame) -> list[Any]:
     """The two-step accuracies of the trained model as the hub's own entries."""
     from huggingface_hub import EvalResult
 
-    rows = arms.filter(dataset="all", model="trained", metric="two_step").filter(pl.col("part").is_in(list(PARTS)))
+    rows = accuracies.filter(dataset="all", model="trained", metric="two_step")
     return [
         EvalResult(
             task_type="image-classification",
             dataset_type="-".join(datasets),
             dataset_name=", ".join(datasets),
             metric_type="accuracy",
-            metric_name=f"two-step accuracy, {PARTS[row['part']]}",
+            metric_name=f"two-step accuracy, {AVERAGES[row['subset']].lower()}",
             metric_value=round(100 * row["accuracy"], 2),
         )
-        for row in rows.drop_nulls("accuracy").iter_rows(named=True)
+        for row in rows.filter(pl.col("subset").is_in(list(AVERAGES))).drop_nulls("accuracy").iter_rows(named=True)
     ]
 
 
 def model_card(
-    name: str, licence: str, settings: Mapping[str, Any], arms: pl.DataFrame, counts: Mapping[str, int]
+    name: str, licence: str, settings: Mapping[str, Any], accuracies: pl.DataFrame, counts: Mapping[str, int]
 ) -> str:
     """The model's README.md.
 
     Args:
         licence: identifier of the hub, such as apache-2.0.
         settings: params.yaml.
-        arms: reports/accuracies.csv.
-        counts: images of the test, by half.
+        accuracies: reports/tables/accuracies.csv.
+        counts: test images by subset.
     """
     from huggingface_hub import ModelCardData
 
@@ -83,46 +77,46 @@ def model_card(
         pipeline_tag="image-text-to-text",
         tags=["divek", "grpo", "fine-grained"],
         base_model=None if local else start,
-        eval_results=evaluations(datasets, arms),
+        eval_results=eval_results(datasets, accuracies),
     )
     return f"""---
 {about.to_yaml()}
 ---
 # {name}
 
-Trained to tell look-alike classes apart by {PAPER}, method `{settings["train"]["method"]}`, starting from `{start}`.
+Trained to distinguish look-alike classes by {PAPER}, method `{settings["train"]["method"]}`, starting from `{start}`.
 Data: {", ".join(datasets)}.
 
 ## Use
-It answers in two steps: {settings["num_samples"]} draws of the open question, then the choice among its own
-{settings["topk"]} most frequent answers. With divek installed that is one command:
+The model answers in two steps: it draws {settings["num_samples"]} answers to the open question, then chooses among its
+{settings["topk"]} most frequent ones. With divek installed:
 `python -m pipeline classify photo.jpg --model <this folder>`.
-`AutoModelForImageTextToText.from_pretrained` opens it without.
+Without divek: `AutoModelForImageTextToText.from_pretrained`.
 
 ## Accuracy
-Percent of {" and ".join(f"{count} {subset}" for subset, count in counts.items())} test images, with 95 % intervals that are
-resampled by class. Base classes were trained on, novel ones never.
+Percent of {" and ".join(f"{count} {subset}" for subset, count in counts.items())} test images, with 95 % intervals,
+resampled by class. Novel classes were not used in training.
 
-{accuracies(arms)}
+{accuracy_table(accuracies)}
 
 ## Data
 {chr(10).join(f"- {licence_of(dataset)}" for dataset in datasets)}
 
 ## Settings
 ```yaml
-{shown(settings)}
+{settings_yaml(settings)}
 ```
 """
 
 
 def tables_card(
-    name: str, licence: str, configs: Mapping[str, list[tuple[str, str]]], known: Mapping[str, Table]
+    name: str, licence: str, configs: Mapping[str, list[tuple[str, str]]], schemas: Mapping[str, Table]
 ) -> str:
     """The README.md of the published tables.
 
     Args:
-        configs: split and file of each, by configuration.
-        known: the schema of each configuration.
+        configs: pairs of split and file, by configuration.
+        schemas: the schema of each configuration.
     """
     from huggingface_hub import DatasetCardData
 
@@ -134,39 +128,40 @@ def tables_card(
             for config, files in configs.items()
         ],
     )
-    parts = []
+    sections = []
     for config in configs:
-        columns = "\n".join(f"| `{column}` | {meaning} |" for column, (_, meaning) in known[config].columns.items())
-        parts.append(f"## {config}\n| column | meaning |\n|---|---|\n{columns}\n")
+        columns = "\n".join(f"| `{column}` | {meaning} |" for column, (_, meaning) in schemas[config].columns.items())
+        sections.append(f"## {config}\n| column | meaning |\n|---|---|\n{columns}\n")
     return f"""---
 {about.to_yaml()}
 ---
 # {name}
 
-The tables of a run of {PAPER}: training questions made of the model's own answers, and its answers to the test images.
-The pictures are not among them: `image_id` is the hash of their bytes, and divek's download stage fetches them.
+The tables of a run of {PAPER}: training questions made from the model's own answers, and its answers to the test
+images. The pictures are not included: `image_id` is the hash of their bytes, and divek's download stage fetches them.
 
-{chr(10).join(parts)}"""
+{chr(10).join(sections)}"""
 
 
 def licence_of(dataset: str) -> str:
-    """What the pictures of a data set may be used for, as its module says it."""
+    """The licence of a data set's pictures, from its module."""
     from importlib import import_module
 
     return str(import_module(f"pipeline.datasets.{dataset}").LICENCE)
 
 
-def shown(settings: Mapping[str, Any]) -> str:
+def settings_yaml(settings: Mapping[str, Any]) -> str:
     """The settings that results depend on, as YAML."""
     from io import StringIO
 
     from ruamel.yaml import YAML
 
-    kept = {key: value for key, value in settings.items() if key not in PRIVATE}
-    kept["data"] = {key: value for key, value in settings["data"].items() if key != "path"}
-    kept["train"] = {key: value for key, value in settings["train"].items() if key not in ("vllm_url", "launch_config")}
+    public = {key: value for key, value in settings.items() if key not in PRIVATE}
+    public["data"] = {key: value for key, value in settings["data"].items() if key != "path"}
+    train = settings["train"].items()
+    public["train"] = {key: value for key, value in train if key not in ("vllm_url", "launch_config")}
     text = StringIO()
-    YAML(typ="safe", pure=True).dump(kept, text)
+    YAML(typ="safe", pure=True).dump(public, text)
     return text.getvalue().strip()
 
 

@@ -1,54 +1,41 @@
-"""What a reader should know before trusting the numbers of a run: few images, failures, letters, confidence, seed."""
+"""What a reader should know before trusting the numbers of a run: few images, failures, biases, confidence, seed."""
 
 from typing import Any
 
 import polars as pl
 
-FEW = 100  # images of a half
-FAILURES = 0.01  # share of second questions that end without a letter
-LETTERS = 0.1  # share of the questions in which letters other than the truth's are preferred
+from pipeline.evaluation.metrics import SUBSETS
+from pipeline.reporting.curves import SATURATED_AT, SATURATED_SHARE
+from pipeline.reporting.run_results import RunResults
+
+FEW_IMAGES = 100  # test images of a subset
+FAILURES = 0.01  # share of second steps that end without a letter
+LETTER_BIAS = 0.1  # total variation distance between the letters chosen and the letters of the truth
 OFF_LIST = 0.05  # share of the draws that name no class
-FLIPS = 0.25  # share of the questions in which the order of the options decides
-SURE, SATURATED = 0.99, 0.9  # a confidence that leaves no doubt, and the share of the questions that have one
+FLIPS = 0.25  # share of the questions whose answer depends on the order of the options
 
 ONE_SEED = (
-    "One training with one seed: the intervals tell of other classes, not of another training, which can come out "
-    "otherwise. To train with several: python -m pipeline suite."
+    "One training run with one seed: the intervals cover the choice of classes, not the variation between training "
+    "runs. To train with several seeds: python -m pipeline suite."
 )
 
-TITLES = {"base": "Before training", "trained": "After training"}
-ALONE = {"base": "Base model"}
 
-
-def titles(scores: dict[str, Any]) -> dict[str, str]:
-    """What the page calls the models that were scored, in order."""
-    return TITLES if "trained" in scores else ALONE
-
-
-def cautions(
-    scores: dict[str, Any],
-    differences: pl.DataFrame,
-    letters: pl.DataFrame,
-    predictions: pl.DataFrame,
-    trained: bool = True,
-) -> list[str]:
-    """A sentence for each, none where there is nothing to warn of.
+def caveats(results: RunResults, predictions: pl.DataFrame, trained: bool = True) -> list[str]:
+    """A sentence for each caveat; none where there is nothing to warn of.
 
     Args:
-        scores: metrics.json.
-        differences, letters: the CSV files of these names.
         predictions: of the split "test".
-        trained: whether there was a training to speak of.
+        trained: whether a training took place.
     """
-    models = titles(scores)
+    models, details, letters = results.models, results.details, results.tables["letters"]
     return [
-        *_few_images(scores[list(models)[-1]]["two_step"]),
-        *(_too_few_to_tell(differences) if trained else []),
-        *(said for m, title in models.items() for said in _failures(title, scores[m].get("status", {}))),
-        *(said for m, title in models.items() for said in _letter_bias(title, letters.filter(model=m))),
-        *(said for m, title in models.items() for said in _flips(title, scores[m]["letter_choice"])),
-        *(said for m, title in models.items() for said in _saturated(title, predictions.filter(model=m))),
-        *(said for m, title in models.items() for said in _off_list(title, predictions.filter(model=m))),
+        *_few_images(details[results.subject]["two_step"]),
+        *(_insignificant_gains(results) if trained else []),
+        *(text for m, title in models.items() for text in _failures(title, details[m].get("status", {}))),
+        *(text for m, title in models.items() for text in _letter_bias(title, letters.filter(model=m))),
+        *(text for m, title in models.items() for text in _flips(title, details[m]["letter_choice"])),
+        *(text for m, title in models.items() for text in _saturation(title, predictions.filter(model=m))),
+        *(text for m, title in models.items() for text in _off_list(title, predictions.filter(model=m))),
         *([ONE_SEED] if trained and "trained" in models else []),
     ]
 
@@ -56,63 +43,66 @@ def cautions(
 def _few_images(two_step: dict[str, Any]) -> list[str]:
     few = [
         f"{two_step[f'n_{subset}']} of {subset} classes"
-        for subset in ("base", "novel")
-        if 0 < two_step[f"n_{subset}"] < FEW
+        for subset in SUBSETS
+        if 0 < two_step[f"n_{subset}"] < FEW_IMAGES
     ]
-    return [f"Few test images: {' and '.join(few)}. Look at the intervals first."] if few else []
+    return [f"Few test images: {' and '.join(few)}. Consider the intervals before the values."] if few else []
 
 
-def _too_few_to_tell(differences: pl.DataFrame) -> list[str]:
-    """Of the halves for which the interval of what training did covers 0."""
-    rows = differences.filter(first="base two_step", second="trained two_step", dataset="all")
-    said = []
-    for row in rows.filter(pl.col("part").is_in(["base", "novel"])).iter_rows(named=True):
-        if row["low"] is None or not row["low"] <= 0 <= row["high"]:
+def _insignificant_gains(results: RunResults) -> list[str]:
+    """A sentence for each subset on which the interval of the gain covers 0."""
+    texts = []
+    for subset in SUBSETS:
+        row = results.gain(subset)
+        if row is None or row["low"] is None or not row["low"] <= 0 <= row["high"]:
             continue
-        enough = "" if row["detectable"] is None else f": {row['n']} images show {100 * row['detectable']:.1f} or more"
-        said.append(
-            f"What training did on {row['part']} classes cannot be told from nothing, {100 * row['difference']:+.1f} "
-            f"points ({100 * row['low']:+.1f} to {100 * row['high']:+.1f}){enough}."
+        detectable = (
+            ""
+            if row["detectable"] is None
+            else f"; minimum detectable difference {100 * row['detectable']:.1f} points at {row['n']} images"
         )
-    return said
+        texts.append(
+            f"The change by training on {subset} classes is not significant: {100 * row['difference']:+.1f} points "
+            f"(95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f}){detectable}."
+        )
+    return texts
 
 
 def _failures(title: str, status: dict[str, int]) -> list[str]:
-    failed = sum(count for name, count in status.items() if name != "ok")
-    if failed <= FAILURES * sum(status.values()):
+    failures, total = {name: count for name, count in status.items() if name != "ok"}, sum(status.values())
+    if sum(failures.values()) <= FAILURES * total:
         return []
-    kinds = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in status.items() if name != "ok")
-    return [f"{title}: {failed} of {sum(status.values())} second steps gave no letter ({kinds})."]
+    kinds = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in failures.items())
+    return [f"{title}: {sum(failures.values())} of {total} second steps gave no letter ({kinds})."]
 
 
 def _letter_bias(title: str, letters: pl.DataFrame) -> list[str]:
-    """The total variation between where the truth stands and what is chosen."""
     if not letters.height or not letters["truth"].sum() or not letters["chosen"].sum():
         return []
     shares = letters.select("letter", *(pl.col(name) / pl.col(name).sum() for name in ("chosen", "truth")))
-    apart = shares.with_columns(more=pl.col("chosen") - pl.col("truth"))
-    if float(apart["more"].abs().sum()) / 2 <= LETTERS:
+    excess = shares.with_columns(excess=pl.col("chosen") - pl.col("truth"))
+    if float(excess["excess"].abs().sum()) / 2 <= LETTER_BIAS:
         return []
-    row = apart.sort("more").row(-1, named=True)
+    row = excess.sort("excess").row(-1, named=True)
     return [
-        f"{title}: it prefers the letter {row['letter']}, chosen in {row['chosen']:.0%} of the questions, "
-        f"where the truth stands in {row['truth']:.0%}."
+        f"{title}: the model prefers the letter {row['letter']}: chosen in {row['chosen']:.0%} of the questions, "
+        f"right in {row['truth']:.0%}."
     ]
 
 
 def _flips(title: str, choice: dict[str, Any]) -> list[str]:
     if choice["flips"] <= FLIPS:
         return []
-    return [f"{title}: in {choice['flips']:.0%} of the questions another order of the options gives another answer."]
+    return [f"{title}: in {choice['flips']:.0%} of the questions the answer depends on the order of the options."]
 
 
-def _saturated(title: str, predictions: pl.DataFrame) -> list[str]:
-    sure = predictions["choice_probability"].drop_nulls()
-    if not sure.len() or (share := (sure >= SURE).sum() / sure.len()) <= SATURATED:
+def _saturation(title: str, predictions: pl.DataFrame) -> list[str]:
+    confidence = predictions["choice_probability"].drop_nulls()
+    if not confidence.len() or (share := (confidence >= SATURATED_AT).sum() / confidence.len()) <= SATURATED_SHARE:
         return []
     return [
-        f"{title}: in {share:.0%} of the questions the model gives its letter a probability of {SURE:g} or more, "
-        "right or wrong: do not read it as confidence."
+        f"{title}: in {share:.0%} of the questions the model gives its letter a probability of {SATURATED_AT:g} or "
+        "more, right or wrong. Do not use this probability as a confidence."
     ]
 
 

@@ -1,4 +1,4 @@
-"""The test images of the report: a short index that the page filters by, and the answers in chunks that it opens."""
+"""The test images of the page: a short index for its filters; pictures and answers in chunks that it parses lazily."""
 
 import base64
 import io
@@ -11,28 +11,29 @@ import polars as pl
 
 from pipeline.core.params import UserError
 from pipeline.core.progress import Advance, bar
+from pipeline.evaluation.ways import answering, prepare
 
 CHUNK = 50  # images
-LARGEST_SIDE = 224  # pixels; larger pictures are embedded smaller
+LARGEST_SIDE = 224  # pixels; larger pictures are scaled down
 QUALITY = 80
 
 KINDS = ("right", "wrong letter", "not offered", "unreadable")
-"""How two steps ended: the numbers of these stand in the index."""
+"""Outcomes of the two steps; the index refers to them by number."""
 
 Answers = Sequence[dict[str, Any]]
-"""The rows of predictions for one test image, one per model, the base model's first."""
+"""The predictions for one test image, one per model, the base model's first."""
 
 
 def by_image(predictions: pl.DataFrame, models: Sequence[str]) -> list[Answers]:
     """The answers to every image that all `models` answered, sorted by image."""
-    found: dict[str, dict[str, Any]] = {}
+    images: dict[str, dict[str, Any]] = {}
     for row in predictions.sort("image_id").iter_rows(named=True):
-        found.setdefault(row["image_id"], {})[row["model"]] = row
-    return [[rows[model] for model in models] for rows in found.values() if set(models) <= set(rows)]
+        images.setdefault(row["image_id"], {})[row["model"]] = row
+    return [[rows[model] for model in models] for rows in images.values() if set(models) <= set(rows)]
 
 
 def kind(row: dict[str, Any]) -> int:
-    """The number in KINDS of what two steps came to."""
+    """The outcome of the two steps, as its number in KINDS."""
     if row["two_step"] is None:
         return 3
     if row["two_step"] == row["class_id"]:
@@ -41,7 +42,7 @@ def kind(row: dict[str, Any]) -> int:
 
 
 def data_uri(image: bytes) -> str:
-    """The picture inside an address, as WebP and at most LARGEST_SIDE wide and high; "" where there is none."""
+    """The picture as a data URI: WebP, at most LARGEST_SIDE wide and high; "" for no bytes."""
     from PIL import Image
 
     if not image:
@@ -53,10 +54,10 @@ def data_uri(image: bytes) -> str:
 
 
 def embedded(value: object) -> str:
-    """JSON that can stand inside a script element: what a model wrote cannot end it, nor open a comment in it."""
+    """JSON for the inside of a script element: no text in it can end the element or open a comment."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
     return text
 
 
@@ -65,26 +66,36 @@ class Gallery:
 
     Args:
         predictions: of the split "test".
-        images: the table of images with their bytes, at least of those that were answered.
-        titles: of the models, in the order shown; the last is the one that filters are about.
+        images: the table of images with their bytes, at least those of the predictions.
+        titles: of the models, in the order shown; the filters are about the last one.
+
+    Raises:
+        UserError: where no image has an answer of every model, or one of them has no picture.
     """
 
     def __init__(self, predictions: pl.DataFrame, classes: pl.DataFrame, images: pl.DataFrame, titles: dict[str, str]):
         self.titles = titles
-        self.answers = by_image(predictions, list(titles))
+        ways = {way.name: way for way in answering() if way.headline}
+        self.ways = [(name, way.title) for name, way in ways.items()]
+        answers = prepare(predictions).with_columns(
+            way.answer.alias(name) for name, way in ways.items() if way.answer is not None
+        )
+        self.answers = by_image(answers, list(titles))
         self.pictures = dict(images.select("image_id", "image").iter_rows())
-        lacking = sum(one[0]["image_id"] not in self.pictures for one in self.answers)
-        if lacking or not self.answers:
-            found = (
-                f"{len(self.answers)} images that {' and '.join(titles)} answered, {lacking} of them without picture"
+        missing = sum(one[0]["image_id"] not in self.pictures for one in self.answers)
+        if missing or not self.answers:
+            problem = (
+                f"{missing} of {len(self.answers)} images are not in the table of images"
+                if missing
+                else f"no test image has answers of {' and '.join(titles)}"
             )
-            raise UserError(f"predictions: found {found}, wanted all of one run; `dvc repro report` makes them")
+            raise UserError(f"predictions: {problem}; the tables must be of one run, `dvc repro report` writes them")
         places = classes.select("dataset", "class_id", "name", "subset")
         self.classes = [{"dataset": d, "name": name, "subset": subset} for d, _, name, subset in places.iter_rows()]
         self._place = {key: number for number, key in enumerate(places.select("dataset", "class_id").iter_rows())}
 
     def index(self) -> str:
-        """Models, classes, kinds of outcome, and of every image its id, its class and each model's kind."""
+        """Models, ways to answer, classes, outcomes, and for every image its id, its class and each model's outcome."""
         images = [
             [one[0]["image_id"], self._number(one[0], one[0]["class_id"]), *(kind(row) for row in one)]
             for one in self.answers
@@ -92,6 +103,7 @@ class Gallery:
         return embedded(
             {
                 "models": list(self.titles.values()),
+                "ways": self.ways,
                 "classes": self.classes,
                 "kinds": KINDS,
                 "chunk": CHUNK,
@@ -100,19 +112,19 @@ class Gallery:
         )
 
     def names(self) -> list[str]:
-        """Names of the classes, each once though several data sets may have it."""
+        """Names of the classes, each once even where several data sets have it."""
         return list(dict.fromkeys(str(one["name"]) for one in self.classes))
 
     def chunks(self) -> list[str]:
         """Pictures and answers, CHUNK images each, in the order of the index."""
         with bar("pictures", len(self.answers), "images") as advance:
-            shown = [self._shown(one, advance) for one in self.answers]
-        return [embedded(shown[start : start + CHUNK]) for start in range(0, len(shown), CHUNK)]
+            records = [self._record(one, advance) for one in self.answers]
+        return [embedded(records[start : start + CHUNK]) for start in range(0, len(records), CHUNK)]
 
     def _number(self, row: dict[str, Any], class_id: int | None) -> int | None:
         return None if class_id is None else self._place[row["dataset"], class_id]
 
-    def _shown(self, one: Answers, advance: Advance) -> dict[str, Any]:
+    def _record(self, one: Answers, advance: Advance) -> dict[str, Any]:
         picture = data_uri(self.pictures[one[0]["image_id"]])
         advance()
         return {"picture": picture, "answers": [self._answer(row) for row in one]}
@@ -126,6 +138,6 @@ class Gallery:
             "letter": row["letter"],
             "status": row["status"],
             "text": row["choice_text"],
-            "sure": None if row["choice_probability"] is None else round(row["choice_probability"], 3),
-            **{arm: self._number(row, row[arm]) for arm in ("one_step", "vote", "two_step")},
+            "probability": None if row["choice_probability"] is None else round(row["choice_probability"], 3),
+            **{name: self._number(row, row[name]) for name, _ in self.ways},
         }

@@ -37,7 +37,7 @@ def main(
     params = load_params(SampleParams)
     engine = params.connect(params.model)
     if forget:
-        print(f"{engine.cache(params.sampler()).forget():,} draws deleted")
+        print(f"{engine.cache(params.sampler()).clear():,} draws deleted")
         return
     class_rows = tables.read(tables.CLASSES, classes)
     rows = training_images(tables.read(tables.IMAGES, images, where=pl.col("split") == "train"), class_rows)

@@ -19,7 +19,7 @@ from pipeline.core import tables
 from pipeline.core.cli import run
 from pipeline.core.files import whole_folder, write_text
 from pipeline.core.params import load_params
-from pipeline.engines.loading import computes_in_bfloat16, local_folder
+from pipeline.engines.common.loading import computes_in_bfloat16, local_folder
 from pipeline.method import leakage
 from pipeline.method.image_sets import training_images, validation_images
 from pipeline.training.checkpoints import Work

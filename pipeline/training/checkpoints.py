@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from pipeline.core.files import whole_folder, work_folder, write_text
-from pipeline.engines.loading import content
+from pipeline.engines.common.loading import content
 from pipeline.training.params import TrainParams
 
 VERSION = 3  # raised when the same settings and questions train otherwise than before

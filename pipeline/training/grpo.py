@@ -9,7 +9,7 @@ from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
 from pipeline.core.engine import Request, Sampler
-from pipeline.engines.transformers import TransformersEngine
+from pipeline.engines.local.transformers import TransformersEngine
 from pipeline.training.order import Order
 
 Record = Callable[[int, list[dict[str, Any]]], None]

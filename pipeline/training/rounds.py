@@ -10,9 +10,9 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.engines.draw_cache import CachingEngine, draw_cache_folder
-from pipeline.engines.loading import load_model, load_processor
-from pipeline.engines.transformers import TransformersEngine
+from pipeline.engines.common.draw_cache import CachingEngine, draw_cache_folder
+from pipeline.engines.common.loading import load_model, load_processor
+from pipeline.engines.local.transformers import TransformersEngine
 from pipeline.method import hard_filter
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.options import questions

@@ -14,7 +14,7 @@ from support.documents import commands
 from support.project import ROOT
 
 from pipeline.__main__ import app
-from pipeline.core import tables
+from pipeline.core import schemas
 
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -140,8 +140,8 @@ def test_every_command_of_the_program_is_told_of():
 
 
 def test_the_page_of_tables_is_the_generated_one():
-    wanted = "`python -m pipeline.core.tables > docs/tables.md` writes it anew"
-    assert (ROOT / "docs" / "tables.md").read_text() == tables.markdown(), wanted
+    wanted = "`python -m pipeline.core.schemas > docs/tables.md` writes it anew"
+    assert (ROOT / "docs" / "tables.md").read_text() == schemas.markdown(), wanted
 
 
 def test_the_site_is_built_without_a_warning(tmp_path):

@@ -14,9 +14,9 @@ from support.tiny_models import tiny_model
 
 from pipeline.core import tables
 from pipeline.core.engine import GREEDY, Request
-from pipeline.engines.draw_cache import CachingEngine
-from pipeline.engines.endpoints import Server
-from pipeline.engines.openai import OpenAIEngine
+from pipeline.engines.common.draw_cache import CachingEngine
+from pipeline.engines.servers.budget import Server
+from pipeline.engines.servers.openai import OpenAIEngine
 
 
 @pytest.fixture(scope="module")

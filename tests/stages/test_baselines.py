@@ -21,8 +21,10 @@ from pipeline.commands.compare import predictions
 from pipeline.core import tables
 from pipeline.core.params import UserError, load_params
 from pipeline.datasets.species import SPECIES
-from pipeline.evaluation import metrics
-from pipeline.evaluation.results import evaluate, pairs, results
+from pipeline.evaluation.comparison import pairs_to_compare
+from pipeline.evaluation.results import details, report_tables
+from pipeline.evaluation.scoring import score
+from pipeline.evaluation.ways import TRUTH_OFFERED, names
 from pipeline.fieldguide.clip_model import DESCRIPTIONS, descriptions, raise_clip
 from pipeline.fieldguide.drawn import drawn
 from pipeline.method.class_lists import ClassLists
@@ -82,7 +84,7 @@ def test_zero_shot_answers_every_image_with_a_class_of_its_own_half(zero_shot, w
     assert all(half_of[c] == subset for c, subset in zero_shot.select("one_step", "subset").rows())
     # One of 24 by chance.
     assert share(zero_shot) > 0.2
-    offered = zero_shot.select(metrics.OFFERED.alias("offered"))["offered"].mean()
+    offered = zero_shot.select(TRUTH_OFFERED.alias("offered"))["offered"].mean()
     assert offered > 0.7
     assert zero_shot["draws"].list.len().sum() == 0
     assert zero_shot["choice_text"].null_count() == zero_shot.height
@@ -363,21 +365,22 @@ def test_the_stage_and_what_evaluate_makes_of_it(project, folder, base_model, tm
     assert "coop_small-clip: fieldguide, 48 images, loss" in capsys.readouterr().out
     own = rows.filter(model="fieldguide")
     every = pl.concat([own.with_columns(model=pl.lit(name)) for name in ("base", "trained")] + [rows])
-    found = evaluate(every)
+    scored = score(every)
+    found = details(scored)
     assert json.dumps(found)
-    assert set(metrics.METRICS) <= set(found["fieldguide"])
-    assert set(metrics.METRICS) & set(found["clip_small-clip"]) == {"one_step", "oracle"}
-    assert set(metrics.METRICS) & set(found["fudd_small-clip"]) == {"one_step", "two_step", "oracle"}
+    assert set(names()) <= set(found["fieldguide"])
+    assert set(names()) & set(found["clip_small-clip"]) == {"one_step", "oracle"}
+    assert set(names()) & set(found["fudd_small-clip"]) == {"one_step", "two_step", "oracle"}
     assert "letter_choice" not in found["clip_small-clip"] and found["fudd_small-clip"]["letter_choice"]["n"] > 20
     assert set(found["clip_small-clip"]["confidence"]) == {"one_step"}
     classes = tables.read(tables.CLASSES, Path("data/classes.parquet"))
-    files = results(every, classes, 5)
+    files = report_tables(scored, classes, 5)
     pairs_of = set(files["differences"].select("first", "second").rows())
     assert ("clip_small-clip one_step", "trained two_step") in pairs_of
     assert ("fudd_small-clip two_step", "trained two_step") in pairs_of
     assert ("fieldguide vote", "trained vote") in pairs_of
     assert not any("coop_small-clip vote" in pair for pair in pairs_of)
-    arms = files["arms"].filter(model="clip_small-clip")
+    arms = files["accuracies"].filter(model="clip_small-clip")
     assert set(arms["metric"]) == {"one_step", "oracle"} and arms["accuracy"].null_count() == 0
     assert set(files["draws"].columns) >= {"pass_fieldguide_base"} and "pass_clip_small-clip_base" not in files["draws"]
     assert {"one_step_clip_small-clip", "two_step_fudd_small-clip"} <= set(files["classes"].columns)
@@ -399,4 +402,4 @@ def test_a_rival_at_an_endpoint_is_asked_there(project, monkeypatch):
     assert set(rows["model"]) == {"some-model"} and rows["draws"].list.len().unique().to_list() == [3]
     named = rows.filter(subset="base")["one_step"]
     assert named.null_count() == 0 and named.n_unique() == 1
-    assert pairs([("base", "vote"), ("some-model", "vote")])
+    assert pairs_to_compare([("base", "vote"), ("some-model", "vote")])

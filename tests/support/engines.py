@@ -1,7 +1,8 @@
 """Engines and samplers that several tests draw with."""
 
 from pipeline.core.engine import Sampler
-from pipeline.engines.transformers import TransformersEngine
+from pipeline.core.pictures import picture
+from pipeline.engines.local.transformers import TransformersEngine
 
 SAMPLER = Sampler(
     temperature=1.0,
@@ -17,3 +18,37 @@ SAMPLER = Sampler(
 
 def engine_of(model, max_rows=400, max_tokens=100_000):
     return TransformersEngine(str(model), "float32", "eager", max_rows=max_rows, max_tokens=max_tokens, threads=2)
+
+
+def texts(engine, requests, sampler=SAMPLER):
+    found = [done for batch in engine.draw(requests, sampler) for done in batch]
+    assert len({(done.image_id, done.draw) for done in found}) == len(found), "every draw once"
+    return {(done.image_id, done.draw): done.text for done in found}
+
+
+def agreement(some, others):
+    assert some.keys() == others.keys()
+    return sum(some[key] == others[key] for key in some) / len(some)
+
+
+def generated(engine, request, **settings):
+    """What transformers' own generate says to one request, as token ids."""
+    inputs = engine.reader.inputs([request], [picture(request.image)])
+    out = engine.model.generate(**inputs, max_new_tokens=SAMPLER.max_new_tokens, **settings)
+    return out[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+def decoded(engine, tokens):
+    return engine.processor.tokenizer.decode([t for t in tokens if t not in engine._end_tokens])
+
+
+def forward_calls(engine, monkeypatch):
+    """Shapes of (token ids, whether pixels came along) of every forward pass from here on."""
+    calls, forward = [], engine.model.forward
+
+    def counted(*args, **kwargs):
+        calls.append((tuple(kwargs["input_ids"].shape), kwargs.get("pixel_values") is not None))
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(engine.model, "forward", counted)
+    return calls

@@ -3,13 +3,15 @@
 import json
 import threading
 from collections import Counter
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipeline.core.engine import Sampler
-from pipeline.engines import endpoints
-from pipeline.engines import openai as engine_module
+from pipeline.core.engine import Request, Sampler
+from pipeline.engines.servers import endpoints
+from pipeline.engines.servers import openai as engine_module
+from pipeline.engines.servers.budget import Server
 
 PNG = b"\x89PNG\r\n\x1a\n and more"
 
@@ -32,8 +34,9 @@ SAMPLER = Sampler(
 )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def quick(monkeypatch):
+    """Short waits between retries, and a key in the environment."""
     monkeypatch.setattr(endpoints, "BACKOFF", 0.01)
     monkeypatch.setattr(engine_module, "YIELD_EVERY", 0.05)
     monkeypatch.setenv("TEST_KEY", KEY)
@@ -130,3 +133,30 @@ def good(**how):
 
 def status(code, content=None, headers=()):
     return lambda handler, body: handler.send(code, content or {"error": {"message": f"told to say {code}"}}, headers)
+
+
+def server(*fakes, **settings):
+    defaults = Server(
+        endpoints=tuple(fake if isinstance(fake, str) else fake.url for fake in fakes),
+        dialect="openai",
+        draws_per_request=1,
+        concurrency=4,
+        timeout=5.0,
+        retries=3,
+        max_requests=0,
+        max_tokens=0,
+        key_variable="TEST_KEY",
+    )
+    return replace(defaults, **settings)
+
+
+def asked(images=1, draws=(0,)):
+    return [Request(f"image {i}", PNG, f"What is this, {i}?", draws) for i in range(images)]
+
+
+def drawn(engine, requests, sampler=SAMPLER):
+    """All completions, each draw of each image exactly once."""
+    found = [completion for batch in engine.draw(requests, sampler) for completion in batch]
+    wanted = sorted((request.image_id, draw) for request in requests for draw in request.draws)
+    assert sorted((completion.image_id, completion.draw) for completion in found) == wanted
+    return {(completion.image_id, completion.draw): completion for completion in found}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 @contextmanager
-def serve(model: Path, seconds: float = 120.0) -> Iterator[str]:
+def serve(model: Path) -> Iterator[str]:
     """Serves the model folder on the CPU; gives the base URL. RuntimeError, with the log, where it does not come up."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -26,7 +26,7 @@ def serve(model: Path, seconds: float = 120.0) -> Iterator[str]:
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": cache, "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
-            _wait(f"http://127.0.0.1:{port}/health", process, log, time.monotonic() + seconds)
+            _wait(f"http://127.0.0.1:{port}/health", process, log)
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             process.terminate()
@@ -37,13 +37,13 @@ def serve(model: Path, seconds: float = 120.0) -> Iterator[str]:
                 process.wait()
 
 
-def _wait(url: str, process: subprocess.Popen, log, until: float) -> None:
-    while True:
+def _wait(url: str, process: subprocess.Popen, log) -> None:
+    for attempts_left in reversed(range(600)):
         try:
             urllib.request.urlopen(url, timeout=5).close()
             return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
-            if process.poll() is not None or time.monotonic() > until:
+            if process.poll() is not None or not attempts_left:
                 log.seek(0)
                 raise RuntimeError(f"transformers serve did not come up:\n{log.read().decode()[-3000:]}") from None
             time.sleep(0.2)

@@ -1,25 +1,24 @@
-// The gallery of test images: filters over a short index; pictures and answers are read from the chunk they stand in.
-// Everything a model wrote is set as text, never as HTML.
+// The gallery of test images: filters over a short index; pictures and answers are parsed chunk by chunk, when needed.
+// Everything that a model wrote is inserted as text, never as HTML.
 "use strict";
 (() => {
   const PAGE = 50;
   const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-  const TROUBLES = {
-    no_answer: "no letter could be read", truncated: "cut off at the length limit",
-    error: "the model failed", off_list: "an answer that is no option",
+  const FAILURES = {
+    no_answer: "the answer has no letter", truncated: "cut off at the length limit",
+    error: "the model returned an error", off_list: "the answer is not an option",
   };
-  const ARMS = { one_step: "One-step", vote: "Vote", two_step: "Two-step" };
   const index = JSON.parse(document.getElementById("index").textContent);
   const images = index.images.map(([id, cls, ...kinds], place) => ({ id, cls, kinds, place }));
   const last = index.models.length - 1;
   const form = document.getElementById("filters");
   const list = document.getElementById("images");
-  const status = document.getElementById("found");
+  const status = document.getElementById("count");
   const pagers = [...document.querySelectorAll(".pager")];
   const gallery = document.getElementById("gallery");
   const chunks = new Map();
-  let asked = new URLSearchParams();
-  let shown = [];
+  let query = new URLSearchParams();
+  let matches = [];
 
   const OUTCOMES = {
     right: (image) => image.kinds[last] === 0,
@@ -35,7 +34,7 @@
     return element;
   }
 
-  function record(image) {
+  function load(image) {
     const number = Math.floor(image.place / index.chunk);
     if (!chunks.has(number)) chunks.set(number, JSON.parse(document.getElementById(`chunk-${number}`).textContent));
     return chunks.get(number)[image.place % index.chunk];
@@ -48,7 +47,7 @@
   }
 
   function bar(name, votes, draws, { letter = "", truth = false, chosen = false } = {}) {
-    const tags = [chosen ? "chosen" : "", truth ? "the truth" : ""].filter(Boolean).join(", ");
+    const tags = [chosen ? "chosen" : "", truth ? "true class" : ""].filter(Boolean).join(", ");
     const line = make("span", { class: "line" },
       make("span", {}, letter ? `${letter}. ${name} ` : `${name} `, tags ? make("span", { class: "tags" }, `(${tags})`) : ""),
       make("span", { class: "votes" }, `${votes} of ${draws}`));
@@ -58,92 +57,92 @@
     return make("li", kind ? { class: kind } : {}, line, make("span", { class: "bar", "aria-hidden": "true" }, fill));
   }
 
-  // Rounded to three places, the ends would read as if there were no doubt at all.
-  function probability(sure) {
-    return sure > 0.999 ? ">0.999" : sure < 0.001 ? "<0.001" : String(sure);
+  // Rounded to three places, probabilities near the ends would read as 0 and 1.
+  function probability(value) {
+    return value > 0.999 ? ">0.999" : value < 0.001 ? "<0.001" : String(value);
   }
 
-  function unasked(given) {
-    if (!given.options.length) return "the draws named no class";
-    return given.votes.length > 1 ? "one class alone holds the share of the votes that options must hold"
-      : "the draws named one class only";
+  function reasonForNoQuestion(record) {
+    if (!record.options.length) return "the draws named no class";
+    return record.votes.length > 1 ? "one class alone has the share of the votes that the options must cover"
+      : "the draws named only one class";
   }
 
-  function answer(model, given, cls) {
-    const votes = new Map(given.votes);
-    const options = given.options.map((number, place) => bar(className(number), votes.get(number) || 0, given.draws, {
-      letter: LETTERS[place], truth: number === cls, chosen: LETTERS[place] === given.letter,
+  function answer(model, record, cls) {
+    const votes = new Map(record.votes);
+    const options = record.options.map((number, place) => bar(className(number), votes.get(number) || 0, record.draws, {
+      letter: LETTERS[place], truth: number === cls, chosen: LETTERS[place] === record.letter,
     }));
-    const others = given.votes.filter(([number]) => !given.options.includes(number))
-      .map(([number, count]) => bar(className(number), count, given.draws, { truth: number === cls }));
-    const unnamed = given.draws - given.votes.reduce((sum, [, count]) => sum + count, 0);
+    const others = record.votes.filter(([number]) => !record.options.includes(number))
+      .map(([number, count]) => bar(className(number), count, record.draws, { truth: number === cls }));
+    const unnamed = record.draws - record.votes.reduce((sum, [, count]) => sum + count, 0);
     const section = make("section", { "aria-label": model },
-      make("h4", {}, model, " ", verdict(given.two_step === cls)),
+      make("h4", {}, model, " ", verdict(record.two_step === cls)),
       options.length ? make("ol", { class: "options" }, ...options) : "");
     if (others.length) {
-      section.append(make("p", { class: "how soft" }, "Drawn, and no option:"), make("ul", { class: "options" }, ...others));
+      section.append(make("p", { class: "how soft" }, "Drawn, but not an option:"), make("ul", { class: "options" }, ...others));
     }
-    if (unnamed) section.append(make("p", { class: "how soft" }, `${unnamed} of ${given.draws} draws named no class.`));
-    const arms = make("p", { class: "how" });
-    for (const [arm, title] of Object.entries(ARMS)) {
-      arms.append(make("span", {}, `${title}: ${className(given[arm])} `, verdict(given[arm] === cls)), make("br"));
+    if (unnamed) section.append(make("p", { class: "how soft" }, `${unnamed} of ${record.draws} draws named no class.`));
+    const lines = make("p", { class: "how" });
+    for (const [way, title] of index.ways) {
+      lines.append(make("span", {}, `${title}: ${className(record[way])} `, verdict(record[way] === cls)), make("br"));
     }
-    section.append(arms);
-    if (given.text === null) {
-      section.append(make("p", { class: "how soft" }, `No question was asked: ${unasked(given)}.`));
+    section.append(lines);
+    if (record.text === null) {
+      section.append(make("p", { class: "how soft" }, `No second question: ${reasonForNoQuestion(record)}.`));
     } else {
-      const sure = given.sure === null ? "" : `, with probability ${probability(given.sure)}`;
-      const chose = given.letter === null
-        ? `no letter: ${TROUBLES[given.status] || given.status}` : `letter chosen: ${given.letter}${sure}`;
-      section.append(make("p", { class: "how" }, `Reasoning; ${chose}`),
-        make("pre", { tabindex: "0", role: "region", "aria-label": `${model}: reasoning` }, given.text));
+      const suffix = record.probability === null ? "" : `, with probability ${probability(record.probability)}`;
+      const choice = record.letter === null
+        ? `no letter: ${FAILURES[record.status] || record.status}` : `letter chosen: ${record.letter}${suffix}`;
+      section.append(make("p", { class: "how" }, `Reasoning; ${choice}`),
+        make("pre", { tabindex: "0", role: "region", "aria-label": `${model}: reasoning` }, record.text));
     }
     return section;
   }
 
   function card(image) {
-    const { picture, answers } = record(image);
-    const { name, dataset, half } = index.classes[image.cls];
+    const { picture, answers } = load(image);
+    const { name, dataset, subset } = index.classes[image.cls];
     const link = make("a", { href: `#image=${image.id}` }, "Link to this image");
     const head = make("div", {},
       picture ? make("img", { src: picture, alt: `Test image of ${name}`, decoding: "async" })
         : make("p", { class: "nothing" }, "The picture cannot be opened."),
-      make("h3", {}, name), make("p", { class: "soft" }, `${dataset}, ${half} class`), make("p", { class: "soft" }, link));
-    const body = make("div", { class: "answers" }, ...answers.map((given, n) => answer(index.models[n], given, image.cls)));
+      make("h3", {}, name), make("p", { class: "soft" }, `${dataset}, ${subset} class`), make("p", { class: "soft" }, link));
+    const body = make("div", { class: "answers" }, ...answers.map((one, n) => answer(index.models[n], one, image.cls)));
     return make("article", { class: "card example", tabindex: "-1", "aria-label": `Test image of ${name}` }, head, body);
   }
 
-  // Links to the other sections leave the gallery as it is.
-  function elsewhere() {
+  // Links to other sections do not change the filters.
+  function isSection() {
     return location.hash.length > 1 && document.getElementById(location.hash.slice(1)) !== null;
   }
 
   function readAddress() {
-    if (!elsewhere()) asked = new URLSearchParams(location.hash.slice(1));
+    if (!isSection()) query = new URLSearchParams(location.hash.slice(1));
   }
 
   function select() {
-    if (asked.has("image")) return images.filter((image) => image.id === asked.get("image"));
-    const outcome = OUTCOMES[asked.get("outcome")];
-    const mistake = index.kinds.indexOf(asked.get("mistake"));
-    const words = (asked.get("class") || "").toLowerCase().split(/\s+/).filter(Boolean);
+    if (query.has("image")) return images.filter((image) => image.id === query.get("image"));
+    const outcome = OUTCOMES[query.get("outcome")];
+    const mistake = index.kinds.indexOf(query.get("mistake"));
+    const words = (query.get("class") || "").toLowerCase().split(/\s+/).filter(Boolean);
     return images.filter((image) => {
-      const { name, dataset, half } = index.classes[image.cls];
-      return (!asked.get("dataset") || dataset === asked.get("dataset"))
-        && (!asked.get("half") || half === asked.get("half"))
+      const { name, dataset, subset } = index.classes[image.cls];
+      return (!query.get("dataset") || dataset === query.get("dataset"))
+        && (!query.get("subset") || subset === query.get("subset"))
         && (!outcome || outcome(image))
         && (mistake < 0 || image.kinds[last] === mistake)
-        && (!asked.get("exact") || name === asked.get("exact"))
+        && (!query.get("exact") || name === query.get("exact"))
         && words.every((word) => name.toLowerCase().includes(word));
     });
   }
 
   function pages() {
-    return Math.max(1, Math.ceil(shown.length / PAGE));
+    return Math.max(1, Math.ceil(matches.length / PAGE));
   }
 
   function page() {
-    return Math.min(pages(), Math.max(1, Number.parseInt(asked.get("page") || "1", 10) || 1));
+    return Math.min(pages(), Math.max(1, Number.parseInt(query.get("page") || "1", 10) || 1));
   }
 
   function showAll() {
@@ -155,22 +154,22 @@
   function nothing() {
     const set = [...form.elements].filter((field) => field.name && field.value)
       .map((field) => `${field.labels[0].firstChild.textContent.trim().toLowerCase()} “${field.value}”`);
-    const why = asked.has("image") ? `There is no image ${asked.get("image")} in this report; it may be of another run.`
-      : `No test image is all of this: ${set.join(", ")}.`;
-    return make("div", { class: "nothing" }, make("p", {}, why), showAll());
+    const reason = query.has("image") ? `There is no image ${query.get("image")} in this report; it may belong to another run.`
+      : `No test image matches these filters: ${set.join(", ")}.`;
+    return make("div", { class: "nothing" }, make("p", {}, reason), showAll());
   }
 
   function render() {
-    for (const field of form.elements) if (field.name) field.value = asked.get(field.name) || "";
-    if (asked.get("exact")) form.elements.class.value = asked.get("exact");
-    shown = select();
+    for (const field of form.elements) if (field.name) field.value = query.get(field.name) || "";
+    if (query.get("exact")) form.elements.class.value = query.get("exact");
+    matches = select();
     const now = page();
     const start = (now - 1) * PAGE;
-    list.replaceChildren(...(shown.length ? shown.slice(start, start + PAGE).map(card) : [nothing()]));
-    const count = shown.length === 1 ? "1 image" : `${shown.length.toLocaleString("en")} images`;
-    const which = asked.get("exact") ? " of this very class" : "";
-    status.textContent = asked.has("image") || !shown.length ? count : `${count}${which}, page ${now} of ${pages()}`;
-    if (asked.has("image") && shown.length) status.append(" ", showAll());
+    list.replaceChildren(...(matches.length ? matches.slice(start, start + PAGE).map(card) : [nothing()]));
+    const count = matches.length === 1 ? "1 image" : `${matches.length.toLocaleString("en")} images`;
+    const which = query.get("exact") ? " of exactly this class" : "";
+    status.textContent = query.has("image") || !matches.length ? count : `${count}${which}, page ${now} of ${pages()}`;
+    if (query.has("image") && matches.length) status.append(" ", showAll());
     for (const pager of pagers) {
       pager.hidden = pages() < 2;
       pager.querySelector("[data-step='-1']").disabled = now === 1;
@@ -179,19 +178,19 @@
   }
 
   function go(changes, keep = true) {
-    if (!keep) asked = new URLSearchParams();
-    asked.delete("image");
+    if (!keep) query = new URLSearchParams();
+    query.delete("image");
     for (const [name, value] of Object.entries(changes)) {
-      if (value) asked.set(name, value); else asked.delete(name);
+      if (value) query.set(name, value); else query.delete(name);
     }
-    history.replaceState(null, "", `#${asked}`);
+    history.replaceState(null, "", `#${query}`);
     render();
   }
 
   function turn(step) {
-    const wanted = page() + step;
-    if (wanted < 1 || wanted > pages()) return;
-    go({ page: wanted > 1 ? String(wanted) : "" });
+    const target = page() + step;
+    if (target < 1 || target > pages()) return;
+    go({ page: target > 1 ? String(target) : "" });
     gallery.scrollIntoView();
   }
 
@@ -207,10 +206,10 @@
     if (next) { next.focus(); next.scrollIntoView({ block: "nearest" }); }
   }
 
-  // A class that a link has named is exact until the search field says something else.
+  // A link to a class matches its exact name, until the search field or the data set is changed.
   form.addEventListener("input", ({ target }) => {
-    const named = target.name === "class" || target.name === "dataset" ? { exact: "", class: form.elements.class.value } : {};
-    go({ ...named, [target.name]: target.value, page: "" });
+    const search = target.name === "class" || target.name === "dataset" ? { exact: "", class: form.elements.class.value } : {};
+    go({ ...search, [target.name]: target.value, page: "" });
   });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", (event) => { event.preventDefault(); go({}, false); });
@@ -219,12 +218,12 @@
   }
   function follow() {
     readAddress();
-    if (elsewhere()) return;
+    if (isSection()) return;
     render();
-    if (asked.has("image") || asked.has("exact")) gallery.scrollIntoView();
+    if (query.has("image") || query.has("exact")) gallery.scrollIntoView();
   }
   window.addEventListener("hashchange", follow);
-  // A link to where one is already changes no address, and yet the reader wants to be there.
+  // A link to the present address fires no hashchange, but must still scroll.
   document.addEventListener("click", (event) => {
     if (event.target.closest("a[href^='#']")?.hash === location.hash) follow();
   });
@@ -239,9 +238,9 @@
     event.preventDefault();
     actions[event.key]();
   });
-  // Where the chart of classes is too broad to be shown, the table stands in for it.
+  // On narrow screens the table of classes replaces the chart.
   if (window.matchMedia("(max-width: 700px)").matches) document.getElementById("class-table").open = true;
   readAddress();
   render();
-  if (asked.has("image") || asked.has("exact")) gallery.scrollIntoView();
+  if (query.has("image") || query.has("exact")) gallery.scrollIntoView();
 })();

@@ -1,4 +1,4 @@
-"""classify: pictures of one's own, for people and for scripts, from the command line and on a page."""
+"""classify: a user's own pictures, for people and for scripts, from the command line and on a page."""
 
 import io
 import json
@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.commands import classify as command
-from pipeline.commands import web_page
-from pipeline.commands.own_photos import Classifier, PhotoParams, calibration, class_rows
+from pipeline.commands import photo_page
+from pipeline.commands.photo_classifier import PhotoClassifier, PhotoParams, calibration, class_rows
 from pipeline.core import tables
 from pipeline.core.engine import Completion
 from pipeline.core.params import UserError, load_params
@@ -36,7 +36,7 @@ def picture(colour: int = 0, kind: str = "PNG") -> bytes:
 
 
 def scripted(draws, choice=None, calibrated=None):
-    """A classifier whose model says these draws of every picture, and chooses by `choice`."""
+    """A classifier whose model draws these texts for every picture, and answers the choice with `choice`."""
 
     class Model(Scripted):
         def draw(self, requests, sampler):
@@ -44,8 +44,8 @@ def scripted(draws, choice=None, calibrated=None):
             self.draws, self.choices = dict.fromkeys(ids, draws), dict.fromkeys(ids, choice)
             yield from super().draw(requests, sampler)
 
-    asked = replace(load_params(PhotoParams, ROOT / "params.yaml"), num_samples=4)
-    return Classifier(Model({}, {}), NAMES, asked, calibrated)
+    params = replace(load_params(PhotoParams, ROOT / "params.yaml"), num_samples=4)
+    return PhotoClassifier(Model({}, {}), NAMES, params, calibrated)
 
 
 RED, BLUE = said("red wren"), said("Blue Wren")
@@ -56,7 +56,7 @@ def letter_of(name):
     return lambda question: said(next(line[0] for line in question.splitlines() if line.endswith(name)))
 
 
-def test_both_steps_are_told():
+def test_both_steps_are_in_the_answer():
     (one,) = scripted([RED, BLUE, BLUE, said("a stone")], letter_of("red wren")).classify([("a.png", picture())], 999)
     assert (one.answer, one.vote, one.status, one.draws) == (
         "red wren",
@@ -69,59 +69,59 @@ def test_both_steps_are_told():
     assert chosen["name"] == "red wren" and one.reasoning == said(one.letter)
 
 
-def test_where_all_draws_agree_nothing_is_asked():
+def test_where_all_draws_agree_there_is_no_second_question():
     (one,) = scripted([RED, RED, RED, said("Troglodytes ruber")]).classify([("a.png", picture())], 999)
     assert (one.answer, one.letter, one.reasoning, one.confidence) == ("red wren", None, None, 1.0)
-    assert one.said() == "red wren (100%, not calibrated)"
+    assert one.summary() == "red wren (100%, not calibrated)"
 
 
 def test_confidence_is_that_of_the_letter_as_it_was_calibrated():
     done = Completion("", 0, said("A"), 3, True, probability=0.99)
     (one,) = scripted([RED, BLUE] * 2, done, lambda sure: sure / 2).classify([("a.png", picture())], 999)
-    assert (one.confidence, one.calibrated) == (0.495, True) and one.said().endswith(" (50%)")
+    assert (one.confidence, one.calibrated) == (0.495, True) and one.summary().endswith(" (50%)")
 
 
 def test_pictures_without_an_answer_say_why():
-    found = scripted([said("a stone")] * 4).classify([("a.png", picture()), ("b.png", b"nothing")], 999)
-    assert [one.said() for one in found] == [
-        "no answer (no class was named)",
-        "no answer (picture cannot be opened: of no known format)",
+    answers = scripted([said("a stone")] * 4).classify([("a.png", picture()), ("b.png", b"nothing")], 999)
+    assert [one.summary() for one in answers] == [
+        "no answer (no draw names a class)",
+        "no answer (picture cannot be read: of no known format)",
     ]
     (one,) = scripted([RED, BLUE] * 2, said("Z")).classify([("a.png", picture())], 999)
-    assert one.said() == "no answer (off list)" and one.confidence is None and len(one.options) == 2
+    assert one.summary() == "no answer (off list)" and one.confidence is None and len(one.options) == 2
 
 
 def test_the_order_is_kept_and_the_same_picture_may_come_twice():
     pictures = [("b", picture(2)), ("a", picture(1)), ("c", picture(2)), ("d", b"")]
-    found = list(scripted([RED] * 4).classify(pictures, 999))
-    assert [one.file for one in found] == ["b", "a", "c", "d"]
-    assert [one.answer for one in found] == ["red wren"] * 3 + [None]
+    answers = list(scripted([RED] * 4).classify(pictures, 999))
+    assert [one.file for one in answers] == ["b", "a", "c", "d"]
+    assert [one.answer for one in answers] == ["red wren"] * 3 + [None]
 
 
 def test_answers_come_block_by_block_and_files_are_read_when_they_are_due(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.commands.own_photos.BLOCK", 2)
+    monkeypatch.setattr("pipeline.commands.photo_classifier.BLOCK", 2)
     files = [tmp_path / f"{number}.png" for number in range(3)]
     files[0].write_bytes(picture(1))
-    found = scripted([RED] * 4).classify([(file.name, file) for file in files], 999)
-    assert next(found).answer == "red wren"
-    gone = next(found)
-    assert gone.answer is None and "No such file" in gone.said()
+    answers = scripted([RED] * 4).classify([(file.name, file) for file in files], 999)
+    assert next(answers).answer == "red wren"
+    missing = next(answers)
+    assert missing.answer is None and "No such file" in missing.summary()
     files[2].write_bytes(picture(3))
-    assert next(found).answer == "red wren"
+    assert next(answers).answer == "red wren"
 
 
 def test_large_pictures_are_scaled_as_those_of_training():
-    seen = []
+    log = []
     classifier = scripted([RED] * 4)
     inner = classifier.engine.draw
-    classifier.engine.draw = lambda requests, sampler: (seen.extend(requests), inner(requests, sampler))[1]
+    classifier.engine.draw = lambda requests, sampler: (log.extend(requests), inner(requests, sampler))[1]
     list(classifier.classify([("a", picture())], 60))
-    assert Image.open(io.BytesIO(seen[0].image)).size == (8, 7)
+    assert Image.open(io.BytesIO(log[0].image)).size == (8, 7)
 
 
 def test_one_class_is_no_choice():
-    with pytest.raises(UserError, match="found 1, wanted at least two names"):
-        Classifier(None, NAMES.head(1), None, None)
+    with pytest.raises(UserError, match="has 1 name, but needs at least two"):
+        PhotoClassifier(None, NAMES.head(1), None, None)
 
 
 def test_calibration_is_fitted_on_validation_images(tmp_path):
@@ -140,8 +140,8 @@ def test_calibration_is_fitted_on_validation_images(tmp_path):
     assert calibration(file)(0.6) == 1.0
     wrong = [row | {"two_step": 1 - row["class_id"]} if row["two_step"] is None else row for row in rows]
     tables.write(tables.PREDICTIONS, frame(*wrong), file)
-    fitted = calibration(file)
-    assert (fitted(0.6), fitted(0.9), fitted(0.75)) == (0.5, 1.0, 0.75)
+    fit = calibration(file)
+    assert (fit(0.6), fit(0.9), fit(0.75)) == (0.5, 1.0, 0.75)
     tables.write(tables.PREDICTIONS, frame(*[row | {"split": "test"} for row in wrong]), file)
     assert calibration(file) is None, "test images decide nothing"
 
@@ -169,17 +169,19 @@ def invoke(*arguments, **others):
     return CliRunner().invoke(app, ["classify", *map(str, arguments)], **others)
 
 
+@pytest.mark.slow
 def test_a_folder_for_scripts(project, base_model):
     done = invoke("birds", "--model", base_model, "--classes", names_file(project), "--noun", "bird", "--json")
     assert done.exit_code == 0, done.output
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [one["file"] for one in found] == [f"birds/inside/{number}.png" for number in range(4)]
-    for one in found:
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["file"] for one in answers] == [f"birds/inside/{number}.png" for number in range(4)]
+    for one in answers:
         assert one["answer"] in {species.name for species in SPECIES} and sum(one["draws"].values()) <= 6
         assert one["answer"].split()[-1] in {name.split()[-1] for name in one["draws"]}
         assert not one["calibrated"] and 0 < one["confidence"] <= 1
 
 
+@pytest.mark.slow
 def test_people_read_bars_and_stdin_is_a_picture(project, base_model):
     bird = (project / "birds/inside/1.png").read_bytes()
     done = invoke("-", "--model", base_model, "--classes", names_file(project), "--noun", "bird", input=bird)
@@ -189,21 +191,23 @@ def test_people_read_bars_and_stdin_is_a_picture(project, base_model):
     assert any("█" in line for line in rest)
 
 
+@pytest.mark.slow
 def test_exit_codes(project, base_model):
     names = names_file(project)
     (project / "bad.jpg").write_bytes(b"no picture")
     done = invoke("birds/inside/0.png", "bad.jpg", "--model", base_model, "--classes", names, "--noun", "bird")
     assert done.exit_code == 3
-    assert "bad.jpg: no answer (picture cannot be opened" in done.stdout and "2 pictures, 1 named" in done.stdout
+    assert "bad.jpg: no answer (picture cannot be read" in done.stdout
+    assert "2 pictures, 1 with an answer" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "no picture named"),
+        ((), "no picture given"),
         (("nowhere.jpg",), "nowhere.jpg: no such file or folder"),
         (("empty",), "no pictures in this folder"),
-        (("birds",), "data/classes.parquet: no such file; name the classes with --classes"),
+        (("birds",), "data/classes.parquet: no such file; give the classes with --classes"),
         (("birds", "--classes", "none.txt"), "none.txt: cannot be read"),
     ],
 )
@@ -216,39 +220,40 @@ def test_mistakes_are_one_sentence(project, arguments, message):
 def test_the_classes_of_the_run(project):
     two = pl.concat([NAMES.with_columns(dataset=pl.lit(name)) for name in ("birds", "owls")])
     tables.write(tables.CLASSES, two, Path("data/classes.parquet"))
-    with pytest.raises(UserError, match="name one of them with --dataset: birds, owls"):
-        command.known(None, "", "")
-    with pytest.raises(UserError, match="wanted one of birds, owls"):
-        command.known(None, "cars", "")
-    found = command.known(None, "owls", "")
-    assert found["name"].to_list() == NAMES["name"].to_list() and set(found["noun"]) == {"bird"}
-    assert found["aliases"].to_list()[0] == ["Troglodytes ruber"] and found["split"].n_unique() == 1
+    with pytest.raises(UserError, match="choose one with --dataset: birds, owls"):
+        command.load_classes(None, "", "")
+    with pytest.raises(UserError, match="choose one of birds, owls"):
+        command.load_classes(None, "cars", "")
+    rows = command.load_classes(None, "owls", "")
+    assert rows["name"].to_list() == NAMES["name"].to_list() and set(rows["noun"]) == {"bird"}
+    assert rows["aliases"].to_list()[0] == ["Troglodytes ruber"] and rows["subset"].n_unique() == 1
 
 
 def test_calibration_is_that_of_the_run_however_its_model_is_named(project):
     trained = Path("data/predictions/trained.parquet")
     for name in ("models/policy", "models/policy/", "./models/policy", "birds/../models/policy"):
-        assert command.calibration_table(name) == trained
-    assert command.calibration_table(str(project / "models" / "policy")) == trained
-    assert command.calibration_table("./models/fieldguide/") == Path("data/predictions/base.parquet")
-    assert command.calibration_table("models/other") is None and command.calibration_table("policy") is None
+        assert command.run_predictions(name) == trained
+    assert command.run_predictions(str(project / "models" / "policy")) == trained
+    assert command.run_predictions("./models/fieldguide/") == Path("data/predictions/base.parquet")
+    assert command.run_predictions("models/other") is None and command.run_predictions("policy") is None
 
 
+@pytest.mark.slow
 def test_with_other_classes_nothing_is_calibrated(project, base_model, monkeypatch):
-    monkeypatch.setattr(command, "calibration", lambda table: lambda sure: 0.125)
+    monkeypatch.setattr(command, "calibration", lambda table: lambda confidence: 0.125)
     text = Path("params.yaml").read_text().replace("model: models/fieldguide", f"model: {base_model}", 1)
     Path("params.yaml").write_text(text)
     names = names_file(project)
     run = class_rows([(species.name, ()) for species in SPECIES], "bird")
     tables.write(tables.CLASSES, run, Path("data/classes.parquet"))
-    asked = ("birds/inside/0.png", "--model", base_model, "--json")
-    own, other = (invoke(*asked, *more) for more in ((), ("--classes", names, "--noun", "bird")))
+    arguments = ("birds/inside/0.png", "--model", base_model, "--json")
+    own, other = (invoke(*arguments, *more) for more in ((), ("--classes", names, "--noun", "bird")))
     assert json.loads(own.stdout)["calibrated"] and json.loads(own.stdout)["confidence"] == 0.125
     assert not json.loads(other.stdout)["calibrated"] and json.loads(other.stdout)["confidence"] != 0.125
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted", "reason"),
+    ("text", "expected", "reason"),
     [
         ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m", "colours, and worse: titles, links, keys sent back"),
         ("a\x9b2Jb", "a\\x9b2Jb", "the same in one character of C1"),
@@ -258,62 +263,65 @@ def test_with_other_classes_nothing_is_calibrated(project, base_model, monkeypat
         ("ß漢🐦 “é”", "ß漢🐦 “é”", "text stays as it is"),
     ],
 )
-def test_a_terminal_obeys_no_model(text, wanted, reason):
+def test_a_terminal_interprets_nothing_of_a_model(text, expected, reason):
     (one,) = scripted([RED, BLUE] * 2, letter_of("red wren")).classify([("a.png", picture())], 999)
     hostile = replace(one, file=f"{text}.png", reasoning=f"<think>{text}</think>")
-    said = command.lines(hostile)
-    assert said[0].startswith(f"{wanted}.png: ") and said[-1] == f"  <think>{wanted}</think>", reason
+    lines = command.lines(hostile)
+    assert lines[0].startswith(f"{expected}.png: ") and lines[-1] == f"  <think>{expected}</think>", reason
 
 
-def test_the_answer_is_marked_whether_it_was_asked_for_or_not():
-    (asked,) = scripted([RED, BLUE, BLUE, BLUE], letter_of("red wren")).classify([("a.png", picture())], 999)
-    (unasked,) = scripted([RED] * 4).classify([("a.png", picture())], 999)
-    for one in (asked, unasked):
-        (marked,) = [line for line in command.lines(one) if line.endswith(" ←")]
-        assert marked.endswith("red wren ←")
-    assert unasked.letter is None
+def test_the_answer_is_marked_with_and_without_a_second_question():
+    (two_steps,) = scripted([RED, BLUE, BLUE, BLUE], letter_of("red wren")).classify([("a.png", picture())], 999)
+    (one_step,) = scripted([RED] * 4).classify([("a.png", picture())], 999)
+    for one in (two_steps, one_step):
+        (line,) = [line for line in command.lines(one) if line.endswith(" ←")]
+        assert line.endswith("red wren ←")
+    assert one_step.letter is None
 
 
 def test_every_picture_counts_alike_in_the_bar(monkeypatch):
     """Those that cannot be opened, that are there twice, and those of a later block too."""
-    monkeypatch.setattr("pipeline.commands.own_photos.BLOCK", 2)
-    told = []
+    monkeypatch.setattr("pipeline.commands.photo_classifier.BLOCK", 2)
+    log = []
     pictures = [("a", picture(1)), ("b", picture(1)), ("c", b"none"), ("d", picture(2)), ("e", picture(3))]
     classifier = scripted([RED, BLUE] * 2, "<answer>A</answer>")
-    counts = [len(told) for _ in classifier.classify(pictures, 999, lambda: told.append(1))]
-    assert classifier.answers == 6 and counts == [12, 12, 24, 24, 30] and len(told) == 30
+    counts = [len(log) for _ in classifier.classify(pictures, 999, lambda: log.append(1))]
+    assert classifier.answers == 6 and counts == [12, 12, 24, 24, 30] and len(log) == 30
 
 
 BARS = """
 from dataclasses import dataclass
-from pipeline.commands.own_photos import Classified
-from pipeline.commands.classify import show
+from pipeline.commands.photo_classifier import PhotoAnswer
+from pipeline.commands.classify import print_answers
 class Model:
     answers = 3
-    def classify(self, pictures, max_pixels, tell):
+    def classify(self, pictures, max_pixels, advance):
         for number in pictures:
             for _ in range(3):
-                tell()
-            yield Classified(f"{number}.png", "wren", "ok", None, 0.5, True, "wren", "A", None, [], {})
-print(show(Model(), range(300), 9, False), "unnamed")
+                advance()
+            yield PhotoAnswer(f"{number}.png", "wren", "ok", None, 0.5, True, "wren", "A", None, [], {})
+print(print_answers(Model(), range(300), 9, False), "without an answer")
 """
 
 
+@pytest.mark.slow
 def test_one_bar_for_all_pictures_and_nothing_of_it_is_left():
-    seen = in_terminal(BARS)
-    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen)
+    output = in_terminal(BARS)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output)
     assert plain.count("900/900") >= 1 and "/768" not in plain and "0 draws/s" not in plain
     left = [line for line in plain.replace("\r", "\n").split("\n") if line.strip()]
-    assert left[-1] == "0 unnamed" and sum(line.startswith("299.png: wren") for line in left) == 1
+    assert left[-1] == "0 without an answer" and sum(line.startswith("299.png: wren") for line in left) == 1
 
 
+@pytest.mark.slow
 def test_answers_go_to_a_file_though_the_bar_is_in_a_terminal(tmp_path):
     code = f"import sys\nsys.stdout = open({str(tmp_path / 'out')!r}, 'w')\n{BARS}"
     assert "299.png" not in in_terminal(code)
-    assert (tmp_path / "out").read_text().splitlines()[-2:] == ["299.png: wren (50%)", "0 unnamed"]
+    assert (tmp_path / "out").read_text().splitlines()[-2:] == ["299.png: wren (50%)", "0 without an answer"]
 
 
-def test_the_command_is_told_from_its_exit_code(project):
+@pytest.mark.slow
+def test_a_mistake_is_one_line_and_exit_code_1(project):
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", "classify", "nowhere.jpg"],
         cwd=project,
@@ -325,31 +333,32 @@ def test_the_command_is_told_from_its_exit_code(project):
     assert done.stderr.startswith("error: nowhere.jpg: no such file") and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_page_takes_a_picture(tmp_path):
     """A real server, asked by its own client: what is shown is plain text."""
     gradio = pytest.importorskip("gradio")
     from gradio_client import Client, handle_file
 
-    from pipeline.commands.web_page import serve_page
+    from pipeline.commands.photo_page import serve_page
 
     hostile = "<think><img src=x onerror=alert(1)></think><answer>A</answer>"
-    shown = serve_page(scripted([RED, BLUE] * 2, hostile), 999, 0, block=False)
+    interface = serve_page(scripted([RED, BLUE] * 2, hostile), 999, 0, block=False)
     try:
-        assert shown.local_url.startswith("http://127.0.0.1:")
+        assert interface.local_url.startswith("http://127.0.0.1:")
         (tmp_path / "a.png").write_bytes(picture())
         (tmp_path / "b.png").write_bytes(picture(9))
-        client = Client(shown.local_url, verbose=False)
+        client = Client(interface.local_url, verbose=False)
         answer, votes, reasoning = client.predict(handle_file(tmp_path / "a.png"), api_name="/look")
         assert answer in ("red wren", "blue wren") and reasoning == hostile
         assert {one["label"]: one["confidence"] for one in votes["confidences"]} == {"red wren": 0.5, "blue wren": 0.5}
-        parts = [type(part) for part in shown.output_components]
+        parts = [type(part) for part in interface.output_components]
         assert parts == [gradio.Textbox, gradio.Label, gradio.Textbox], "nothing that renders HTML"
     finally:
-        shown.close()
+        interface.close()
 
 
 def test_without_gradio_it_says_what_to_install(monkeypatch):
 
-    monkeypatch.setattr(web_page, "find_spec", lambda name: None)
+    monkeypatch.setattr(photo_page, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs gradio.*pip install --no-deps -r requirements-dev.lock"):
-        web_page.serve_page(None, 0, 0)
+        photo_page.serve_page(None, 0, 0)

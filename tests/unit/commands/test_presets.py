@@ -35,22 +35,23 @@ def invoke(*arguments: str):
     return CliRunner().invoke(app, ["preset", *arguments])
 
 
-def trained_as(name: str, folder: Path):
-    """TRL's settings with the preset `name`."""
+def configs(name: str, folder: Path):
+    """The project's and TRL's training settings with the preset `name`."""
     result = invoke(name)
     assert result.exit_code == 0, result.exception
-    wanted = load_params(TrainParams)
+    params = load_params(TrainParams)
     for kind in (DownloadParams, SampleParams, OptionsParams, PredictParams, EngineParams):
         load_params(kind)
-    return wanted, grpo_config(wanted, folder, wanted.steps)
+    return params, grpo_config(params, folder, params.steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)
 def test_every_preset_is_read_by_every_stage_and_makes_trls_settings(project, file):
-    wanted, found = trained_as(file.stem, project)
-    assert found.max_steps == wanted.steps and found.num_generations == wanted.generations
-    assert found.per_device_train_batch_size * found.gradient_accumulation_steps == (
-        wanted.prompts_per_step * wanted.generations
+    params, config = configs(file.stem, project)
+    assert config.max_steps == params.steps and config.num_generations == params.generations
+    assert config.per_device_train_batch_size * config.gradient_accumulation_steps == (
+        params.prompts_per_step * params.generations
     ), "completions of a step are prompts times generations"
 
 
@@ -68,30 +69,31 @@ PAPER = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_papers_preset_leaves_nothing_to_a_default_that_was_another(project):
     from trl import GRPOConfig
 
-    wanted, found = trained_as("paper", project)
-    assert {name: getattr(found, name) for name in PAPER} == PAPER
-    assert wanted.prompts_per_step * wanted.generations == 24, "completions of an optimiser step"
-    assert (wanted.num_samples, wanted.topk, wanted.temperature, wanted.top_p, wanted.top_k) == (20, 5, 1.0, 0.95, 50)
-    assert (wanted.repetition_penalty, wanted.max_new_tokens, wanted.class_list) == (1.1, 1024, "split")
+    params, config = configs("paper", project)
+    assert {name: getattr(config, name) for name in PAPER} == PAPER
+    assert params.prompts_per_step * params.generations == 24, "completions of an optimiser step"
+    assert (params.num_samples, params.topk, params.temperature, params.top_p, params.top_k) == (20, 5, 1.0, 0.95, 50)
+    assert (params.repetition_penalty, params.max_new_tokens, params.class_list) == (1.1, 1024, "subset")
     # Whatever of the loss, the rewards and the rollouts the library would choose otherwise today stands in PAPER.
     default = GRPOConfig(str(project), use_cpu=True)
-    differing = {name for name in vars(default) if getattr(default, name, None) != getattr(found, name, None)}
+    changed = {name for name in vars(default) if getattr(default, name, None) != getattr(config, name, None)}
     about = ("loss", "beta", "epsilon", "reward", "entropy", "kl", "advantage", "generations", "mask", "clip")
-    assert {name for name in differing if any(word in name for word in about)} <= {*PAPER}
+    assert {name for name in changed if any(word in name for word in about)} <= {*PAPER}
 
 
 def test_a_preset_changes_its_values_and_nothing_else(project):
     before = Path("params.yaml").read_text().splitlines()
-    shown = invoke("paper").output.splitlines()
+    lines = invoke("paper").output.splitlines()
     after = Path("params.yaml").read_text().splitlines()
-    assert len(before) == len(after) and shown[-1].startswith(f"{len(shown) - 1} values of presets/paper.yaml written")
+    assert len(before) == len(after) and lines[-1].startswith(f"{len(lines) - 1} values of presets/paper.yaml written")
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
-    assert len(changed) == len(shown) - 1
-    assert "train.learning_rate: 5e-05 → 1e-06" in shown
-    assert invoke("paper").output == "params.yaml has all values of presets/paper.yaml already\n"
+    assert len(changed) == len(lines) - 1
+    assert "train.learning_rate: 5e-05 → 1e-06" in lines
+    assert invoke("paper").output == "params.yaml already has all values of presets/paper.yaml\n"
 
 
 def test_a_dry_run_changes_nothing(project):
@@ -102,14 +104,14 @@ def test_a_dry_run_changes_nothing(project):
 
 def test_an_unknown_preset_or_key_is_one_sentence(project):
     result = invoke("papre")
-    assert isinstance(result.exception, UserError) and "no preset 'papre', wanted one of gemma-3-4b, paper" in str(
-        result.exception
-    )
+    assert isinstance(
+        result.exception, UserError
+    ) and "there is no preset 'papre'; use a path, or one of gemma-3-4b, paper" in str(result.exception)
     Path("mine.yaml").write_text("train:\n  learning_rat: 1.0\n")
     result = invoke("mine.yaml")
     assert isinstance(
         result.exception, UserError
-    ) and "sets train.learning_rat, which params.yaml does not have" in str(result.exception)
+    ) and "sets train.learning_rat, which is not a key of params.yaml" in str(result.exception)
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)
@@ -122,24 +124,25 @@ def test_every_value_of_the_papers_preset_has_its_source(file):
             assert source in ("paper", "code", "library", "here"), line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ACCELERATE, ids=lambda file: file.stem)
 def test_accelerate_knows_every_field_of_its_configs(file):
     from accelerate.commands.config.config_args import load_config_from_file
 
-    found = load_config_from_file(str(file))
-    told = YAML(typ="safe").load(file.read_text())
-    assert (
-        found.num_processes == told["num_processes"] and str(found.distributed_type.value) == told["distributed_type"]
-    )
-    assert pyyaml.safe_load(file.read_text()) == told, "accelerate reads YAML 1.1"
+    config = load_config_from_file(str(file))
+    values = YAML(typ="safe").load(file.read_text())
+    assert config.num_processes == values["num_processes"]
+    assert str(config.distributed_type.value) == values["distributed_type"]
+    assert pyyaml.safe_load(file.read_text()) == values, "accelerate reads YAML 1.1"
 
 
+@pytest.mark.slow
 def test_the_inner_fields_are_those_of_the_installed_libraries():
     """accelerate takes any key inside of fsdp_config and deepspeed_config: they are held against its own options."""
     from accelerate.commands.launch import launch_command_parser
 
     options = {action.dest for action in launch_command_parser()._actions}
     for file in ACCELERATE:
-        told = YAML(typ="safe").load(file.read_text())
-        inner = {**told.get("fsdp_config", {}), **told.get("deepspeed_config", {})}
+        values = YAML(typ="safe").load(file.read_text())
+        inner = {**values.get("fsdp_config", {}), **values.get("deepspeed_config", {})}
         assert set(inner) <= options, file.name

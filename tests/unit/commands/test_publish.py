@@ -1,4 +1,4 @@
-"""publish: a folder that transformers and datasets read back, and a hub that gets it only when told to."""
+"""publish: a folder that transformers and datasets read back, and an upload only with --push."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from ruamel.yaml import YAML
 from support.project import ROOT
-from test_report import CLASSES, row, scored
+from support.report_runs import CLASSES, evaluate, row
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
@@ -36,7 +36,7 @@ def run(tmp_path, monkeypatch, base_model):
         question = {"image_id": "a", "dataset": "tiny", "class_id": 1, "options": rows["base"][0]["options"]}
         tables.write(table, pl.DataFrame([question], schema=table.schema), Path(f"data/{table.name}.parquet"))
     tables.write(tables.CLASSES, CLASSES, Path("data/classes.parquet"))
-    scored([*rows["base"], *rows["trained"]])
+    evaluate([*rows["base"], *rows["trained"]])
     return tmp_path
 
 
@@ -48,23 +48,24 @@ def front(card: Path) -> dict:
     return YAML(typ="safe", pure=True).load(card.read_text().split("---\n")[1])
 
 
+@pytest.mark.slow
 def test_the_model_is_read_back(run, monkeypatch):
     done = publish("--name", "birds 1", "--licence", "apache-2.0")
     assert done.exit_code == 0, done.output
-    assert "nothing was sent" in done.output
+    assert "nothing was uploaded" in done.output
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-    from pipeline.engines.loading import load_processor
+    from pipeline.engines.common.loading import load_processor
 
     model = AutoModelForImageTextToText.from_pretrained("published/model")
-    given = AutoModelForImageTextToText.from_pretrained("models/policy")
-    assert all(a.equal(b) for a, b in zip(model.parameters(), given.parameters(), strict=True))
+    original = AutoModelForImageTextToText.from_pretrained("models/policy")
+    assert all(a.equal(b) for a, b in zip(model.parameters(), original.parameters(), strict=True))
     assert model.generation_config.eos_token_id == AutoTokenizer.from_pretrained("published/model").eos_token_id
     assert load_processor("published/model").image_processor.patch_size == 14
 
 
-def test_the_card_tells_data_settings_metrics_and_licence(run):
+def test_the_card_has_data_settings_metrics_and_licence(run):
     assert publish("--name", "birds 1", "--licence", "apache-2.0").exit_code == 0
     card = Path("published/model/README.md")
     about = front(card)
@@ -72,46 +73,47 @@ def test_the_card_tells_data_settings_metrics_and_licence(run):
         *("apache-2.0", "transformers", "image-text-to-text"),
     )
     results = {m["name"]: m["value"] for r in about["model-index"][0]["results"] for m in r["metrics"]}
-    arms = pl.read_csv("reports/accuracies.csv").filter(dataset="all", model="trained", metric="two_step")
-    wanted = dict(arms.select("part", 100 * pl.col("accuracy").round(4)).rows())
-    assert results["two-step accuracy, base classes"] == pytest.approx(wanted["base"], abs=0.006)
+    table = pl.read_csv("reports/tables/accuracies.csv").filter(dataset="all", model="trained", metric="two_step")
+    expected = dict(table.select("subset", 100 * pl.col("accuracy").round(4)).rows())
+    assert results["two-step accuracy, base classes"] == pytest.approx(expected["base"], abs=0.006)
     text = card.read_text()
-    low, high = (100 * arms.filter(part="novel")[end][0] for end in ("low", "high"))
-    assert f"{wanted['novel']:.1f} ({low:.1f}–{high:.1f})" in text
+    low, high = (100 * table.filter(subset="novel")[end][0] for end in ("low", "high"))
+    assert f"{expected['novel']:.1f} ({low:.1f}–{high:.1f})" in text
     assert licence_of("fieldguide") in text and "20 base and 20 novel test images" in text
     settings = YAML(typ="safe", pure=True).load(text.split("```yaml\n")[1].split("```")[0])
     assert settings["train"]["learning_rate"] == 5e-5 and settings["num_samples"] == 20
-    assert "secret" not in text and "inside:8000" not in text, "what is one's own stays"
+    assert "secret" not in text and "inside:8000" not in text, "private settings are left out"
 
 
+@pytest.mark.slow
 def test_the_tables_are_read_back(run, monkeypatch, tmp_path):
     assert publish().exit_code == 0
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     from datasets import load_dataset
 
-    found = {
+    parts = {
         name: load_dataset("published/tables", name, cache_dir=str(tmp_path / "cache"))
         for name in ("questions", "hard", "predictions", "classes")
     }
-    assert set(found["predictions"]) == {"base", "trained"}
+    assert set(parts["predictions"]) == {"base", "trained"}
     base = tables.read(tables.PREDICTIONS, Path("data/predictions/base.parquet"))
-    assert found["predictions"]["base"]["two_step"] == base["two_step"].to_list()
-    assert found["predictions"]["base"][0]["options"] == base["options"][0].to_list()
-    assert found["questions"]["train"].num_rows == 1
+    assert parts["predictions"]["base"]["two_step"] == base["two_step"].to_list()
+    assert parts["predictions"]["base"][0]["options"] == base["options"][0].to_list()
+    assert parts["questions"]["train"].num_rows == 1
     assert (
-        found["classes"]["train"]["name"] == tables.read(tables.CLASSES, Path("data/classes.parquet"))["name"].to_list()
+        parts["classes"]["train"]["name"] == tables.read(tables.CLASSES, Path("data/classes.parquet"))["name"].to_list()
     )
     card = Path("published/tables/README.md").read_text()
     assert all(f"| `{column}` |" in card for column in tables.PREDICTIONS.columns)
 
 
-def test_again_replaces_what_was_published_and_nothing_else(run):
+def test_an_earlier_folder_is_replaced_and_nothing_else(run):
     assert publish().exit_code == 0
     (run / "published" / "model" / "old").write_text("")
     assert publish().exit_code == 0
     assert not (run / "published" / "model" / "old").exists()
     done = publish("--out", "data")
-    assert isinstance(done.exception, UserError) and "nothing that was published" in str(done.exception)
+    assert isinstance(done.exception, UserError) and "exists and was not written by publish" in str(done.exception)
     assert (run / "data" / "classes.parquet").is_file()
 
 
@@ -119,11 +121,11 @@ def test_again_replaces_what_was_published_and_nothing_else(run):
     ("missing", "message"),
     [
         ("models/policy/config.json", "`dvc repro train` writes one"),
-        ("reports/accuracies.csv", "`dvc repro evaluate` writes it"),
+        ("reports/tables/accuracies.csv", "`dvc repro evaluate` writes it"),
         ("data/hard.parquet", "`dvc repro filter` writes it"),
     ],
 )
-def test_what_is_missing_is_named(run, missing, message):
+def test_missing_files_are_named(run, missing, message):
     (run / missing).unlink()
     done = publish()
     assert isinstance(done.exception, UserError) and message in str(done.exception)
@@ -131,22 +133,22 @@ def test_what_is_missing_is_named(run, missing, message):
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as an upload asks for; every file is sent within the commit."""
+    """The endpoints of the hub that an upload calls; every file comes within the commit."""
 
     def log_message(self, *arguments):
         pass
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked.append(self.path)
+        self.server.paths.append(self.path)
         if self.server.refuses:
             self.send(403, {"error": "not yours"})
         elif self.path.endswith("/repos/create"):
-            wanted = json.loads(body)
-            kind = wanted.get("type", "model")
-            self.server.created.append((kind, wanted["name"], wanted.get("organization"), wanted.get("visibility")))
+            request = json.loads(body)
+            kind = request.get("type", "model")
+            self.server.created.append((kind, request["name"], request.get("organization"), request.get("visibility")))
             prefix = "datasets/" if kind == "dataset" else ""
-            self.send(200, {"url": f"{self.server.url}/{prefix}{wanted['organization']}/{wanted['name']}"})
+            self.send(200, {"url": f"{self.server.url}/{prefix}{request['organization']}/{request['name']}"})
         elif "/preupload/" in self.path:
             files = [
                 {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
@@ -178,7 +180,7 @@ class Hub(BaseHTTPRequestHandler):
 def hub(monkeypatch, refuses=False):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.url, server.refuses = f"http://127.0.0.1:{server.server_port}", refuses
-    server.asked, server.created, server.files = [], [], {}
+    server.paths, server.created, server.files = [], [], {}
     threading.Thread(target=server.serve_forever, daemon=True).start()
     from huggingface_hub import HfApi, constants
 
@@ -190,10 +192,11 @@ def hub(monkeypatch, refuses=False):
         server.shutdown()
 
 
-def test_it_is_sent_when_told_to(run, monkeypatch):
+@pytest.mark.slow
+def test_it_is_uploaded_with_push(run, monkeypatch):
     with hub(monkeypatch) as server:
         assert publish().exit_code == 0
-        assert not server.asked, "not told to"
+        assert not server.paths, "without --push"
         done = publish("--push", "me/birds")
         assert done.exit_code == 0, (done.output, done.exception)
     assert server.created == [
@@ -205,6 +208,7 @@ def test_it_is_sent_when_told_to(run, monkeypatch):
     assert any(path.endswith("predictions/trained.parquet") and "/datasets/" in path for path in server.files)
 
 
+@pytest.mark.slow
 def test_a_refusal_is_one_sentence_and_the_folder_stays(run, monkeypatch):
     with hub(monkeypatch, refuses=True):
         done = publish("--push", "me/birds")

@@ -36,21 +36,21 @@ def test_good_values(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("topk: 5", "topk: 0", "topk is 0, wanted at least 2"),
-        ("topk: 5", "topk: 30", "topk is 30, wanted at most 26"),
-        ("topk: 5", "topk: five", "topk is 'five', a str, wanted a value of type int"),
-        ("topk: 5", "topk: 5.0", "topk is 5.0, a float, wanted a value of type int"),
-        ("topk: 5", "topk: true", "topk is True, a bool, wanted a value of type int"),
-        ("topk: 5", "topk:", "topk is None, a NoneType, wanted a value of type int"),
-        ("topk: 5", "topk: [3, 5]", "topk is [3, 5], a list, wanted a value of type int"),
-        ("rate: 2e-6", "rate: 0", "train.rate is 0.0, wanted more than 0"),
-        ("rate: 2e-6", "rate: .nan", "train.rate is nan, wanted more than 0"),
-        ("rate: 2e-6", "rate: .inf", "train.rate is inf, wanted a finite number"),
-        ("rate: 2e-6", "rate: " + "9" * 400, "wanted a value of type float"),
-        ("noun: bird", "noun: ''", "noun is empty, wanted a text"),
-        ("rate: 2e-6", "rate: small", "train.rate is 'small', a str, wanted a value of type float"),
-        ("careful: true", "careful: 1", "train.careful is 1, a int, wanted a value of type bool"),
-        ("kind: one", "kind: third", "kind is 'third', wanted one of one, other"),
+        ("topk: 5", "topk: 0", "topk is 0, expected at least 2"),
+        ("topk: 5", "topk: 30", "topk is 30, expected at most 26"),
+        ("topk: 5", "topk: five", "topk is 'five', a str, expected a value of type int"),
+        ("topk: 5", "topk: 5.0", "topk is 5.0, a float, expected a value of type int"),
+        ("topk: 5", "topk: true", "topk is True, a bool, expected a value of type int"),
+        ("topk: 5", "topk:", "topk is None, a NoneType, expected a value of type int"),
+        ("topk: 5", "topk: [3, 5]", "topk is [3, 5], a list, expected a value of type int"),
+        ("rate: 2e-6", "rate: 0", "train.rate is 0.0, expected more than 0"),
+        ("rate: 2e-6", "rate: .nan", "train.rate is nan, expected more than 0"),
+        ("rate: 2e-6", "rate: .inf", "train.rate is inf, expected a finite number"),
+        ("rate: 2e-6", "rate: " + "9" * 400, "expected a value of type float"),
+        ("noun: bird", "noun: ''", "noun is empty, expected a text"),
+        ("rate: 2e-6", "rate: small", "train.rate is 'small', a str, expected a value of type float"),
+        ("careful: true", "careful: 1", "train.careful is 1, a int, expected a value of type bool"),
+        ("kind: one", "kind: third", "kind is 'third', expected one of one, other"),
         ("noun: bird\n", "", "noun is missing"),
         ("train:", "trian:", "train.rate is missing"),
         ("train:", "train: 3\nrest:", "train.rate is missing"),
@@ -78,24 +78,24 @@ LISTS = "dataset: [a, c]\nstop: []\nhub: ''\n"
 
 def test_lists_of_texts(tmp_path):
     file = tmp_path / "params.yaml"
-    for text, wanted in (
+    for text, expected in (
         (LISTS, Lists(("a", "c"), (), "")),
         (LISTS.replace("[a, c]", "b").replace("[]", "END"), Lists(("b",), ("END",), "")),
     ):
         file.write_text(text)
-        assert load_params(Lists, file) == wanted
+        assert load_params(Lists, file) == expected
 
 
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("[a, c]", "d", "dataset is 'd', wanted one of a, b, c, or a list of them"),
-        ("[a, c]", "[a, d]", "dataset is ['a', 'd'], wanted one of"),
-        ("[a, c]", "[a, a]", "dataset is ['a', 'a'], wanted one of"),
-        ("[a, c]", "[]", "dataset is [], wanted one of"),
-        ("[]", "[1]", "stop is [1], wanted a list of texts"),
-        ("[]", "['']", "stop is [''], wanted a list of texts"),
-        ("[]", "{}", "stop is {}, wanted a list of texts"),
+        ("[a, c]", "d", "dataset is 'd', expected one of a, b, c, or a list of them"),
+        ("[a, c]", "[a, d]", "dataset is ['a', 'd'], expected one of"),
+        ("[a, c]", "[a, a]", "dataset is ['a', 'a'], expected one of"),
+        ("[a, c]", "[]", "dataset is [], expected one of"),
+        ("[]", "[1]", "stop is [1], expected a list of texts"),
+        ("[]", "['']", "stop is [''], expected a list of texts"),
+        ("[]", "{}", "stop is {}, expected a list of texts"),
     ],
 )
 def test_a_mistake_in_a_list_is_one_sentence(tmp_path, old, new, sentence):
@@ -106,7 +106,7 @@ def test_a_mistake_in_a_list_is_one_sentence(tmp_path, old, new, sentence):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(UserError, match="not found"):
+    with pytest.raises(UserError, match="no such file"):
         load_params(Sample, tmp_path / "params.yaml")
 
 

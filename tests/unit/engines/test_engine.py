@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
-from support.engines import SAMPLER, engine_of
+from support.engines import SAMPLER, agreement, decoded, engine_of, forward_calls, generated, texts
 from support.project import ROOT
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
@@ -41,31 +41,10 @@ def ask(pictures):
     return made
 
 
-def texts(engine, requests, sampler=SAMPLER):
-    found = [done for batch in engine.draw(requests, sampler) for done in batch]
-    assert len({(done.image_id, done.draw) for done in found}) == len(found), "every draw once"
-    return {(done.image_id, done.draw): done.text for done in found}
-
-
-def agreement(some, others):
-    assert some.keys() == others.keys()
-    return sum(some[key] == others[key] for key in some) / len(some)
-
-
-def generated(engine, request, **settings):
-    """What transformers' own generate says to one request, as token ids."""
-    inputs = engine.reader.inputs([request], [picture(request.image)])
-    out = engine.model.generate(**inputs, max_new_tokens=SAMPLER.max_new_tokens, **settings)
-    return out[0, inputs["input_ids"].shape[1] :].tolist()
-
-
-def decoded(engine, tokens):
-    return engine.processor.tokenizer.decode([t for t in tokens if t not in engine._end_tokens])
-
-
 # What belongs to a draw
 
 
+@pytest.mark.slow
 def test_draws_do_not_depend_on_batch_or_order(engine, base_model, ask):
     together = texts(engine, ask(range(10)))
     alone = texts(engine_of(base_model, max_rows=1), ask(range(10), images=4)[::-1])
@@ -188,18 +167,6 @@ def test_a_stop_text_ends_a_completion_and_stays(engine, ask):
 # What it costs
 
 
-def forward_calls(engine, monkeypatch):
-    """Shapes of (token ids, whether pixels came along) of every forward pass from here on."""
-    calls, forward = [], engine.model.forward
-
-    def counted(*args, **kwargs):
-        calls.append((tuple(kwargs["input_ids"].shape), kwargs.get("pixel_values") is not None))
-        return forward(*args, **kwargs)
-
-    monkeypatch.setattr(engine.model, "forward", counted)
-    return calls
-
-
 def test_every_prompt_is_read_once(engine, ask, monkeypatch):
     calls = forward_calls(engine, monkeypatch)
     texts(engine, ask([GREEDY, *range(20)]))
@@ -237,7 +204,7 @@ def test_a_second_question_goes_on_from_what_was_read_of_the_picture(base_model,
 def test_what_is_kept_stays_within_its_limit(base_model, ask):
     engine = engine_of(base_model, max_tokens=400)
     texts(engine, ask(range(4), followed=True))
-    held = sum(kept.reading.ids.numel() for kept in engine.reader.kept)
+    held = sum(one.prefill.ids.numel() for one in engine.reader.stored)
     assert 0 < held <= 200
 
 
@@ -318,25 +285,26 @@ def test_another_runtime_error_is_not_taken_for_lack_of_memory(base_model, ask, 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit on memory is Linux's")
+@pytest.mark.slow
 def test_memory_that_really_runs_out(base_model):
-    """In a process whose address space is limited, 24,000 rows side by side do not fit."""
+    """In a process whose address space is limited, 9,600 rows side by side do not fit."""
     script = f"""
 import resource, sys
 sys.path.insert(0, {str(ROOT)!r}); sys.path.insert(0, {str(ROOT / "tests")!r})
 from support.engines import SAMPLER, engine_of
 from pipeline.fieldguide.drawn import drawn
-from pipeline.engines import Request
+from pipeline.core.engine import Request
 images = drawn(1, 1, 1)[1].filter(split="test")["image_id", "image"].rows()
-engine = engine_of({base_model!r}, max_rows=24_000, max_tokens=10**9)
-requests = [Request(i, image, "Which bird is this ?", range(500)) for i, image in images]
+engine = engine_of({base_model!r}, max_rows=9_600, max_tokens=10**9)
+requests = [Request(i, image, "Which bird is this ?", range(200)) for i, image in images]
 next(engine.draw([Request(*images[0], "Which bird is this ?", range(2))], SAMPLER))
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 700 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)
 print(sum(len(batch) for batch in engine.draw(requests, SAMPLER)), engine.max_rows)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     drawn, rows = map(int, done.stdout.split()[-2:])
-    assert drawn == 24_000
+    assert drawn == 9_600
     assert rows < 24_000
     assert "out of memory" in done.stderr

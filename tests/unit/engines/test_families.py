@@ -8,6 +8,8 @@ from support.tiny_models import tiny_model
 
 from pipeline.core.engine import GREEDY, Request
 
+pytestmark = pytest.mark.slow
+
 QUESTION = "Which bird is this ?"
 
 

@@ -9,12 +9,12 @@ import torch
 from support.project import ROOT
 
 from pipeline.core.params import UserError
-from pipeline.engines.loading import device, local_folder
+from pipeline.engines.common.loading import device, local_folder
 
 
 def test_a_folder_is_itself_and_what_is_none_is_said(base_model, tmp_path):
     assert str(local_folder(base_model)) == base_model
-    with pytest.raises(UserError, match="found no such folder"):
+    with pytest.raises(UserError, match="no such folder"):
         local_folder(str(tmp_path / "nowhere"))
 
 
@@ -27,7 +27,7 @@ def test_a_hub_id_is_the_copy_on_this_machine(tmp_path):
     command = [
         sys.executable,
         "-c",
-        "from pipeline.engines.loading import local_folder; print(local_folder('someone/birds'))",
+        "from pipeline.engines.common.loading import local_folder; print(local_folder('someone/birds'))",
     ]
     environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout

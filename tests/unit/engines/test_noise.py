@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pipeline.engines.noise import gumbel, gumbel_of, stream
+from pipeline.engines.common.noise import gumbel, gumbel_of, stream
 
 
 def keys(count):

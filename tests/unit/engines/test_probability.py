@@ -5,14 +5,16 @@ import math
 import pytest
 import torch
 from support.engines import SAMPLER, engine_of
-from support.fake_server import Fake, answer, asked, drawn, quick, server  # noqa: F401
+from support.fake_server import Fake, answer, asked, drawn, server
 
 from pipeline.core.engine import GREEDY, Request
 from pipeline.core.pictures import picture
-from pipeline.engines.openai import OpenAIEngine
-from pipeline.engines.probability import answer_probability
-from pipeline.engines.wire import probability
+from pipeline.engines.common.probability import answer_probability
+from pipeline.engines.servers.openai import OpenAIEngine
+from pipeline.engines.servers.wire import probability
 from pipeline.method.prompts import choice_question
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 HALF = math.log(0.5)
 
@@ -88,7 +90,7 @@ def test_a_server_that_refuses_to_tell_is_asked_without(capsys):
     with Fake(otherwise=refuses) as fake:
         found = drawn(OpenAIEngine("m", server(fake, concurrency=1)), asked(draws=[GREEDY]))
     assert all(one.error is None and one.probability is None for one in found.values())
-    assert "does not tell how probable its tokens are" in capsys.readouterr().err
+    assert "reports no token probabilities" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

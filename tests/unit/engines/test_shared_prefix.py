@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipeline.engines.shared_prefix import Prefix, attention, completion_cache
+from pipeline.engines.local.shared_prefix import Prefix, attention, completion_cache
 
 IMAGES, LENGTH, HEADS, GROUPS, SIZE = 4, 9, 6, 2, 8
 
@@ -85,7 +85,7 @@ def test_rows_that_leave_change_nothing_for_the_others(prompt):
     layer = SimpleNamespace(layer_idx=0)
     before, _ = attention(layer, query, key, value, None, prefix=Prefix(layers, mask, owner), scaling=0.3)
     prefix, left = Prefix(layers, mask, owner), torch.tensor([1, 3, 5])
-    prefix.keep(left)
+    prefix.select(left)
     assert len(prefix.layers[0][0]) == len(prefix.mask) == 2, "prompts without rows are let go"
     after, _ = attention(layer, query[left], key[left], value[left], None, prefix=prefix, scaling=0.3)
     torch.testing.assert_close(after, before[left])

@@ -5,8 +5,10 @@ import torch
 from PIL import Image
 from support.tiny_models import PIXELS, tiny_model
 
-from pipeline.engines.loading import load_model, load_processor
+from pipeline.engines.common.loading import load_model, load_processor
 from pipeline.method.prompts import chat
+
+pytestmark = pytest.mark.slow
 
 SHORT, LONG = "what is this ?", "what is this bird ? a finch or a jay ?"
 

@@ -7,11 +7,11 @@ from support.scores import ROWS, frame
 from pipeline.evaluation.confidence import (
     calibration_error,
     confidences,
-    gate,
     isotonic,
     reliability,
     risk_coverage,
     threshold_for,
+    vote_threshold,
 )
 
 SURE = np.array([0.05, 0.05, 0.95, 0.95])
@@ -26,20 +26,20 @@ def test_calibration_error_is_the_mean_gap():
     assert calibration_error(np.ones(3), np.ones(3)) == 0.0
 
 
-def test_a_calibrated_model_has_a_small_error_and_a_boastful_one_is_mended_by_the_fit():
+def test_a_calibrated_model_has_a_small_error_and_the_fit_corrects_an_overconfident_one():
     rng = np.random.default_rng(0)
     true = rng.random(20_000)
     right = (rng.random(20_000) < true).astype(float)
     assert calibration_error(true, right) < 0.02
-    boastful = np.sqrt(true)
-    assert calibration_error(boastful, right) > 0.1
-    mended = isotonic(boastful[:10_000], right[:10_000])(boastful[10_000:])
-    assert calibration_error(mended, right[10_000:]) < 0.03
+    overconfident = np.sqrt(true)
+    assert calibration_error(overconfident, right) > 0.1
+    corrected = isotonic(overconfident[:10_000], right[:10_000])(overconfident[10_000:])
+    assert calibration_error(corrected, right[10_000:]) < 0.03
 
 
 def test_the_fit_never_falls():
-    fitted = isotonic(np.array([0.1, 0.2, 0.3, 0.3]), np.array([1.0, 0.0, 1.0, 1.0]))
-    assert fitted(np.array([0.0, 0.1, 0.2, 0.25, 0.3, 1.0])).tolist() == [0.5, 0.5, 0.5, 0.75, 1.0, 1.0]
+    fit = isotonic(np.array([0.1, 0.2, 0.3, 0.3]), np.array([1.0, 0.0, 1.0, 1.0]))
+    assert fit(np.array([0.0, 0.1, 0.2, 0.25, 0.3, 1.0])).tolist() == [0.5, 0.5, 0.5, 0.75, 1.0, 1.0]
 
 
 def test_risk_coverage_counts_equally_sure_answers_together():
@@ -47,21 +47,21 @@ def test_risk_coverage_counts_equally_sure_answers_together():
     assert coverage.tolist() == [0.5, 1.0] and risk.tolist() == [0.0, 0.25]
 
 
-@pytest.mark.parametrize(("precision", "wanted"), [(1.0, 0.95), (0.7, 0.05), (0.75, 0.05), (0.76, 0.95)])
-def test_the_lowest_confidence_that_reaches_a_precision(precision, wanted):
-    assert threshold_for(precision, SURE, RIGHT) == wanted
+@pytest.mark.parametrize(("precision", "expected"), [(1.0, 0.95), (0.7, 0.05), (0.75, 0.05), (0.76, 0.95)])
+def test_the_lowest_confidence_that_reaches_a_precision(precision, expected):
+    assert threshold_for(precision, SURE, RIGHT) == expected
 
 
 def test_no_confidence_may_reach_it():
     assert threshold_for(0.9, SURE, np.zeros(4)) is None
 
 
-def test_the_gate_asks_as_little_as_it_can():
+def test_the_vote_threshold_asks_as_few_questions_as_it_can():
     share = np.array([0.2, 0.4, 0.6, 1.0])
     vote, two_step = np.array([0.0, 0.0, 1.0, 1.0]), np.array([1.0, 1.0, 1.0, 0.0])
-    assert gate(share, vote, two_step) == 0.6
-    assert gate(share, 1 - vote, np.ones(4)) > 1
-    assert gate(share, np.ones(4), np.ones(4)) == 0.2
+    assert vote_threshold(share, vote, two_step) == 0.6
+    assert vote_threshold(share, 1 - vote, np.ones(4)) > 1
+    assert vote_threshold(share, np.ones(4), np.ones(4)) == 0.2
 
 
 def test_confidences_by_way_to_answer():
@@ -72,12 +72,13 @@ def test_confidences_by_way_to_answer():
     )
     assert confidences(rows, "one_step").tolist() == [0.5, 0.6, 0.7]
     assert confidences(rows, "vote").tolist() == [0.25, 0.25, 0.25]
-    # The second could not be read; the third had one option and was not asked.
+    # The second has no readable letter; the third had one option and so no second question.
     assert confidences(rows, "two_step").tolist() == [0.25, 0.0, 0.25]
 
 
-def test_an_engine_that_tells_no_probability_has_no_confidence():
+def test_an_engine_without_probabilities_has_no_confidence():
     assert confidences(frame(*ROWS), "one_step") is None
     assert confidences(frame(*ROWS), "two_step") is None
     assert confidences(frame(*ROWS).clear(), "vote") is None
-    assert isinstance(confidences(frame(*ROWS), "vote"), np.ndarray)
+    assert confidences(frame(*ROWS), "vote").tolist() == [0.25] * 4
+    assert confidences(frame(*ROWS), "pass@1") is None, "a mean over draws is no answer"

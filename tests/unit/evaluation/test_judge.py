@@ -1,4 +1,4 @@
-"""The judge, asked over HTTP: only about what is left, once, and never taken for wrong where it fails."""
+"""The judge, over HTTP: it sees unmatched answers only, each once, and a failure is no verdict."""
 
 import json
 import re
@@ -7,53 +7,55 @@ from dataclasses import replace
 import polars as pl
 import pytest
 from ruamel.yaml import YAML
-from support.fake_server import Fake, answer, good, quick, status  # noqa: F401
+from support.fake_server import Fake, answer, good, status
 from support.project import ROOT
 from support.scores import ROWS, frame
 
 from pipeline.core import tables
 from pipeline.core.params import UserError, load_params
 from pipeline.evaluation import judge as judge_module
-from pipeline.evaluation.judge import JudgeParams, judge_answers
-from pipeline.evaluation.results import open_answers
+from pipeline.evaluation.judge import JudgeParams, judge_answers, judge_models
+from pipeline.evaluation.scoring import score
 from pipeline.stages.evaluate import main
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 CLASSES = pl.DataFrame(
     [
-        {"dataset": "x", "class_id": c, "name": n, "split": "base", "aliases": [], "noun": "bird"}
+        {"dataset": "x", "class_id": c, "name": n, "subset": "base", "aliases": [], "noun": "bird"}
         for c, n in enumerate(("red wren", "blue wren", "grey owl", "snow owl"))
     ],
     schema=tables.CLASSES.schema,
 )
 
 
-def row(image, truth, said, named=None):
-    status = "off_list" if named is None else "ok"
+def row(image, truth, text, match=None):
+    status = "off_list" if match is None else "ok"
     return ROWS[0] | {
         "image_id": image,
         "class_id": truth,
-        "greedy_text": f"<answer>{said}</answer>",
+        "greedy_text": f"<answer>{text}</answer>",
         "greedy_status": status,
-        "one_step": named,
+        "one_step": match,
     }
 
 
 ANSWERS = frame(
     row("a", 0, "crimson wren"),
     row("b", 1, "some bird"),
-    row("c", 0, "red wren", named=0),
-    row("d", 2, "snow owl", named=3),
+    row("c", 0, "red wren", match=0),
+    row("d", 2, "snow owl", match=3),
     row("e", 0, "crimson wren"),
 )
 
 
-def says(handler, body):
-    """Takes crimson for red, the same names for the same, and all else for something else."""
-    truth, given = (re.search(f"{what} is: (.*)", asked_text(body))[1] for what in ("name", "given"))
-    handler.send(200, answer(body, text="Yes." if given.replace("crimson", "red") == truth else "no"))
+def replies(handler, body):
+    """Takes crimson for red, equal names for the same, and anything else for something else."""
+    truth, label = (re.search(f"{what} is: (.*)", question(body))[1] for what in ("name", "given"))
+    handler.send(200, answer(body, text="Yes." if label.replace("crimson", "red") == truth else "no"))
 
 
-def asked_text(body):
+def question(body):
     parts = body["messages"][-1]["content"]
     assert [part["type"] for part in parts] == ["text"], "no picture"
     return parts[0]["text"]
@@ -61,20 +63,20 @@ def asked_text(body):
 
 @pytest.fixture
 def judge(tmp_path, monkeypatch):
-    """A judge at a server, with a store of its own."""
-    asked = replace(load_params(JudgeParams, ROOT / "params.yaml"), model="m", key_variable="TEST_KEY", retries=0)
+    """A judge at a server, with a draw cache of its own."""
+    params = replace(load_params(JudgeParams, ROOT / "params.yaml"), model="m", key_variable="TEST_KEY", retries=0)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    return lambda fake: replace(asked, endpoints=(fake.url,)).connect()
+    return lambda fake: replace(params, endpoints=(fake.url,)).connect()
 
 
-def test_only_what_the_matcher_left_is_asked_and_each_pair_once(judge):
-    with Fake(otherwise=says) as fake:
+def test_only_unmatched_answers_are_judged_and_each_pair_once(judge):
+    with Fake(otherwise=replies) as fake:
         same, about = judge_answers(ANSWERS, CLASSES, judge(fake), sample=0)
         assert same.to_list() == [True, False, False, False, True]
         assert len(fake.bodies) == 2, "two images have the same answer and truth"
     assert about["base"] == {
-        "asked": 3,
+        "questions": 3,
         "same": 2,
         "failed": 0,
         "share": 0.6,
@@ -83,34 +85,34 @@ def test_only_what_the_matcher_left_is_asked_and_each_pair_once(judge):
     }
 
 
-def test_what_was_said_once_is_not_asked_again(judge):
-    with Fake(otherwise=says) as fake:
+def test_verdicts_are_cached(judge):
+    with Fake(otherwise=replies) as fake:
         first = judge_answers(ANSWERS, CLASSES, judge(fake), sample=9)
         count = len(fake.bodies)
         assert judge_answers(ANSWERS, CLASSES, judge(fake), sample=9)[1] == first[1]
         assert len(fake.bodies) == count == 4
 
 
-def test_the_sample_tells_whether_judge_and_matcher_agree(judge):
-    with Fake(otherwise=says) as fake:
+def test_the_sample_measures_how_often_judge_and_matcher_agree(judge):
+    with Fake(otherwise=replies) as fake:
         _, about = judge_answers(ANSWERS, CLASSES, judge(fake), sample=9)
     assert (about["base"]["agreement"], about["base"]["sample"]) == (1.0, 2)
     with Fake(otherwise=good(text="yes")) as fake:
-        contrary = frame(row("d", 2, "grey bird", named=3))
+        contrary = frame(row("d", 2, "grey bird", match=3))
         _, about = judge_answers(contrary, CLASSES, judge(fake), sample=9)
     assert about["base"]["agreement"] == 0.0
 
 
-def test_the_accuracy_counts_what_the_judge_took_for_the_truth(judge):
-    with Fake(otherwise=says) as fake:
-        found = open_answers(ANSWERS, CLASSES, judge(fake), 0)["base"]
-    assert found["one_step"]["base"] == 0.6, "three of five"
+def test_the_accuracy_counts_the_verdicts(judge):
+    with Fake(otherwise=replies) as fake:
+        summary = judge_models(score(ANSWERS), CLASSES, judge(fake), 0)["base"]
+    assert summary["one_step"]["base"] == 0.6, "three of five"
 
 
-def test_the_stage_asks_the_judge_and_reports_it(judge, tmp_path, capsys):
+def test_the_stage_reports_the_verdicts(judge, tmp_path, capsys):
     settings = YAML().load((ROOT / "params.yaml").read_text())
     image = {"dataset": "x", "split": "test", "status": "ok", "image": b"", "perceptual_hash": None}
-    with Fake(otherwise=says) as fake:
+    with Fake(otherwise=replies) as fake:
         settings["judge"] |= {"model": "m", "endpoints": [fake.url], "key_variable": "TEST_KEY"}
         with (tmp_path / "params.yaml").open("w") as file:
             YAML().dump(settings, file)
@@ -126,43 +128,43 @@ def test_the_stage_asks_the_judge_and_reports_it(judge, tmp_path, capsys):
             tables.write(tables.PREDICTIONS, rows, tmp_path / f"data/predictions/{model}.parquet")
         tables.write(tables.PREDICTIONS, both[0].clear(), tmp_path / "data/predictions/baselines.parquet")
         main()
-        asked = len(fake.bodies)
+        count = len(fake.bodies)
         main()
-        assert len(fake.bodies) == asked == 4, "the second run asks nothing"
-    found = json.loads((tmp_path / "reports/metrics.json").read_text())["trained"]
-    assert found["judge"]["one_step"]["base"] == 0.6 and found["one_step"]["base"] == 0.2
-    assert found["judge"]["agreement"] == 1.0
+        assert len(fake.bodies) == count == 4, "the second run sends no request"
+    details = json.loads((tmp_path / "reports/details.json").read_text())["trained"]
+    assert details["judge"]["one_step"]["base"] == 0.6 and details["one_step"]["base"] == 0.2
+    assert details["judge"]["agreement"] == 1.0
     assert "10 predictions scored; training changes two-step by +0.0 points" in capsys.readouterr().out
 
 
-def test_a_failure_is_an_error_and_what_was_answered_is_kept(judge):
-    failure = pytest.raises(UserError, match=r"judge.model: 1 of 2 questions failed, .* a failure is no answer")
-    with Fake(says, otherwise=status(500)) as fake, failure:
-        judge_answers(ANSWERS, CLASSES, replaced(judge(fake)), sample=0)
-    with Fake(otherwise=says) as fake:
+def test_a_failure_is_an_error_and_the_other_verdicts_are_cached(judge):
+    failure = pytest.raises(UserError, match=r"judge.model: 1 of 2 questions failed .*`dvc repro evaluate`")
+    with Fake(replies, otherwise=status(500)) as fake, failure:
+        judge_answers(ANSWERS, CLASSES, one_at_a_time(judge(fake)), sample=0)
+    with Fake(otherwise=replies) as fake:
         judge_answers(ANSWERS, CLASSES, judge(fake), sample=0)
         assert len(fake.bodies) == 1, "only the one that failed"
 
 
-def replaced(engine):
-    """One request at a time, so that the first is the one that is answered."""
+def one_at_a_time(engine):
+    """The engine with one request at a time, so that the first one gets the good reply."""
     inner = engine.engine.engine
     inner.server = replace(inner.server, concurrency=1)
     return engine
 
 
-def test_a_reply_that_is_neither_yes_nor_no_is_a_failure_and_is_asked_for_again(judge):
+def test_a_reply_that_is_neither_yes_nor_no_is_a_failure_and_is_not_cached(judge):
     with Fake(otherwise=good(text="It depends.")) as fake, pytest.raises(UserError, match="neither yes nor no"):
         judge_answers(ANSWERS, CLASSES, judge(fake), sample=0)
-    with Fake(otherwise=says) as fake:
+    with Fake(otherwise=replies) as fake:
         judge_answers(ANSWERS, CLASSES, judge(fake), sample=0)
-        assert len(fake.bodies) == 2, "the judge was mended, and is asked again"
+        assert len(fake.bodies) == 2, "both are judged again"
 
 
-def test_some_failures_are_borne_and_reported(judge):
+def test_some_failures_are_tolerated_and_reported(judge):
     """A pair that the judge always refuses, as a content filter does, must not keep the stage from ending."""
-    with Fake(says, otherwise=good(text="I cannot help with that.")) as fake:
-        same, about = judge_answers(ANSWERS, CLASSES, replaced(judge(fake)), sample=9, limit=0.8)
+    with Fake(replies, otherwise=good(text="I cannot help with that.")) as fake:
+        same, about = judge_answers(ANSWERS, CLASSES, one_at_a_time(judge(fake)), sample=9, limit=0.8)
     assert about["base"]["failed"] >= 1 and about["base"]["sample"] == 0 and about["base"]["agreement"] is None
     assert about["base"]["same"] == same.sum()
 

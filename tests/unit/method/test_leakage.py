@@ -200,9 +200,7 @@ def test_base_questions_pass():
     ids=["option", "truth", "option by name", "option by alias", "other data set, alias", "other data set, truth"],
 )
 def test_a_novel_class_in_a_training_question_stops_it(asked):
-    with pytest.raises(
-        UserError, match=r"\d novel classes in training questions .*'Artic Tern' in the question of image x"
-    ):
+    with pytest.raises(UserError, match=r"\d novel classes in training .*'Artic Tern' in the question of image x"):
         require_base_only(hard(asked), CLASSES)
 
 

@@ -8,7 +8,7 @@ from pipeline.core import tables
 from pipeline.core.engine import Request
 from pipeline.core.params import load_params
 from pipeline.core.pictures import picture
-from pipeline.engines.transformers import TransformersEngine
+from pipeline.engines.local.transformers import TransformersEngine
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.prompts import STYLES, choice_question, letters, open_question
 from pipeline.training.examples import examples

@@ -396,7 +396,7 @@ def test_towers_are_told_by_name(name, tower):
 
 
 def test_towers_are_frozen(base_model):
-    from pipeline.engines.loading import load_model
+    from pipeline.engines.common.loading import load_model
 
     for towers, trained in (
         ((), {"vision", "bridge", "text"}),
@@ -411,7 +411,7 @@ def test_towers_are_frozen(base_model):
 
 
 def test_low_rank_additions_are_put_on_the_towers_that_are_not_frozen(base_model):
-    from pipeline.engines.loading import load_model
+    from pipeline.engines.common.loading import load_model
 
     model = load_model(base_model, "float32", "eager")
     assert adapter(model, DEFAULTS) is None
@@ -429,7 +429,7 @@ def test_saving_low_rank_additions_leaves_the_weights_as_they_are(base_model, tm
     """Merging in place and taking off again would not, in 16 bits."""
     from peft import get_peft_model
 
-    from pipeline.engines.loading import load_model, load_processor
+    from pipeline.engines.common.loading import load_model, load_processor
 
     model = load_model(base_model, "bfloat16", "eager")
     before = {name: weights.clone() for name, weights in model.state_dict().items()}

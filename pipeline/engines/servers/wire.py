@@ -1,4 +1,4 @@
-"""What is said to an OpenAI-compatible server and how its answer is read. Nothing is sent from here."""
+"""Requests to an OpenAI-compatible server, and how its responses are parsed. Nothing is sent from here."""
 
 import base64
 import json
@@ -7,19 +7,19 @@ from typing import Any
 
 from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
 from pipeline.core.params import UserError
-from pipeline.engines.noise import stream
-from pipeline.engines.probability import answer_probability
+from pipeline.engines.common.noise import stream
+from pipeline.engines.common.probability import answer_probability
 from pipeline.method.prompts import chat
 
 DIALECTS = ("openai", "vllm", "sglang")
 KINDS = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
 
 
-def refuse_what_cannot_be_said(dialect: str, sampler: Sampler) -> None:
-    """Raises UserError where the dialect has no word for one of the sampler's settings."""
+def require_expressible(dialect: str, sampler: Sampler) -> None:
+    """Raises UserError if the dialect cannot express one of the sampler's settings."""
     penalty = sampler.repetition_penalty
     if dialect not in DIALECTS:
-        raise UserError(f"server.dialect is {dialect!r}, wanted one of {', '.join(DIALECTS)}")
+        raise UserError(f"server.dialect is {dialect!r}, expected one of {', '.join(DIALECTS)}")
     if dialect == "openai" and sampler.top_k:
         raise UserError(
             f"top_k is {sampler.top_k}, which OpenAI's API cannot express; set it to 0 (`-S sample.top_k=0`), or "
@@ -47,7 +47,7 @@ def image_kind(image: bytes) -> str | None:
     return next((kind for magic, kind in KINDS.items() if image.startswith(magic)), None)
 
 
-def _shown(image: bytes | None) -> dict[str, Any]:
+def _image_part(image: bytes | None) -> dict[str, Any]:
     """The part of a message that shows a picture; nothing where there is none."""
     if image is None:
         return {}
@@ -58,13 +58,13 @@ def _shown(image: bytes | None) -> dict[str, Any]:
 def body(dialect: str, request: Request, draws: Sequence[int], sampler: Sampler) -> dict[str, Any]:
     """One chat completion without the model's name, for GREEDY alone or for draws of which none is GREEDY."""
     turns = chat(request.question)
-    for rotation in turns:
-        rotation["content"] = [
-            _shown(request.image) if part["type"] == "image" else part for part in rotation["content"]
+    for message in turns:
+        message["content"] = [
+            _image_part(request.image) if part["type"] == "image" else part for part in message["content"]
         ]
-        rotation["content"] = [part for part in rotation["content"] if part]
+        message["content"] = [part for part in message["content"] if part]
     greedy = GREEDY in draws
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "messages": turns,
         "temperature": 0.0 if greedy else sampler.temperature,
         "top_p": 1.0 if greedy else sampler.top_p,
@@ -72,23 +72,23 @@ def body(dialect: str, request: Request, draws: Sequence[int], sampler: Sampler)
     }
     if not greedy:
         # vLLM takes 64 bits with a sign, others 32: 31 bits are understood everywhere.
-        said["seed"] = stream(sampler.seed, request.image_id, draws[0]) & 0x7FFFFFFF
+        fields["seed"] = stream(sampler.seed, request.image_id, draws[0]) & 0x7FFFFFFF
     else:
-        said["logprobs"] = True
+        fields["logprobs"] = True
     if len(draws) > 1:
-        said["n"] = len(draws)
+        fields["n"] = len(draws)
     if dialect != "openai":
-        # Said even where they are off: what is left out is taken from the model's generation_config.json.
+        # Sent even if they are off: what is left out is taken from the model's generation_config.json.
         further = {
             "top_k": -1 if greedy or not sampler.top_k else sampler.top_k,
             "repetition_penalty": sampler.repetition_penalty,
         }
         if sampler.stop:
-            said["stop"] = list(sampler.stop)
+            fields["stop"] = list(sampler.stop)
             if dialect == "vllm":
                 further["include_stop_str_in_output"] = True
-        said["extra_body"] = further
-    return said
+        fields["extra_body"] = further
+    return fields
 
 
 def completions(
@@ -99,34 +99,34 @@ def completions(
     A server counts the tokens of all choices together, those after a stop text that is cut off here included; the
     choices share them evenly.
     """
-    found = choices(answer)[: len(draws)]
-    total, read = usage(answer, "completion_tokens"), []
-    for place, (draw, choice) in enumerate(zip(draws, found, strict=False)):
-        tokens = total * (place + 1) // len(found) - total * place // len(found)
+    entries = choices(answer)[: len(draws)]
+    total, results = usage(answer, "completion_tokens"), []
+    for place, (draw, choice) in enumerate(zip(draws, entries, strict=False)):
+        tokens = total * (place + 1) // len(entries) - total * place // len(entries)
         text, why = choice["message"].get("content"), choice.get("finish_reason")
         if not isinstance(text, str) or why in ("content_filter", "abort"):
-            read.append(failed(request, draw, f"no text, finish_reason {str(why)[:40]!r}", tokens))
+            results.append(failed(request, draw, f"no text, finish_reason {str(why)[:40]!r}", tokens))
             continue
         # vLLM and SGLang name the text that ended the draw, and SGLang cuts it off.
         ended = next((mark for mark in stop if mark in (choice.get("stop_reason"), choice.get("matched_stop"))), "")
         text, stopped = _until_stop(text if text.endswith(ended) else text + ended, stop)
-        finished, sure = stopped or why != "length", probability(choice)
-        read.append(Completion(request.image_id, draw, text, tokens, finished, probability=sure))
-    return read
+        finished = stopped or why != "length"
+        results.append(Completion(request.image_id, draw, text, tokens, finished, probability=probability(choice)))
+    return results
 
 
 def probability(choice: dict[str, Any]) -> float | None:
-    """How probable the choice's answer was; None where the server does not tell."""
-    told = choice.get("logprobs")
-    told = told.get("content") if isinstance(told, dict) else None
+    """Probability of the choice's answer; None if the server does not report it."""
+    logprobs = choice.get("logprobs")
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
     try:
-        pieces = [(str(one["token"]), float(one["logprob"])) for one in told or []]
+        pieces = [(str(one["token"]), float(one["logprob"])) for one in content or []]
     except (TypeError, KeyError, ValueError):
         return None
-    return answer_probability([piece for piece, _ in pieces], [sure for _, sure in pieces])
+    return answer_probability([piece for piece, _ in pieces], [logprob for _, logprob in pieces])
 
 
-def parsed(content: bytes) -> Any:
+def parse_json(content: bytes) -> Any:
     """The JSON in an answer's body, None where it is none."""
     try:
         return json.loads(content)
@@ -136,18 +136,18 @@ def parsed(content: bytes) -> Any:
 
 def choices(answer: Any) -> list[dict[str, Any]]:
     """The choices of an answer, none where one of them has no message."""
-    found = answer.get("choices") if isinstance(answer, dict) else None
-    if not isinstance(found, list) or not all(
-        isinstance(c, dict) and isinstance(c.get("message"), dict) for c in found
+    entries = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(entries, list) or not all(
+        isinstance(c, dict) and isinstance(c.get("message"), dict) for c in entries
     ):
         return []
-    return found
+    return entries
 
 
 def usage(answer: Any, name: str) -> int:
     """A count of tokens as the server reports it, 0 where it does not."""
-    found = answer.get("usage") if isinstance(answer, dict) else None
-    count = found.get(name) if isinstance(found, dict) else None
+    entries = answer.get("usage") if isinstance(answer, dict) else None
+    count = entries.get(name) if isinstance(entries, dict) else None
     return count if isinstance(count, int) else 0
 
 

@@ -1,8 +1,8 @@
 """Draws in this process, with a vision-language model of transformers; a prompt is read once for all of its draws.
 
 A batch of prompts is read with the model's ordinary forward pass and then decoded, a row for each (image, draw): the
-prompts' keys and values stay where they are (`shared_prefix`), finished rows leave, and every token is chosen with its
-draw's own noise (`tokens`). A second question about the same picture goes on from what was read of the first.
+prompts' keys and values stay where they are (`shared_prefix`), finished rows leave (`decoding`), and every token is
+chosen with its draw's own noise (`tokens`). A second question about a picture continues from the prefill of the first.
 """
 
 import sys
@@ -16,11 +16,11 @@ from pipeline.core import timings
 from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
 from pipeline.core.params import UserError
 from pipeline.core.pictures import PictureError, picture
-from pipeline.engines.loading import content, load_model, load_processor
-from pipeline.engines.prefill import Prefill, Reader
-from pipeline.engines.probability import answer_probability
+from pipeline.engines.common.loading import content, load_model, load_processor
+from pipeline.engines.common.probability import answer_probability
+from pipeline.engines.local.prefill import Prefill, PromptReader
 
-# Raised when the same request and sampler give other draws than before: draws are kept under it.
+# Raise it when the same request and sampler give other draws than before: cached draws are stored under it.
 VERSION = 3
 
 # What the configurations of the families call them.
@@ -36,7 +36,7 @@ class TransformersEngine:
         attention: how prompts are read: `eager`, `sdpa` or `flash_attention_2`.
         max_rows: draws that are decoded side by side.
         max_tokens: tokens whose keys and values are held at once, completions counted at their full length; half as
-            many again for pictures that will be asked about again. Shrinks when memory runs out.
+            many again for pictures that get another question. Shrinks when memory runs out.
         threads: CPU threads; 0 leaves torch's choice.
     """
 
@@ -52,8 +52,8 @@ class TransformersEngine:
         return engine
 
     def forget(self) -> None:
-        """Lets go of what was read of pictures, since the weights have changed."""
-        self.reader.kept = []
+        """Drops what was read of pictures, since the weights have changed."""
+        self.reader.stored = []
 
     @cached_property
     def processor(self) -> Any:
@@ -68,8 +68,8 @@ class TransformersEngine:
         return load_model(self.source, self.dtype, self.attention)
 
     @cached_property
-    def reader(self) -> Reader:
-        return Reader(self.model, self.processor, self.max_tokens // 2)
+    def reader(self) -> PromptReader:
+        return PromptReader(self.model, self.processor, self.max_tokens // 2)
 
     def fingerprint(self) -> dict[str, str]:
         return {
@@ -130,8 +130,8 @@ class TransformersEngine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         rows = sum(len(request.draws) for request in batch)
-        if self.reader.kept:
-            self.reader.kept = []
+        if self.reader.stored:
+            self.reader.stored = []
         elif rows == 1:
             raise UserError(
                 f"{self.source}: out of memory with a single draw of at most {sampler.max_new_tokens} tokens; "
@@ -155,69 +155,27 @@ class TransformersEngine:
         if not readable:
             return done
         with torch.inference_mode():
-            reading = self.reader.read(readable, pictures)
+            prefill = self.reader.read(readable, pictures)
             timings.record(prompt_tokens=sum(self.reader.length(request) for request in readable))
-            return done + self._decode(readable, reading, sampler)
+            return done + self._decode(readable, prefill, sampler)
 
-    def _decode(self, requests: Sequence[Request], reading: Prefill, sampler: Sampler) -> list[Completion]:
-        """Draws token after token until every row has ended."""
-        import torch
+    def _decode(self, requests: Sequence[Request], prefill: Prefill, sampler: Sampler) -> list[Completion]:
+        from pipeline.engines.local.decoding import decode
 
-        from pipeline.engines.shared_prefix import Prefix, completion_cache, shared_prefix_attention
-        from pipeline.engines.tokens import TokenSampler
-
-        device = self.model.device
-        draws = [(request.image_id, draw) for request in requests for draw in request.draws]
-        owner = torch.tensor([place for place, request in enumerate(requests) for _ in request.draws], device=device)
-        prefix = Prefix(reading.layers, reading.mask, owner)
-        choose = TokenSampler(sampler, draws, reading.unpadded()[owner], self._placeholders)
-        has_ended = self._endings(sampler.stop)
-        cache = completion_cache()
-        logits, positions = reading.logits[owner], reading.positions[..., owner, -1:]
-        drawn = torch.zeros(len(draws), sampler.max_new_tokens, dtype=torch.int64, device=device)
-        logprobs = torch.zeros(len(draws), sampler.max_new_tokens, device=device)  # of the greedy draws
-        any_greedy = any(draw == GREEDY for _, draw in draws)
-        lengths = torch.zeros(len(draws), dtype=torch.int64, device=device)  # 0 while a draw goes on
-        rows = torch.arange(len(draws), device=device)  # those still decoded
-        with shared_prefix_attention(self.model):
-            for step in range(sampler.max_new_tokens):
-                token = choose(logits, step)
-                drawn[rows, step] = token
-                if any_greedy:
-                    greedy = choose.greedy
-                    likely = logits[greedy].float().log_softmax(-1).gather(1, token[greedy, None])
-                    logprobs[rows[greedy], step] = likely[:, 0]
-                ended = has_ended(drawn[rows, : step + 1]) & (lengths[rows] == 0)
-                lengths[rows] += ended * (step + 1)
-                left = (lengths[rows] == 0).nonzero()[:, 0]
-                if not len(left) or step + 1 == sampler.max_new_tokens:
-                    break
-                # Letting rows go copies what the others hold, so it waits until it saves a quarter.
-                if len(left) <= 0.75 * len(rows):
-                    rows, token, positions = rows[left], token[left], positions[..., left, :]
-                    choose.keep(left)
-                    prefix.keep(left)
-                    cache.batch_select_indices(left)
-                positions = positions + 1
-                logits = self.model(
-                    input_ids=token[:, None],
-                    position_ids=positions,
-                    past_key_values=cache,
-                    use_cache=True,
-                    prefix=prefix,
-                ).logits[:, -1]
-        ids = zip(draws, drawn.tolist(), logprobs.tolist(), lengths.tolist(), strict=True)
-        return [self._completion(*draw, tokens, sure, length, sampler.stop) for draw, tokens, sure, length in ids]
+        state = decode(self.model, requests, prefill, sampler, self._placeholders, self._endings(sampler.stop))
+        columns = (state.tokens.tolist(), state.logprobs.tolist(), state.lengths.tolist())
+        rows = zip(state.draws, *columns, strict=True)
+        return [self._completion(*draw, ids, logprobs, length, sampler.stop) for draw, ids, logprobs, length in rows]
 
     def _completion(
-        self, image_id: str, draw: int, tokens: list[int], sure: list[float], length: int, stop: tuple[str, ...]
+        self, image_id: str, draw: int, tokens: list[int], logprobs: list[float], length: int, stop: tuple[str, ...]
     ) -> Completion:
         """`length` tokens were drawn, the one that ended the completion included; 0 where none did."""
         finished = length > 0
         tokens = tokens[:length] if finished else tokens
         probability = None
         if draw == GREEDY:
-            probability = answer_probability([self._decoded([token]) for token in tokens], sure[: len(tokens)])
+            probability = answer_probability([self._decoded([token]) for token in tokens], logprobs[: len(tokens)])
         text = self._decoded(tokens[:-1] if tokens[-1] in self._end_tokens else tokens)
         cuts = [text.index(mark) + len(mark) for mark in stop if mark in text]
         text = text[: min(cuts, default=len(text))]
@@ -226,8 +184,8 @@ class TransformersEngine:
     @property
     def _placeholders(self) -> list[int]:
         """Tokens that stand for a picture: in a completion they would be of one that is not there."""
-        found = (getattr(self.model.config, name, None) for name in PLACEHOLDERS)
-        return sorted({token for token in found if isinstance(token, int) and token >= 0})
+        tokens = (getattr(self.model.config, name, None) for name in PLACEHOLDERS)
+        return sorted({token for token in tokens if isinstance(token, int) and token >= 0})
 
     @property
     def _end_tokens(self) -> list[int]:
@@ -235,7 +193,7 @@ class TransformersEngine:
         return ends if isinstance(ends, list) else [ends]
 
     def _endings(self, stop: tuple[str, ...]) -> Callable[[Any], Any]:
-        """Tells which rows of token ids end with their last token, bool of shape (rows,)."""
+        """Says which rows of token ids end with their last token, bool of shape (rows,)."""
         import torch
 
         ends = torch.tensor(self._end_tokens, device=self.model.device)
@@ -257,8 +215,7 @@ class TransformersEngine:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    import torch
+    import torch  # the CPU's allocator and the GPU's libraries have no exception of their own
 
-    # The allocator of the CPU and the libraries of the GPU have no exception of their own.
-    told = ("DefaultCPUAllocator", "ALLOC_FAILED", "out of memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in told)
+    phrases = ("DefaultCPUAllocator", "ALLOC_FAILED", "out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in phrases)

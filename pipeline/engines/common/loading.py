@@ -1,4 +1,4 @@
-"""Opens a model folder (or hub id): processor, model, device, number type. The only place that does."""
+"""Loads a model folder or hub id: processor, model, device, number type. Nothing else loads models."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.core import timings
-from pipeline.core.params import UserError
+from pipeline.core.params import UserError, first_line
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ def load_processor(source: str) -> Any:
     folder was written where it was, the image part is put together without it; everywhere else the stock class is used.
     """
     _require_folder(source)
-    return _opened(source, lambda: _processor(source))
+    return _open(source, lambda: _processor(source))
 
 
 def _processor(source: str) -> Any:
@@ -67,7 +67,7 @@ def load_model(source: str, dtype: str, attention: str) -> Any:
     if not sys.stderr.isatty():  # a log wants lines, not bars
         logging.disable_progress_bar()
     _require_folder(source)
-    model = _opened(
+    model = _open(
         source,
         lambda: AutoModelForImageTextToText.from_pretrained(
             source, dtype=getattr(torch, dtype), attn_implementation=attention
@@ -86,10 +86,10 @@ def load_clip(source: str) -> tuple[Any, Any, Any]:
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
     _require_folder(source)
-    if (kind := _opened(source, lambda: AutoConfig.from_pretrained(source)).model_type) != "clip":
-        raise UserError(f"{source}: found a model of type {kind}, wanted clip; leave it out of evaluate.models")
-    model = _opened(source, lambda: CLIPModel.from_pretrained(source)).float().to(device()).eval()
-    others = _opened(source, lambda: [kind.from_pretrained(source) for kind in (AutoTokenizer, AutoImageProcessor)])
+    if (kind := _open(source, lambda: AutoConfig.from_pretrained(source)).model_type) != "clip":
+        raise UserError(f"{source}: the model is of type {kind}, not clip; remove it from evaluate.models")
+    model = _open(source, lambda: CLIPModel.from_pretrained(source)).float().to(device()).eval()
+    others = _open(source, lambda: [kind.from_pretrained(source) for kind in (AutoTokenizer, AutoImageProcessor)])
     timings.mark_ready()
     return model, *others
 
@@ -102,12 +102,12 @@ def content(source: str) -> str:
     _require_folder(source)
     folder = Path(source)
     if not folder.is_dir():
-        return _opened(source, lambda: _revision(source))
+        return _open(source, lambda: _revision(source))
     files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as opened:
-            inner = hashlib.file_digest(opened, "sha256").hexdigest()
+        with file.open("rb") as stream:
+            inner = hashlib.file_digest(stream, "sha256").hexdigest()
         digest.update(f"{file.relative_to(folder)} {inner}\n".encode())
     return digest.hexdigest()[:32]
 
@@ -119,7 +119,7 @@ def local_folder(source: str) -> Path:
         return Path(source)
     from huggingface_hub import snapshot_download
 
-    return Path(_opened(source, lambda: str(snapshot_download(source))))
+    return Path(_open(source, lambda: str(snapshot_download(source))))
 
 
 def _revision(hub_id: str) -> str:
@@ -147,24 +147,25 @@ def computes_in_bfloat16() -> bool:
 
 
 def _require_folder(source: str) -> None:
-    """A path is told from a hub id (`owner/name`) by being there, or by looking like a path."""
+    """A path differs from a hub id (`owner/name`) in that it exists, or looks like a path."""
     folder = Path(source)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise UserError(f"{source}: found a folder without config.json, wanted a model; `git status {source}`")
+            raise UserError(
+                f"{source}: the folder has no config.json and is no model; `git status {source}` shows what is missing"
+            )
     elif source.startswith((".", "/", "~", "models/")) or source.count("/") != 1:
-        raise UserError(f"{source}: found no such folder, wanted {_WANTED}")
+        raise UserError(f"{source}: no such folder; expected {EXPECTED}")
 
 
-_WANTED = "a model folder or a hub id; set it with `dvc exp run -S model=…`, or make it with `dvc repro`"
+EXPECTED = "a model folder or a hub id; set it with `dvc exp run -S model=…`, or make it with `dvc repro`"
 
 
-def _opened(source: str, load: Callable[[], T]) -> T:
+def _open(source: str, load: Callable[[], T]) -> T:
     """What `load` gives; a folder that lacks a part, damaged weights or an unknown hub id as a UserError."""
     from safetensors import SafetensorError
 
     try:
         return load()
     except (OSError, ValueError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{source}: cannot be opened ({reason}), wanted {_WANTED}") from error
+        raise UserError(f"{source}: cannot be loaded ({first_line(error)}); expected {EXPECTED}") from error

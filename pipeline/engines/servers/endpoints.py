@@ -1,8 +1,6 @@
-"""Asks OpenAI-compatible endpoints: chooses one, tries again, keeps to a budget, and keeps the key to itself."""
+"""Sends requests to OpenAI-compatible endpoints: which endpoint, how often, and what a failure means."""
 
 import asyncio
-import json
-import os
 import random
 import sys
 import time
@@ -10,10 +8,11 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from pipeline.core import timings
 from pipeline.core.params import UserError
 from pipeline.core.urls import is_http
-from pipeline.engines.wire import choices, parsed, usage
+from pipeline.engines.servers.api_key import remove_key
+from pipeline.engines.servers.budget import Budget, Server, SpentError
+from pipeline.engines.servers.wire import choices, parse_json
 
 BACKOFF = 1.0  # seconds: the longest wait before the first retry; it doubles with every further one
 LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
@@ -21,21 +20,6 @@ LONGEST_LISTING = 30.0  # seconds for GET /models, which needs no model
 LONGEST_REASON = 400  # characters
 HOPELESS = (401, 402, 403, 404)  # no key, no credit, no right, no model: the next request would meet the same
 TRY_AGAIN = (408, 409, 425, 429)
-
-
-@dataclass(frozen=True)
-class Server:
-    """Where the model is served, and how hard it may be asked."""
-
-    endpoints: tuple[str, ...]  # base URLs such as http://host:8000/v1, all serving the same model
-    dialect: str  # openai (what the API defines), vllm or sglang (further sampling settings too)
-    draws_per_request: int
-    concurrency: int  # requests in flight per endpoint
-    timeout: float  # seconds for one request
-    retries: int  # further attempts after the first
-    max_requests: int  # 0 = no limit; retries count
-    max_tokens: int  # 0 = no limit; prompt and completion, as the server's usage reports them
-    key_variable: str  # the environment variable that holds the key; local servers want none
 
 
 class NoAnswerError(Exception):
@@ -46,20 +30,8 @@ class NoAnswerError(Exception):
         self.reason, self.refused = reason, refused
 
 
-class SpentError(Exception):
-    """The budget allows no further request."""
-
-
 class NoModelError(UserError):
     """An endpoint has no such model, or is none."""
-
-
-@dataclass
-class Spending:
-    """What has been used of the budget, over the life of an engine."""
-
-    requests: int = 0
-    tokens: int = 0
 
 
 @dataclass
@@ -68,7 +40,7 @@ class _Endpoint:
     client: Any
     slots: asyncio.Semaphore
     waiting: int = 0  # requests in flight or in line
-    rests_until: float = 0.0  # it failed just now; others are asked first
+    rests_until: float = 0.0  # it has just failed; others come first
 
 
 @dataclass
@@ -77,7 +49,7 @@ class Endpoints:
 
     server: Server
     model: str
-    spending: Spending
+    budget: Budget
     key: str
     usable: list[_Endpoint] = field(default_factory=list)
 
@@ -107,7 +79,7 @@ class Endpoints:
                 f"{reasons}; start a server under the name {self.model} (docs/scale.md), or set server.endpoints"
             )
         if reasons:
-            self.say(f"{reasons}; going on with {', '.join(endpoint.url for endpoint in self.usable)}")
+            self.say(f"{reasons}; continuing with {', '.join(endpoint.url for endpoint in self.usable)}")
 
     async def close(self) -> None:
         await asyncio.gather(*(endpoint.client.close() for endpoint in self.usable))
@@ -133,20 +105,11 @@ class Endpoints:
                 await asyncio.sleep(wait + random.uniform(0, longest))
         raise NoAnswerError(f"{reason} (attempt {self.server.retries + 1}, the last)")
 
-    def spent(self) -> str:
-        """What the budget allowed, as a sentence with the next command."""
-        server, used = self.server, self.spending
-        return (
-            f"the budget is spent: {used.requests} requests (server.max_requests {server.max_requests}) and "
-            f"{used.tokens} tokens (server.max_tokens {server.max_tokens}; 0 is no limit); what was drawn is kept: "
-            "raise the limit, or run the same command again to go on with a fresh budget"
-        )
-
     def _base(self, url: str) -> str:
         """A base URL without its last slash. Raises UserError."""
         if not is_http(url):
             raise UserError(
-                self.clean(f"server.endpoints has {url!r}, wanted URLs such as http://localhost:8000/v1; set it anew")
+                self.clean(f"server.endpoints has {url!r}; it must have URLs such as http://localhost:8000/v1")
             )
         return url.rstrip("/")
 
@@ -154,10 +117,8 @@ class Endpoints:
         print(self.clean(message), file=sys.stderr)
 
     def clean(self, text: str) -> str:
-        """`text` without the key, however it is quoted."""
-        for form in {self.key, repr(self.key)[1:-1], json.dumps(self.key)[1:-1]} - {""}:
-            text = text.replace(form, "[key]")
-        return text
+        """`text` without the key."""
+        return remove_key(text, self.key)
 
     def _reason(self, endpoint: _Endpoint, error: object) -> str:
         """One line with what went wrong where, of limited length, without the key."""
@@ -173,12 +134,12 @@ class Endpoints:
         """One attempt: the answer, or the reason why there is none and the least seconds to wait."""
         import openai
 
-        self._charge()
+        self.budget.charge()
         try:
             async with asyncio.timeout(self.server.timeout):
                 raw = await endpoint.client.chat.completions.with_raw_response.create(**body)
         except openai.APIStatusError as error:
-            status, reason = error.status_code, self._reason(endpoint, _said(error))
+            status, reason = error.status_code, self._reason(endpoint, _message_of(error))
             if status in HOPELESS or error.code == "insufficient_quota":
                 raise self._hopeless(reason, status) from None
             if status not in TRY_AGAIN and status < 500:
@@ -188,30 +149,11 @@ class Endpoints:
             return None, self._reason(endpoint, f"no answer within {self.server.timeout:g} s"), 0.0
         except openai.APIConnectionError as error:
             return None, self._reason(endpoint, error.__cause__ or error), 0.0
-        answer = parsed(raw.content)
-        self._count(answer)
+        answer = parse_json(raw.content)
+        self.budget.count(answer)
         if not choices(answer):
             return None, self._reason(endpoint, f"no choices in the answer: {raw.text}"), 0.0
         return answer, "", 0.0
-
-    def _charge(self) -> None:
-        """Counts a request before it is sent. Raises SpentError."""
-        server, spent = self.server, self.spending
-        if (server.max_requests and spent.requests >= server.max_requests) or (
-            server.max_tokens and spent.tokens >= server.max_tokens
-        ):
-            raise SpentError
-        spent.requests += 1
-
-    def _count(self, answer: Any) -> None:
-        used = sum(usage(answer, name) for name in ("prompt_tokens", "completion_tokens"))
-        timings.record(prompt_tokens=usage(answer, "prompt_tokens"))
-        self.spending.tokens += used
-        if self.server.max_tokens and not used and choices(answer):
-            raise UserError(
-                "the server does not report how many tokens it used, so server.max_tokens cannot be kept; set it to 0 "
-                "and limit server.max_requests"
-            )
 
     async def _obstacle(self, endpoint: _Endpoint) -> str | None:
         """Why this endpoint cannot be used, None where it can. Raises UserError where the key is refused."""
@@ -222,13 +164,13 @@ class Endpoints:
                 raw = await endpoint.client.models.with_raw_response.list()
         except openai.APIStatusError as error:
             if error.status_code in (401, 402, 403):
-                raise self._hopeless(self._reason(endpoint, _said(error)), error.status_code) from None
+                raise self._hopeless(self._reason(endpoint, _message_of(error)), error.status_code) from None
             return None  # it answers, but keeps no list
         except TimeoutError:
             return self._reason(endpoint, "no answer to GET /models")
         except openai.APIConnectionError as error:
             return self._reason(endpoint, error.__cause__ or error)
-        listed = parsed(raw.content)
+        listed = parse_json(raw.content)
         entries = listed.get("data") if isinstance(listed, dict) else None
         entries = entries if isinstance(entries, list) else []
         names = [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
@@ -247,24 +189,16 @@ class Endpoints:
 
     def _hopeless(self, reason: str, status: int) -> UserError:
         if status == 404:
-            return NoModelError(f"{reason}; mend server.endpoints or the model's name, see docs/scale.md")
+            return NoModelError(f"{reason}; fix server.endpoints or the model's name (docs/scale.md)")
         name = self.server.key_variable
-        found = f"{name} is set" if self.key else f"{name} is not set"
-        return UserError(f"{reason}; the environment variable {found}: `export {name}=…` with a key that may do this")
+        state = f"{name} is set" if self.key else f"{name} is not set"
+        return UserError(f"{reason}; the environment variable {state}: `export {name}=…` with a valid key")
 
 
-def _said(error: Any) -> str:
+def _message_of(error: Any) -> str:
     """What the server says of an error status: the message where it has the API's form, else the body."""
     message = error.body.get("message") if isinstance(error.body, dict) else None
     return f"HTTP {error.status_code}: {message or error.response.text}"
-
-
-def key_of(variable: str) -> str:
-    """The key in an environment variable, empty where there is none. Raises UserError where it cannot be sent."""
-    key = os.environ.get(variable, "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise UserError(f"the key in {variable} has characters that no HTTP header can carry; export it again")
-    return key
 
 
 def _retry_after(header: str | None) -> float:

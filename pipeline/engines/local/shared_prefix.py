@@ -43,7 +43,7 @@ class Prefix:
         self.full = len(self.owner) == len(self.mask) * self.width
         self.hidden = ~self.mask[self.owner][:, None, None, :]
 
-    def keep(self, rows: Any) -> None:
+    def select(self, rows: Any) -> None:
         """Goes on with `rows` only, int64 and ascending; the prompt of an image without rows is let go."""
         images, self.owner = self.owner[rows].unique(return_inverse=True)
         if len(images) < len(self.mask):
@@ -157,21 +157,21 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
             self.lazy_initialization(key_states, value_states)
         end = self.length + key_states.shape[2]
         if end > self.room[0].shape[2]:
-            for place, held in enumerate(self.room):
-                self.room[place] = held.new_empty(*held.shape[:2], max(16, 2 * end), held.shape[3])
-                self.room[place][:, :, : self.length] = held[:, :, : self.length]
-        for held, new in zip(self.room, (key_states, value_states), strict=True):
-            held[:, :, self.length : end] = new
+            for place, buffer in enumerate(self.room):
+                self.room[place] = buffer.new_empty(*buffer.shape[:2], max(16, 2 * end), buffer.shape[3])
+                self.room[place][:, :, : self.length] = buffer[:, :, : self.length]
+        for buffer, new in zip(self.room, (key_states, value_states), strict=True):
+            buffer[:, :, self.length : end] = new
         self.length = end
         self._show()
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Any) -> None:
-        self.room = [held[indices] for held in self.room]
+        self.room = [buffer[indices] for buffer in self.room]
         self._show()
 
     def _show(self) -> None:
-        self.keys, self.values = (held[:, :, : self.length] for held in self.room)
+        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self.room)
 
 
 def completion_cache() -> Any:

@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from pipeline.core.engine import GREEDY, Sampler
-from pipeline.engines.noise import gumbel, stream
+from pipeline.engines.common.noise import gumbel, stream
 
 
 class TokenSampler:
@@ -42,20 +42,20 @@ class TokenSampler:
             scores = scores.index_fill(1, self.never, -torch.inf)
         if self.penalty.penalty != 1 and self.penalized.shape[1]:
             scores = self.penalty(self.penalized, scores)
-        chosen = scores.argmax(-1)
+        token = scores.argmax(-1)
         if not self.greedy.all():
-            chosen = torch.where(self.greedy, chosen, self._drawn(scores, position))
+            token = torch.where(self.greedy, token, self._draw(scores, position))
         if self.penalty.penalty != 1:
-            self.penalized = torch.cat([self.penalized, chosen[:, None]], dim=1)
-        return chosen
+            self.penalized = torch.cat([self.penalized, token[:, None]], dim=1)
+        return token
 
-    def _drawn(self, scores: Any, position: int) -> Any:
+    def _draw(self, scores: Any, position: int) -> Any:
         tokens = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
         if 0 < self.top_k < scores.shape[1]:
             scores, tokens = scores.topk(self.top_k)
         noisy = self.cut_offs(None, scores) + gumbel(self.streams, position, tokens)
         return tokens.gather(1, noisy.argmax(-1, keepdim=True))[:, 0]
 
-    def keep(self, rows: Any) -> None:
+    def select(self, rows: Any) -> None:
         """Goes on with `rows` only, int64."""
         self.streams, self.greedy, self.penalized = self.streams[rows], self.greedy[rows], self.penalized[rows]

@@ -1,8 +1,8 @@
 """Draws from servers that speak OpenAI's chat completions: vLLM, SGLang, transformers serve, hosted models.
 
 The requests run on an event loop in a thread of its own, so that they go on while the caller saves what has arrived.
-What the dialect cannot express is refused before anything is asked (`wire`); what the server turns out not to do,
-several choices at once or seeds, is said once on stderr and done without. Retries and budget: `endpoints`.
+What the dialect cannot express is refused before any request is sent (`wire`). What the server does not support,
+several choices at once or seeds, is reported once on stderr and left out. Retries and budget: `endpoints`.
 """
 
 import asyncio
@@ -19,20 +19,21 @@ from typing import Any
 
 from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
 from pipeline.core.params import UserError
-from pipeline.engines.endpoints import Endpoints, NoAnswerError, Spending, SpentError, key_of
-from pipeline.engines.endpoints import Server as Server
-from pipeline.engines.loading import content
-from pipeline.engines.wire import body, choices, completions, image_kind, refuse_what_cannot_be_said
+from pipeline.engines.common.loading import content
+from pipeline.engines.servers.api_key import read_key
+from pipeline.engines.servers.budget import Budget, Server, SpentError
+from pipeline.engines.servers.endpoints import Endpoints, NoAnswerError
+from pipeline.engines.servers.wire import body, choices, completions, image_kind, require_expressible
 
-# Raised when the same request and sampler are asked in other words than before: draws are kept under it.
+# Raise it when the same request and sampler are sent otherwise than before: cached draws are stored under it.
 VERSION = 1
 
 YIELD_EVERY = 1.0  # seconds
 
-DISPENSABLE = {
-    "n": "the server draws one answer a request, whatever n says: going on with a request for every draw",
-    "seed": "the server takes no seed: going on without, so that another run draws other answers",
-    "logprobs": "the server does not tell how probable its tokens are: going on without",
+OPTIONAL_FIELDS = {
+    "n": "the server draws one answer a request, whatever n says: sending one request for each draw",
+    "seed": "the server takes no seed: sending none, so another run draws other answers",
+    "logprobs": "the server reports no token probabilities: continuing without them",
 }
 
 Done = SimpleQueue[list[Completion]]
@@ -42,42 +43,42 @@ class OpenAIEngine:
     """Any model behind an OpenAI-compatible endpoint that reads pictures. The budget lasts as long as the object.
 
     Draws are repeatable as far as the server honours `seed`, which depends on seed, image and draw. Where several
-    share a request it is the first one's, so that they depend on which others were asked for along with them.
+    share a request it is the first one's, so they depend on which others were in the request.
     """
 
     def __init__(self, model: str, server: Server):
         self.model, self.server = model, server
-        self.spending = Spending()
-        self.without: set[str] = set()  # those of DISPENSABLE that the server has turned out not to do
+        self.budget = Budget(server)
+        self.dropped: set[str] = set()  # those of OPTIONAL_FIELDS that the server does not support
 
     def fingerprint(self) -> dict[str, str]:
         """Neither URL nor key: a model answers alike wherever it is served.
 
-        A model that is also a folder here is told by its content, so that a policy that was trained again is not taken
-        for the one before; whether the server has loaded it anew is not known. Other models are told by their name.
+        A model that is also a folder here is identified by its content, so that a policy trained again is not taken for
+        the one before; whether the server has reloaded it is not known. Other models are identified by their name.
         """
-        found = {
+        about = {
             "engine": f"openai/{VERSION}",
             "model": self.model,
             "dialect": self.server.dialect,
             "draws_per_request": str(self.server.draws_per_request),
         }
-        return found | {"content": content(self.model)} if Path(self.model).is_dir() else found
+        return about | {"content": content(self.model)} if Path(self.model).is_dir() else about
 
     def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
         if not self.server.endpoints:
             raise UserError(
-                "params.yaml: server.endpoints is empty, wanted at least one URL for engine.name = openai; "
+                "params.yaml: server.endpoints is empty, but engine.name = openai needs at least one URL; "
                 "set it with `dvc exp run -S 'server.endpoints=[http://localhost:8000/v1]'` (docs/scale.md)"
             )
-        refuse_what_cannot_be_said(self.server.dialect, sampler)
+        require_expressible(self.server.dialect, sampler)
         if not any(request.draws for request in requests):
             return
         run = _Run(self, sampler)
         with _background(run.all(requests)) as running:
             running.add_done_callback(lambda _: run.done.put([]))
             while not (running.done() and run.done.empty()):
-                batch = _collected(run.done)
+                batch = _collect(run.done)
                 if batch:
                     yield batch
             running.result()
@@ -88,7 +89,7 @@ class _Run:
 
     def __init__(self, engine: OpenAIEngine, sampler: Sampler):
         self.engine, self.sampler = engine, sampler
-        self.endpoints = Endpoints(engine.server, engine.model, engine.spending, key_of(engine.server.key_variable))
+        self.endpoints = Endpoints(engine.server, engine.model, engine.budget, read_key(engine.server.key_variable))
         self.done: Done = SimpleQueue()
 
     async def all(self, requests: Sequence[Request]) -> None:
@@ -103,7 +104,7 @@ class _Run:
         finally:
             await self.endpoints.close()
         if not all(task.result() for task in tasks):
-            raise UserError(self.endpoints.spent())
+            raise UserError(self.endpoints.budget.message())
 
     def _jobs(self, requests: Sequence[Request]) -> Iterator[tuple[Request, list[int]]]:
         """What one request to the server asks for: a picture, and draws of it."""
@@ -117,7 +118,7 @@ class _Run:
                 draws = draws[size:]
 
     def _size(self) -> int:
-        return 1 if "n" in self.engine.without else self.engine.server.draws_per_request
+        return 1 if "n" in self.engine.dropped else self.engine.server.draws_per_request
 
     async def _work(self, jobs: Iterator[tuple[Request, list[int]]]) -> bool:
         """Takes job after job from those that all workers share. False where the budget ended it."""
@@ -134,40 +135,40 @@ class _Run:
             self._give([failed(request, draw, "the picture is neither JPEG nor PNG") for draw in draws])
             return
         while draws:
-            asked = draws[: self._size()]
-            said = {"model": self.engine.model} | body(self.engine.server.dialect, request, asked, self.sampler)
-            said = {name: value for name, value in said.items() if name not in self.engine.without}
+            numbers = draws[: self._size()]
+            fields = {"model": self.engine.model} | body(self.engine.server.dialect, request, numbers, self.sampler)
+            fields = {name: value for name, value in fields.items() if name not in self.engine.dropped}
             try:
-                answer = await self.endpoints.ask(said)
+                answer = await self.endpoints.ask(fields)
             except NoAnswerError as error:
-                if error.refused and self._without_what_is_refused(error.reason, said):
+                if error.refused and self._drop_what_is_refused(error.reason, fields):
                     continue
-                read = [failed(request, draw, error.reason) for draw in asked]
+                results = [failed(request, draw, error.reason) for draw in numbers]
             else:
-                read = completions(answer, request, asked, self.sampler.stop)
-                if len(asked) > 1 and len(choices(answer)) == 1:
-                    self._do_without("n")
-            self._give(read)
-            draws = draws[len(read) :]
+                results = completions(answer, request, numbers, self.sampler.stop)
+                if len(numbers) > 1 and len(choices(answer)) == 1:
+                    self._drop("n")
+            self._give(results)
+            draws = draws[len(results) :]
 
-    def _give(self, read: list[Completion]) -> None:
-        self.done.put([replace(one, text=self.endpoints.clean(one.text)) for one in read])
+    def _give(self, results: list[Completion]) -> None:
+        self.done.put([replace(one, text=self.endpoints.clean(one.text)) for one in results])
 
-    def _without_what_is_refused(self, reason: str, said: dict[str, Any]) -> bool:
+    def _drop_what_is_refused(self, reason: str, fields: dict[str, Any]) -> bool:
         """Whether the refusal names a field of the request that can be left out; in quotes, unless it is no word."""
-        patterns = {name: rf"""['"`]{name}\\?['"`]""" for name in DISPENSABLE} | {"logprobs": r"\blogprobs\b"}
-        refused = [name for name, pattern in patterns.items() if name in said and re.search(pattern, reason)]
+        patterns = {name: rf"""['"`]{name}\\?['"`]""" for name in OPTIONAL_FIELDS} | {"logprobs": r"\blogprobs\b"}
+        refused = [name for name, pattern in patterns.items() if name in fields and re.search(pattern, reason)]
         for name in refused:
-            self._do_without(name)
+            self._drop(name)
         return bool(refused)
 
-    def _do_without(self, name: str) -> None:
-        if name not in self.engine.without:
-            self.engine.without.add(name)
-            self.endpoints.say(DISPENSABLE[name])
+    def _drop(self, name: str) -> None:
+        if name not in self.engine.dropped:
+            self.engine.dropped.add(name)
+            self.endpoints.say(OPTIONAL_FIELDS[name])
 
 
-def _collected(done: Done) -> list[Completion]:
+def _collect(done: Done) -> list[Completion]:
     """What arrives within YIELD_EVERY seconds, or before the end."""
     batch: list[Completion] = []
     until = time.monotonic() + YIELD_EVERY

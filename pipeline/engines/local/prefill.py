@@ -35,51 +35,51 @@ class Prefill:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A reading whose pictures will be asked about again; by image, its place and the slot behind its picture."""
+class StoredPrefill:
+    """A prefill whose pictures get another question: by image, its place and the slot behind its picture."""
 
-    reading: Prefill
+    prefill: Prefill
     ends: list[int]
     places: dict[str, int]
 
 
-class Reader:
+class PromptReader:
     """Reads prompts with a model.
 
     Args:
         model: an image-text-to-text model of transformers.
         processor: its processor.
-        max_kept: tokens of prompts that are kept because their pictures will be asked about again.
+        max_stored: tokens of prompts that are stored because their pictures get another question.
     """
 
-    def __init__(self, model: Any, processor: Any, max_kept: int):
-        self.model, self.processor, self.max_kept = model, processor, max_kept
-        self.kept: list[Kept] = []
+    def __init__(self, model: Any, processor: Any, max_stored: int):
+        self.model, self.processor, self.max_stored = model, processor, max_stored
+        self.stored: list[StoredPrefill] = []
         self._prompts: dict[str, str] = {}
         self._questions: dict[str, list[int]] = {}
         self._picture_lengths: dict[tuple[int, int], int] = {}
 
     def read(self, requests: Sequence[Request], pictures: Sequence[Any]) -> Prefill:
-        """Reads the prompts of all requests, whose pictures were kept together (`place_of`) or not at all."""
-        known = self.place_of(requests[0])
-        if known >= 0:
-            return self._read_on(self.kept[known], requests)
-        reading = self._read_all(self.inputs(requests, pictures))
+        """Reads the prompts of all requests, whose pictures were stored together (`place_of`) or not at all."""
+        place = self.place_of(requests[0])
+        if place >= 0:
+            return self._read_on(self.stored[place], requests)
+        prefill = self._read_all(self.inputs(requests, pictures))
         if any(request.followed for request in requests):
-            self._keep(reading, requests)
-        return reading
+            self._keep(prefill, requests)
+        return prefill
 
     def place_of(self, request: Request) -> int:
-        """Where among the kept readings this request's picture is; -1 for nowhere."""
-        held = (place for place, kept in enumerate(self.kept) if request.image_id in kept.places)
-        return next(held, -1)
+        """Where among the stored prefills this request's picture is; -1 for nowhere."""
+        one = (place for place, stored in enumerate(self.stored) if request.image_id in stored.places)
+        return next(one, -1)
 
     def length(self, request: Request) -> int:
         """Tokens of a prompt, all but exactly. Raises ValueError for a picture that cannot be read."""
         pixels = size(request.image or b"")
         if pixels not in self._picture_lengths:
-            counted = self.processor._get_num_multimodal_tokens(image_sizes=[pixels])
-            self._picture_lengths[pixels] = counted["num_image_tokens"][0]
+            counts = self.processor._get_num_multimodal_tokens(image_sizes=[pixels])
+            self._picture_lengths[pixels] = counts["num_image_tokens"][0]
         return self._picture_lengths[pixels] + len(self._after_picture(request.question))
 
     def inputs(self, requests: Sequence[Request], pictures: Sequence[Any]) -> Any:
@@ -117,15 +117,15 @@ class Reader:
         windowed = any(layer.is_sliding for layer in cache.layers)
         return Prefill(ids, mask.bool(), positions, _layers(cache), logits, windowed)
 
-    def _read_on(self, kept: Kept, requests: Sequence[Request]) -> Prefill:
+    def _read_on(self, stored: StoredPrefill, requests: Sequence[Request]) -> Prefill:
         """One forward pass over what follows the picture, which was read with another question."""
         import torch
         from transformers import DynamicCache
 
-        first, device = kept.reading, self.model.device
-        places = [kept.places[request.image_id] for request in requests]
+        first, device = stored.prefill, self.model.device
+        places = [stored.places[request.image_id] for request in requests]
         rows = torch.tensor(places, device=device)
-        ends = torch.tensor([kept.ends[place] for place in places], device=device)[:, None]
+        ends = torch.tensor([stored.ends[place] for place in places], device=device)[:, None]
         rest = self.processor.tokenizer.pad(
             {"input_ids": [self._after_picture(request.question) for request in requests]},
             padding_side="left",
@@ -150,14 +150,16 @@ class Reader:
         ids = torch.cat([first.ids[rows], rest["input_ids"]], dim=1)
         return Prefill(ids, mask, after, _layers(cache), logits, windowed=False)
 
-    def _keep(self, reading: Prefill, requests: Sequence[Request]) -> None:
-        """Keeps a reading, and lets the oldest go where there are too many."""
-        ends = self._ends(reading.ids, requests)
+    def _keep(self, prefill: Prefill, requests: Sequence[Request]) -> None:
+        """Stores a prefill, and drops the oldest if there are too many."""
+        ends = self._ends(prefill.ids, requests)
         # A window counts slots, and the first question's stay between the picture and the second.
-        if ends and not reading.windowed:
-            self.kept.append(Kept(reading, ends, {request.image_id: place for place, request in enumerate(requests)}))
-        while sum(held.reading.ids.numel() for held in self.kept) > self.max_kept:
-            self.kept.pop(0)
+        if ends and not prefill.windowed:
+            self.stored.append(
+                StoredPrefill(prefill, ends, {request.image_id: place for place, request in enumerate(requests)})
+            )
+        while sum(one.prefill.ids.numel() for one in self.stored) > self.max_stored:
+            self.stored.pop(0)
 
     def _ends(self, ids: Any, requests: Sequence[Request]) -> list[int]:
         """The slot behind each picture. Empty where what follows it is not tokenized apart from it."""

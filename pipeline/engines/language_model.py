@@ -1,4 +1,4 @@
-"""Questions about no picture to a language model behind an endpoint: each is asked once, and a failure is no answer."""
+"""Text-only questions to a language model behind an endpoint: each is sent once, and a failure is no answer."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pipeline.core.engine import GREEDY, Completion, Engine, Request, Sampler
 from pipeline.core.params import UserError, key
 from pipeline.core.progress import bar
-from pipeline.engines.draw_cache import CachingEngine, draw_cache_folder
-from pipeline.engines.endpoints import Server
-from pipeline.engines.openai import OpenAIEngine
+from pipeline.engines.common.draw_cache import CachingEngine, draw_cache_folder
+from pipeline.engines.servers.budget import Server
+from pipeline.engines.servers.openai import OpenAIEngine
 
 Fault = Callable[[str], str | None]
 """What is wrong with a reply; None where nothing is."""
@@ -17,16 +17,16 @@ Fault = Callable[[str], str | None]
 
 @dataclass(frozen=True)
 class LLMServerParams:
-    """How long servers are waited for."""
+    """Concurrency, waiting and retries for the endpoints of a language model."""
 
     concurrency: int = key("server.concurrency", at_least=1)
     timeout: float = key("server.timeout", above=0)
     retries: int = key("server.retries", at_least=0)
 
-    def ask(
+    def language_model(
         self, model: str, endpoints: tuple[str, ...], key_variable: str, fault: Fault = lambda _: None
     ) -> CachingEngine:
-        """The model of this name; what it has said once is kept, unless there is a `fault` with it."""
+        """The model of this name. Its replies are cached, except those with a `fault`."""
         server = Server(
             endpoints=endpoints,
             dialect="openai",
@@ -38,12 +38,12 @@ class LLMServerParams:
             max_tokens=0,
             key_variable=key_variable,
         )
-        return CachingEngine(Checked(OpenAIEngine(model, server), fault), draw_cache_folder())
+        return CachingEngine(CheckedEngine(OpenAIEngine(model, server), fault), draw_cache_folder())
 
 
 @dataclass(frozen=True)
-class Checked:
-    """An engine whose replies of no use are failures like any other: not kept, and asked for again."""
+class CheckedEngine:
+    """An engine whose unusable replies count as failures: they are not cached, and the next run asks again."""
 
     engine: Engine
     fault: Fault
@@ -54,7 +54,7 @@ class Checked:
     def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
         for batch in self.engine.draw(requests, sampler):
             yield [
-                replace(done, error=found) if done.error is None and (found := self.fault(done.text)) else done
+                replace(done, error=answers) if done.error is None and (answers := self.fault(done.text)) else done
                 for done in batch
             ]
 
@@ -62,13 +62,13 @@ class Checked:
 def replies(
     engine: Engine, questions: Iterable[str], max_new_tokens: int, setting: str, stage: str, limit: float = 0.0
 ) -> dict[str, str]:
-    """The greedy reply to every question, each asked once; none where the request failed.
+    """The greedy reply to every question, each sent once; none where the request failed.
 
     Raises UserError, which names the setting and the stage to run again, where more than the share `limit` failed.
     """
-    asked = {hashlib.sha256(question.encode()).hexdigest()[:16]: question for question in questions}
+    question_of = {hashlib.sha256(question.encode()).hexdigest()[:16]: question for question in questions}
     sampler = Sampler(
-        temperature=1.0,  # of no account: only the greedy reply is asked for
+        temperature=1.0,  # unused: only the greedy reply is drawn
         top_p=1.0,
         top_k=0,
         repetition_penalty=1.0,
@@ -77,19 +77,19 @@ def replies(
         stop=(),
         seed=0,
     )
-    found, failed = {}, []
-    requests = [Request(name, None, question, [GREEDY]) for name, question in asked.items()]
-    with bar(setting, len(asked), "questions") as advance:
+    answers, failed = {}, []
+    requests = [Request(name, None, question, [GREEDY]) for name, question in question_of.items()]
+    with bar(setting, len(question_of), "questions") as advance:
         for batch in engine.draw(requests, sampler):
             for done in batch:
                 advance()
                 if done.error is not None:
                     failed.append(done.error)
                 else:
-                    found[asked[done.image_id]] = done.text
-    if len(failed) > limit * len(asked):
+                    answers[question_of[done.image_id]] = done.text
+    if len(failed) > limit * len(question_of):
         raise UserError(
-            f"{setting}: {len(failed)} of {len(asked)} questions failed, the first with {failed[0]!r}; a failure is no "
-            f"answer: mend the cause and `dvc repro {stage}`, which asks only what is missing"
+            f"{setting}: {len(failed)} of {len(question_of)} questions failed (limit {limit:.0%}), the first with "
+            f"{failed[0]!r}: fix the cause and `dvc repro {stage}`, which sends only the missing ones"
         )
-    return found
+    return answers

@@ -1,0 +1,1 @@
+"""Drawing from servers that speak the chat completions API."""

@@ -1,0 +1,65 @@
+"""A server's description, and what a run may spend on it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.core import timings
+from pipeline.core.params import UserError
+from pipeline.engines.servers.wire import choices, usage
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the model is served, and the limits of load, waiting and budget."""
+
+    endpoints: tuple[str, ...]  # base URLs such as http://host:8000/v1, all serving the same model
+    dialect: str  # openai (what the API defines), vllm or sglang (further sampling settings too)
+    draws_per_request: int
+    concurrency: int  # requests in flight per endpoint
+    timeout: float  # seconds for one request
+    retries: int  # further attempts after the first
+    max_requests: int  # 0 = no limit; retries count
+    max_tokens: int  # 0 = no limit; prompt and completion, as the server's usage reports them
+    key_variable: str  # the environment variable that holds the key; local servers need none
+
+
+class SpentError(Exception):
+    """The budget allows no further request."""
+
+
+@dataclass
+class Budget:
+    """Requests and tokens spent so far, over the life of an engine, and their limits."""
+
+    server: Server
+    requests: int = 0
+    tokens: int = 0
+
+    def charge(self) -> None:
+        """Counts a request before it is sent. Raises SpentError."""
+        server = self.server
+        if (server.max_requests and self.requests >= server.max_requests) or (
+            server.max_tokens and self.tokens >= server.max_tokens
+        ):
+            raise SpentError
+        self.requests += 1
+
+    def count(self, answer: Any) -> None:
+        """Counts the tokens of a response. Raises UserError if there is a limit and the server reports none."""
+        used = sum(usage(answer, name) for name in ("prompt_tokens", "completion_tokens"))
+        timings.record(prompt_tokens=usage(answer, "prompt_tokens"))
+        self.tokens += used
+        if self.server.max_tokens and not used and choices(answer):
+            raise UserError(
+                "the server does not report how many tokens it used, so server.max_tokens cannot be enforced; set it "
+                "to 0 and limit server.max_requests"
+            )
+
+    def message(self) -> str:
+        """What the budget allowed, as a sentence with the next command."""
+        server = self.server
+        return (
+            f"the budget is spent: {self.requests} requests (server.max_requests {server.max_requests}) and "
+            f"{self.tokens} tokens (server.max_tokens {server.max_tokens}; 0 is no limit); finished draws are cached: "
+            "raise the limit, or run the same command again to continue with a fresh budget"
+        )

@@ -1,0 +1,30 @@
+"""An engine that counts what it is asked for, and needs no model."""
+
+from pipeline.core.engine import Completion, Request, Sampler
+
+SAMPLER = Sampler(1.0, 0.95, 50, 1.0, True, 16, (), 0)
+
+
+def requests(images=8, draws=range(4), question="?"):
+    return [Request(f"i{n}", b"", question, draws) for n in range(images)]
+
+
+class Counting:
+    """An engine that says who it is asked for, three images at a time, and counts."""
+
+    def __init__(self, model="m", failing=()):
+        self.model, self.failing, self.asked = model, failing, []
+
+    def fingerprint(self):
+        return {"engine": "counting/1", "model": self.model}
+
+    def draw(self, requests, sampler):
+        for start in range(0, len(requests), 3):
+            batch = []
+            for request in requests[start : start + 3]:
+                for draw in request.draws:
+                    self.asked.append((request.image_id, draw))
+                    error = "down" if request.image_id in self.failing else None
+                    text = "" if error else f"{request.image_id} {request.question} {draw} {sampler.seed} “ü”"
+                    batch.append(Completion(request.image_id, draw, text, 7, draw % 2 == 0, error))
+            yield batch
