@@ -26,9 +26,9 @@ from pipeline.core.params import load_params
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from pipeline.commands.run_estimate import Work
 from pipeline.core import tables
 from pipeline.method.class_lists import ClassLists
-from pipeline.training.checkpoints import Work
 from pipeline.training.params import TrainParams
 
 STEPS, TURNS = 15, 3

@@ -20,8 +20,6 @@ from pipeline.core.schemas import (
 )
 from pipeline.core.schemas import (
     IMAGES as IMAGES,
-    STATUSES as STATUSES,
-    Table as Table,
 )
 from pipeline.core.schemas import (
     OPTION as OPTION,
@@ -39,7 +37,13 @@ from pipeline.core.schemas import (
     SAMPLES as SAMPLES,
 )
 from pipeline.core.schemas import (
+    STATUSES as STATUSES,
+)
+from pipeline.core.schemas import (
     TABLES as TABLES,
+)
+from pipeline.core.schemas import (
+    Table as Table,
 )
 
 FOOTER_KEY = "divek.schema"

@@ -25,8 +25,8 @@ def main(
     by_reason = {reason: int((reasons(rows) == reason).sum()) for reason in REASONS}
     if not by_reason[KEPT]:
         raise UserError(
-            f"{questions}: no question is left to train on ({by_reason}); look at the draws in data/samples.parquet, or "
-            "raise num_samples or sample.temperature"
+            f"{questions}: no question is left to train on ({by_reason}); look at the draws in data/samples.parquet, "
+            "or raise num_samples or sample.temperature"
         )
     tables.write(tables.HARD, hard_questions(rows), hard)
     timings.record(images=rows.height)

@@ -6,9 +6,9 @@ Departures from the paper:
 3. The weights kept are those that do best on validation images of base classes, not the last ones.
 """
 
-import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,12 +19,15 @@ from pipeline.core import tables
 from pipeline.core.cli import run
 from pipeline.core.files import whole_folder, write_text
 from pipeline.core.params import load_params
-from pipeline.engines.common.loading import computes_in_bfloat16, local_folder
+from pipeline.engines.common.loading import local_folder, warn_of_slow_bfloat16
 from pipeline.method import leakage
 from pipeline.method.image_sets import training_images, validation_images
-from pipeline.training.checkpoints import Work
-from pipeline.training.outputs import LAUNCHED, curves, launched, require_enough, train_summary
+from pipeline.training.checkpoints import RunFolder
+from pipeline.training.curves import curves, run_line
+from pipeline.training.examples import require_enough
+from pipeline.training.launch import is_main_process, launch, needs_launch
 from pipeline.training.params import TrainParams
+from pipeline.training.round_statistics import round_statistics, rounds_table
 
 
 def main(
@@ -38,49 +41,40 @@ def main(
     rounds: Annotated[Path, typer.Option(help="CSV of the rounds to write.")] = Path("data/rounds.csv"),
 ) -> None:
     """Train the model to choose the right option of its own hard questions, or by one of the baselines."""
-    wanted = load_params(TrainParams)
-    asked, kept = tables.read(tables.QUESTIONS, questions), tables.read(tables.HARD, hard)
-    class_rows = tables.read(tables.CLASSES, classes)
-    index = tables.read(tables.IMAGES, images, leakage.COLUMNS)
-    leakage.require_apart(index, wanted.hash_distance)
-    leakage.require_base_only(kept, class_rows)
-    leakage.require_training_images(kept, index)
-    require_enough(kept, wanted)
-    if wanted.launcher == "accelerate" and LAUNCHED not in os.environ:
-        launched(wanted, sys.argv[1:])
+    params = load_params(TrainParams)
+    question_rows, hard_rows = tables.read(tables.QUESTIONS, questions), tables.read(tables.HARD, hard)
+    class_rows, index = tables.read(tables.CLASSES, classes), tables.read(tables.IMAGES, images, leakage.COLUMNS)
+    leakage.require_apart(index, params.hash_distance)
+    leakage.require_base_only(hard_rows, class_rows)
+    leakage.require_training_images(hard_rows, index)
+    require_enough(hard_rows, params)
+    if needs_launch(params):
+        launch(params, sys.argv[1:])
         return
-    from pipeline.training.rounds import TrainingData, TrainingResult, described, pictured, rounds_table, train
+    from pipeline.training.rounds import TrainingData, TrainingResult, train, with_pictures
     from pipeline.training.run import RunLog
 
-    def pictures(ids: pl.Series) -> pl.DataFrame:
-        return tables.read(tables.IMAGES, images, where=pl.col("image_id").is_in(ids.implode()))
-
-    rows = pictured(kept, pictures(kept["image_id"]))
-    checked = pictures(validation_images(index, class_rows, wanted.check_images)["image_id"])
-    if wanted.precision == "bfloat16" and not computes_in_bfloat16():
-        print(
-            "params.yaml: train.precision is bfloat16, which this CPU only imitates, many times slower than float32; "
-            "stop it and `dvc exp run -S train.precision=float32`",
-            file=sys.stderr,
-        )
-    work = Work.of(wanted, rows, checked)
-    if wanted.method == "none":
-        trained = TrainingResult(
-            local_folder(wanted.model), RunLog([], [], {}), [{"round": 1, **described(asked, None)}]
-        )
+    hard_rows = with_pictures(hard_rows, tables.read_images(images, hard_rows["image_id"]))
+    validation = validation_images(index, class_rows, params.check_images)
+    validation = tables.read_images(images, validation["image_id"])
+    training_ids = training_images(index, class_rows)["image_id"]
+    warn_of_slow_bfloat16(params.precision)
+    folder = RunFolder.of(params, hard_rows, validation)
+    if params.method == "none":
+        statistics = [{"round": 1, **round_statistics(question_rows, None)}]
+        result = TrainingResult(local_folder(params.model), RunLog([], [], {}), statistics)
     else:
-        every = training_images(index, class_rows)["image_id"]
-        trained = train(TrainingData(asked, rows, lambda: pictures(every), checked, class_rows), wanted, work)
-    if int(os.environ.get("RANK", "0")):
+        read_images = partial(tables.read_images, images, training_ids)
+        result = train(TrainingData(question_rows, hard_rows, read_images, validation, class_rows), params, folder)
+    if not is_main_process():
         return
-    found = trained.outcome
-    write_text(log, curves(found.history, found.checks))
-    write_text(rounds, rounds_table(trained.rounds))
-    tables.write(tables.ROLLOUTS, pl.DataFrame(found.rollouts, schema=tables.ROLLOUTS.schema), rollouts)
-    with whole_folder(policy) as folder:
-        shutil.copytree(trained.best, folder, dirs_exist_ok=True)
-    work.clear()
-    print(train_summary(wanted, found.history, found.checks))
+    write_text(log, curves(result.log.history, result.log.checks))
+    write_text(rounds, rounds_table(result.rounds))
+    tables.write(tables.ROLLOUTS, pl.DataFrame(result.log.rollouts, schema=tables.ROLLOUTS.schema), rollouts)
+    with whole_folder(policy) as target:
+        shutil.copytree(result.best, target, dirs_exist_ok=True)
+    folder.clear()
+    print(run_line(params, result.log.checks))
 
 
 if __name__ == "__main__":

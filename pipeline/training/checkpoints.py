@@ -1,9 +1,10 @@
-"""Unfinished training: checkpoints that are whole, the best weights, and whose they are."""
+"""Unfinished training: complete checkpoints, the best weights, and the run that they belong to."""
 
 import hashlib
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -15,66 +16,66 @@ from pipeline.core.files import whole_folder, work_folder, write_text
 from pipeline.engines.common.loading import content
 from pipeline.training.params import TrainParams
 
-VERSION = 3  # raised when the same settings and questions train otherwise than before
-WHOLE = "whole.json"  # written into a checkpoint last, with what we keep of the run
+VERSION = 3  # raise it when the same params and questions train otherwise than before
+COMPLETE = "complete.json"  # written into a checkpoint last, with what we store of the run
 
 
-class Work:
-    """The folder of one run: what it depends on names it, so that no other run's checkpoints are taken up."""
+class RunFolder:
+    """The folder of one run. All that the run depends on is in its name, so no other run's checkpoints are used."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, path: Path):
+        self.path = path
 
     @classmethod
-    def of(cls, wanted: TrainParams, rows: pl.DataFrame, checked: pl.DataFrame) -> "Work":
+    def of(cls, params: TrainParams, rows: pl.DataFrame, checked: pl.DataFrame) -> "RunFolder":
         """Args: rows, the questions; checked, the validation images. Image ids stand for the pictures."""
         about = {
             "version": VERSION,
             "libraries": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},
-            "settings": asdict(wanted),
-            "model": content(wanted.model),
+            "settings": asdict(params),
+            "model": content(params.model),
             "questions": rows.drop("image", strict=False).to_dicts(),
             "checked": checked["image_id"].to_list(),
         }
         name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         return cls(work_folder("train") / name)
 
-    def inner(self, name: str) -> "Work":
+    def inner(self, name: str) -> "RunFolder":
         """The folder of a part of the run."""
-        return Work(self.folder / name)
+        return RunFolder(self.path / name)
 
     def last(self) -> Path | None:
-        """The newest whole checkpoint."""
-        whole = {
-            int(path.parent.name.rpartition("-")[2]): path.parent for path in self.folder.glob(f"checkpoint-*/{WHOLE}")
-        }
-        return whole[max(whole)] if whole else None
+        """The newest complete checkpoint."""
+        checkpoints = {_step(mark.parent): mark.parent for mark in self.path.glob(f"checkpoint-*/{COMPLETE}")}
+        return checkpoints[max(checkpoints)] if checkpoints else None
 
-    def finish(self, checkpoint: Path, kept: dict[str, Any]) -> None:
-        """Marks a checkpoint as whole, and removes older ones."""
-        write_text(checkpoint / WHOLE, json.dumps(kept))
-        number = int(checkpoint.name.rpartition("-")[2])
-        for other in self.folder.iterdir():
-            found = re.fullmatch(r"checkpoint-(\d+)", other.name)
-            if found and int(found[1]) < number:
-                (other / WHOLE).unlink(missing_ok=True)
+    def complete(self, checkpoint: Path, progress: dict[str, Any]) -> None:
+        """Marks a checkpoint as complete, and removes older ones."""
+        write_text(checkpoint / COMPLETE, json.dumps(progress))
+        for other in self.path.iterdir():
+            if re.fullmatch(r"checkpoint-\d+", other.name) and _step(other) < _step(checkpoint):
+                (other / COMPLETE).unlink(missing_ok=True)
                 shutil.rmtree(other)
 
     @staticmethod
-    def kept(checkpoint: Path) -> dict[str, Any]:
-        """What `finish` wrote."""
-        found: dict[str, Any] = json.loads((checkpoint / WHOLE).read_text())
-        return found
+    def progress(checkpoint: Path) -> dict[str, Any]:
+        """What `complete` wrote."""
+        progress: dict[str, Any] = json.loads((checkpoint / COMPLETE).read_text())
+        return progress
 
     @property
     def best(self) -> Path:
         """The model folder with the best weights so far, if there is one."""
-        return self.folder / "best"
+        return self.path / "best"
 
-    def keep_best(self, save: Any) -> None:
-        """Puts what `save` writes into a folder in the place of the best weights."""
+    def save_best(self, save: Callable[[Path], None]) -> None:
+        """Replaces the best weights by what `save` writes into a folder."""
         with whole_folder(self.best) as folder:
             save(folder)
 
     def clear(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])

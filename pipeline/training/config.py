@@ -10,109 +10,109 @@ from pipeline.training.params import TrainParams
 ADAM = {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "optim": "adamw_torch"}
 
 
-def accumulation(wanted: TrainParams) -> tuple[int, int]:
+def accumulation(params: TrainParams) -> tuple[int, int]:
     """Prompts that one process holds at once, and the micro-batches of a step. Raises UserError."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    at_once = min(wanted.prompts_per_device, max(1, wanted.prompts_per_step // processes))
-    if wanted.prompts_per_step % (at_once * processes):
+    at_once = min(params.prompts_per_device, max(1, params.prompts_per_step // processes))
+    if params.prompts_per_step % (at_once * processes):
         raise UserError(
-            f"params.yaml: train.prompts_per_step is {wanted.prompts_per_step}, wanted a multiple of "
+            f"params.yaml: train.prompts_per_step is {params.prompts_per_step}, but must be a multiple of "
             f"{at_once} (train.prompts_per_device) × {processes} (processes); "
             "set it with `dvc exp run -S train.prompts_per_step=…`"
         )
-    return at_once, wanted.prompts_per_step // (at_once * processes)
+    return at_once, params.prompts_per_step // (at_once * processes)
 
 
-def _shared(wanted: TrainParams, folder: Path, steps: int) -> dict[str, Any]:
+def _shared(params: TrainParams, folder: Path, steps: int) -> dict[str, Any]:
     """What every method's settings have in common."""
     import torch
 
     return {
         "output_dir": str(folder),
         "use_cpu": not torch.cuda.is_available(),
-        "bf16": wanted.precision == "bfloat16",
+        "bf16": params.precision == "bfloat16",
         # Both names: TRL has a default of its own for the old one.
-        "gradient_checkpointing": wanted.gradient_checkpointing,
-        "activation_checkpointing": wanted.gradient_checkpointing,
+        "gradient_checkpointing": params.gradient_checkpointing,
+        "activation_checkpointing": params.gradient_checkpointing,
         "max_steps": steps,
-        "learning_rate": wanted.learning_rate,
-        "lr_scheduler_type": wanted.schedule,
-        "warmup_steps": wanted.warmup_steps,
-        "weight_decay": wanted.weight_decay,
+        "learning_rate": params.learning_rate,
+        "lr_scheduler_type": params.schedule,
+        "warmup_steps": params.warmup_steps,
+        "weight_decay": params.weight_decay,
         **ADAM,
-        "max_grad_norm": wanted.max_grad_norm,
+        "max_grad_norm": params.max_grad_norm,
         "remove_unused_columns": False,
         "pad_to_multiple_of": None,
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": False,
-        "seed": wanted.seed,
+        "seed": params.seed,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
-        "save_strategy": "no",  # the watch asks for each checkpoint
+        "save_strategy": "no",  # the monitor requests each checkpoint
         "report_to": [],
     }
 
 
-def grpo_config(wanted: TrainParams, folder: Path, steps: int) -> Any:
+def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:
     """TRL's settings of a run of `steps` optimiser steps. Raises UserError."""
     from trl import GRPOConfig
 
-    at_once, micro_batches = accumulation(wanted)
+    at_once, micro_batches = accumulation(params)
     return GRPOConfig(
-        **_shared(wanted, folder, steps),
-        per_device_train_batch_size=at_once * wanted.generations,
+        **_shared(params, folder, steps),
+        per_device_train_batch_size=at_once * params.generations,
         gradient_accumulation_steps=micro_batches,
-        num_generations=wanted.generations,
-        num_iterations=wanted.updates_per_batch,
-        beta=wanted.beta,
-        use_bias_correction_kl=wanted.unbiased_kl,
+        num_generations=params.generations,
+        num_iterations=params.updates_per_batch,
+        beta=params.beta,
+        use_bias_correction_kl=params.unbiased_kl,
         sync_ref_model=False,
         entropy_coef=0.0,
         use_adaptive_entropy=False,
         top_entropy_quantile=1.0,
-        loss_type=wanted.loss_type,
-        scale_rewards=wanted.scale_rewards,
+        loss_type=params.loss_type,
+        scale_rewards=params.scale_rewards,
         multi_objective_aggregation="sum_then_normalize",
         importance_sampling_level="token",
-        epsilon=wanted.clip,
-        epsilon_high=wanted.clip_high or wanted.clip,
+        epsilon=params.clip,
+        epsilon_high=params.clip_high or params.clip,
         delta=None,
         off_policy_mask_threshold=None,
-        reward_weights=[wanted.letter_weight, wanted.format_weight],
-        max_completion_length=wanted.max_completion_length,
-        mask_truncated_completions=wanted.drop_truncated,
-        temperature=wanted.rollout_temperature,
-        top_p=wanted.rollout_top_p,
-        top_k=wanted.rollout_top_k,
+        reward_weights=[params.letter_weight, params.format_weight],
+        max_completion_length=params.max_completion_length,
+        mask_truncated_completions=params.drop_truncated,
+        temperature=params.rollout_temperature,
+        top_p=params.rollout_top_p,
+        top_k=params.rollout_top_k,
         min_p=None,
-        repetition_penalty=wanted.rollout_repetition_penalty,
+        repetition_penalty=params.rollout_repetition_penalty,
         disable_dropout=True,
         shuffle_dataset=True,
         log_completions=False,
-        **_vllm(wanted),
+        **_vllm(params),
     )
 
 
-def _vllm(wanted: TrainParams) -> dict[str, Any]:
+def _vllm(params: TrainParams) -> dict[str, Any]:
     """Who draws completions where it is not this process."""
-    if not wanted.rollouts.startswith("vllm_"):
+    if not params.rollouts.startswith("vllm_"):
         return {"use_vllm": False}
-    mode = wanted.rollouts.removeprefix("vllm_")
+    mode = params.rollouts.removeprefix("vllm_")
     return {
         "use_vllm": True,
         "vllm_mode": mode,
-        **({"vllm_server_base_url": wanted.vllm_url} if mode == "server" else {}),
+        **({"vllm_server_base_url": params.vllm_url} if mode == "server" else {}),
     }
 
 
-def sft_config(wanted: TrainParams, folder: Path, steps: int) -> Any:
+def sft_config(params: TrainParams, folder: Path, steps: int) -> Any:
     """TRL's settings of supervised training over as many images a step as the other methods have prompts."""
     from trl import SFTConfig
 
-    at_once, micro_batches = accumulation(wanted)
+    at_once, micro_batches = accumulation(params)
     return SFTConfig(
-        **_shared(wanted, folder, steps),
+        **_shared(params, folder, steps),
         per_device_train_batch_size=at_once,
         gradient_accumulation_steps=micro_batches,
         completion_only_loss=True,

@@ -1,4 +1,4 @@
-"""What is learned from: the hard questions as TRL reads them, for each method."""
+"""The training examples: the hard questions as TRL reads them, for each method."""
 
 from typing import Any
 
@@ -10,56 +10,56 @@ from pipeline.method.prompts import chat, choice_question, supervised_answer
 from pipeline.training.params import TrainParams
 
 
-def examples(rows: pl.DataFrame, lists: ClassLists, wanted: TrainParams) -> Any:
+def examples(rows: pl.DataFrame, lists: ClassLists, params: TrainParams) -> Any:
     """One example a question.
 
     Args:
         rows: hard questions with the column image.
 
     Returns:
-        A data set with prompt (a chat), picture (bytes) and image (opened when it is asked for), image_id, and what the
+        A data set with prompt (a chat), picture (bytes) and image (decoded on access), image_id, and what the
         rewards read: answer (the right letter), options (names), dataset, class_id and name of the truth.
         For sft prompt, completion and image.
     """
     import datasets
 
-    if wanted.method == "divek":
-        offered = [[option["name"] for option in options] for options in rows["options"]]
+    if params.method == "divek":
+        options = [[option["name"] for option in options] for options in rows["options"]]
         nouns = [lists.noun(dataset) for dataset in rows["dataset"]]
-        asked = [choice_question(wanted.prompt, noun, names) for noun, names in zip(nouns, offered, strict=True)]
+        prompts = [choice_question(params.prompt, noun, names) for noun, names in zip(nouns, options, strict=True)]
     else:
-        offered = [[] for _ in range(rows.height)]
-        asked = [wanted.question(lists, dataset, "base") for dataset in rows["dataset"]]
+        options = [[] for _ in range(rows.height)]
+        prompts = [params.question(lists, dataset, "base") for dataset in rows["dataset"]]
     truths = [lists.names_of(dataset)[class_id] for dataset, class_id in rows["dataset", "class_id"].iter_rows()]
     columns = {
         # TRL places the image itself, in front of the text, where the content is plain text.
-        "prompt": [[{"role": "user", "content": question}] for question in asked],
+        "prompt": [[{"role": "user", "content": question}] for question in prompts],
         "picture": rows["image"].to_list(),
         "image_id": rows["image_id"].to_list(),
     }
-    if wanted.method == "sft":
-        said = [supervised_answer(wanted.prompt, name) for name in truths]
-        columns["completion"] = [[{"role": "assistant", "content": text}] for text in said]
+    if params.method == "sft":
+        targets = [supervised_answer(params.prompt, name) for name in truths]
+        columns["completion"] = [[{"role": "assistant", "content": text}] for text in targets]
     else:
         columns |= {
             "answer": rows["answer"].to_list(),
-            "options": offered,
+            "options": options,
             "dataset": rows["dataset"].to_list(),
             "class_id": rows["class_id"].to_list(),
             "name": truths,
         }
-    return datasets.Dataset.from_dict(columns).with_transform(opened)
+    return datasets.Dataset.from_dict(columns).with_transform(open_pictures)
 
 
-def opened(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """A batch with its pictures opened."""
+def open_pictures(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """A batch with its pictures decoded."""
     from pipeline.core.pictures import picture
 
     return batch | {"image": [picture(image) for image in batch["picture"]]}
 
 
-def require_room(found: Any, processor: Any, model: Any, wanted: TrainParams) -> None:
-    """Raises UserError where a prompt and its completion do not fit the model: none is ever cut off."""
+def require_room(dataset: Any, processor: Any, model: Any, params: TrainParams) -> None:
+    """Raises UserError if a prompt and its completion do not fit the model: nothing is ever cut off."""
     from pipeline.core.pictures import size
 
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -67,7 +67,7 @@ def require_room(found: Any, processor: Any, model: Any, wanted: TrainParams) ->
         return
     texts: dict[str, int] = {}
     pictures: dict[tuple[int, int], int] = {}
-    plain = found.with_format(None)
+    plain = dataset.with_format(None)
     for image_id, prompt, image in zip(plain["image_id"], plain["prompt"], plain["picture"], strict=True):
         question, pixels = prompt[-1]["content"], size(image)
         if question not in texts:
@@ -76,9 +76,18 @@ def require_room(found: Any, processor: Any, model: Any, wanted: TrainParams) ->
         if pixels not in pictures:
             pictures[pixels] = processor._get_num_multimodal_tokens(image_sizes=[pixels])["num_image_tokens"][0]
         length = texts[question] + pictures[pixels]
-        if length + wanted.max_completion_length > limit:
+        if length + params.max_completion_length > limit:
             raise UserError(
                 f"data/hard.parquet: the prompt of image {image_id} has {length} tokens, and with "
-                f"train.max_completion_length = {wanted.max_completion_length} more than the model's {limit}; "
+                f"train.max_completion_length = {params.max_completion_length} more than the model's {limit}; "
                 "set data.max_pixels or train.max_completion_length lower"
             )
+
+
+def require_enough(rows: pl.DataFrame, params: TrainParams) -> None:
+    """Raises UserError if the questions do not fill a step."""
+    if rows.height < params.prompts_per_step:
+        raise UserError(
+            f"data/hard.parquet: {rows.height} questions do not fill a step of train.prompts_per_step = "
+            f"{params.prompts_per_step}; set `dvc exp run -S train.prompts_per_step={rows.height}` or fewer"
+        )

@@ -1,7 +1,5 @@
-"""A whole training: one round, or several between which the policy draws its own options anew."""
+"""A whole training: one round, or several between which the policy draws its own options again."""
 
-import csv
-import io
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -13,165 +11,137 @@ import polars as pl
 from pipeline.engines.common.draw_cache import CachingEngine, draw_cache_folder
 from pipeline.engines.common.loading import load_model, load_processor
 from pipeline.engines.local.transformers import TransformersEngine
-from pipeline.method import hard_filter
 from pipeline.method.class_lists import ClassLists
+from pipeline.method.hard_filter import hard_questions
 from pipeline.method.options import questions
 from pipeline.method.predictions import prediction_table
 from pipeline.method.sampling import draw_samples
 from pipeline.method.two_steps import two_steps
-from pipeline.training.checkpoints import Work
+from pipeline.training.checkpoints import RunFolder
 from pipeline.training.params import TrainParams
+from pipeline.training.round_statistics import round_statistics
 from pipeline.training.run import RunLog, run
+
+NO_SCORE = -1.0  # below any score of a check
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a training is made of: questions, the hard ones with pictures, training and validation images, classes."""
+    """The tables of a training.
 
-    asked: pl.DataFrame
+    Attributes:
+        questions: all of them.
+        hard: the hard ones, with pictures.
+        read_images: reads the training images of the base classes, which a further round needs.
+        validation: the images of the checks, with pictures.
+        classes: the table of classes.
+    """
+
+    questions: pl.DataFrame
     hard: pl.DataFrame
-    images: Callable[[], pl.DataFrame]  # those of the base classes, read when a further round needs them
-    checked: pl.DataFrame
+    read_images: Callable[[], pl.DataFrame]
+    validation: pl.DataFrame
     classes: pl.DataFrame
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Where the weights are, and what all rounds left, their steps numbered through."""
+    """The folder with the best weights, the log of all rounds, its steps numbered through, and a row for each round."""
 
     best: Path
-    outcome: RunLog
+    log: RunLog
     rounds: list[dict[str, Any]]
 
 
-def train(material: TrainingData, wanted: TrainParams, work: Work) -> TrainingResult:
+def train(data: TrainingData, params: TrainParams, folder: RunFolder) -> TrainingResult:
     """All rounds, each from the best weights of the one before. Raises UserError."""
-    lists = ClassLists(material.classes)
-    asked, rows, source, done = material.asked, material.hard, wanted.model, 0
-    whole, told = RunLog([], [], {}), [described(asked, None)]
-    best, best_score = Path(source), -1.0
-    for number in range(wanted.rounds):
-        inner = work.inner(f"round-{number + 1}")
-        steps = wanted.steps * (number + 1) // wanted.rounds - done
+    lists = ClassLists(data.classes)
+    asked_before, hard, source, done = data.questions, data.hard, params.model, 0
+    log, statistics = RunLog([], [], {}), [round_statistics(data.questions, None)]
+    best, best_score = Path(source), NO_SCORE
+    for number in range(params.rounds):
+        inner = folder.inner(f"round-{number + 1}")
+        steps = params.steps * (number + 1) // params.rounds - done
         if number:
-            images, before = material.images(), asked
-            asked = redrawn(images, material.classes, source, wanted)
-            told.append(described(asked, before))
-            rows = pictured(asked.filter(hard_filter.reasons(asked) == hard_filter.KEPT), images)
-            if rows.height < wanted.prompts_per_step:
-                print(f"round {number + 1}: the policy has {rows.height} hard questions left, and training ends")
+            images = data.read_images()
+            own = redraw_questions(images, data.classes, source, params)
+            statistics.append(round_statistics(own, asked_before))
+            asked_before, hard = own, with_pictures(hard_questions(own), images)
+            if hard.height < params.prompts_per_step:
+                print(f"round {number + 1}: the policy has {hard.height} hard questions left, and training ends")
                 break
-        outcome = one_round(rows, lists, material, source, wanted, inner, steps, done)
-        whole = joined(whole, outcome, done)
+        part = train_round(hard, lists, data.validation, source, params, inner, steps, done)
+        log = join_logs(log, part, done)
         source, done = str(inner.best), done + steps
-        score = max(outcome.checks.values(), default=-1.0)
+        score = max(part.checks.values(), default=NO_SCORE)
         if score >= best_score:
             best, best_score = inner.best, score
-    return TrainingResult(best, whole, [{"round": place + 1, **about} for place, about in enumerate(told)])
+    return TrainingResult(best, log, [{"round": place + 1, **row} for place, row in enumerate(statistics)])
 
 
-def one_round(
-    rows: pl.DataFrame,
+def train_round(
+    hard: pl.DataFrame,
     lists: ClassLists,
-    material: TrainingData,
+    validation: pl.DataFrame,
     source: str,
-    wanted: TrainParams,
-    work: Work,
+    params: TrainParams,
+    folder: RunFolder,
     steps: int,
     before: int,
 ) -> RunLog:
+    """One round from the weights in `source`, or from its last checkpoint."""
     import torch
 
-    if wanted.threads:
-        torch.set_num_threads(wanted.threads)
+    if params.threads:
+        torch.set_num_threads(params.threads)
     processor = load_processor(source)
-    last = work.last() if wanted.tuning == "full" else None
-    # Not left to the trainer, which reads weights by the names of modules: those in files can be others.
-    model = load_model(str(last or source), wanted.weights, wanted.attention)
-    # TRL takes the reference of the KL term from there. It is the model that training started from.
-    model.config._name_or_path = wanted.model
-    check = None
-    if material.checked.height:
-        check = lambda model: accuracy(model, processor, material.checked, lists, wanted)  # noqa: E731
-    return run(rows, lists, wanted, model, processor, work, check, steps, before)
+    checkpoint = folder.last() if params.tuning == "full" else None
+    # Not left to the trainer, which reads weights by the names of modules: those in files can differ.
+    model = load_model(str(checkpoint or source), params.weights, params.attention)
+    # TRL loads the reference of the KL term from there. It is the model that training started from.
+    model.config._name_or_path = params.model
+
+    def check(model: Any) -> float:
+        return two_step_accuracy(model, processor, validation, lists, params)
+
+    return run(hard, lists, params, model, processor, folder, check if validation.height else None, steps, before)
 
 
-def accuracy(model: Any, processor: Any, images: pl.DataFrame, lists: ClassLists, wanted: TrainParams) -> float:
-    """Share of `images` that the model gets right in two steps, with train.check_samples draws each."""
+def two_step_accuracy(
+    model: Any, processor: Any, images: pl.DataFrame, lists: ClassLists, params: TrainParams
+) -> float:
+    """Share of `images` that the model has right in two steps, with train.check_samples draws each."""
     import torch
 
-    engine = TransformersEngine.around(model, processor, wanted.max_rows, wanted.max_tokens)
-    asked = replace(wanted, num_samples=wanted.check_samples)
+    engine = TransformersEngine.around(model, processor, params.max_rows, params.max_tokens)
     training = model.training
     model.eval()
-    bfloat = wanted.precision == "bfloat16"
-    with torch.autocast(model.device.type, torch.bfloat16) if bfloat else nullcontext():
-        table = prediction_table(*two_steps(engine, images, lists, asked), "check", 1.0)
+    autocast = params.precision == "bfloat16"
+    with torch.autocast(model.device.type, torch.bfloat16) if autocast else nullcontext():
+        steps, choices = two_steps(engine, images, lists, replace(params, num_samples=params.check_samples))
     model.train(training)
+    table = prediction_table(steps, choices, "check", max_error_rate=1.0)
     return int((table["two_step"] == table["class_id"]).sum()) / table.height
 
 
-def redrawn(images: pl.DataFrame, classes: pl.DataFrame, source: str, wanted: TrainParams) -> pl.DataFrame:
-    """The questions of the policy in `source`, by the same functions as the stages sample and options."""
+def redraw_questions(images: pl.DataFrame, classes: pl.DataFrame, source: str, params: TrainParams) -> pl.DataFrame:
+    """The questions of the policy in `source`, by the functions of the stages sample and options."""
     engine = TransformersEngine(
-        source, wanted.weights, wanted.attention, wanted.max_rows, wanted.max_tokens, wanted.threads
+        source, params.weights, params.attention, params.max_rows, params.max_tokens, params.threads
     )
-    samples = draw_samples(CachingEngine(engine, draw_cache_folder()), images, classes, wanted)
-    return questions(samples, images, classes, wanted.topk, wanted.seed, wanted.mass)
+    samples = draw_samples(CachingEngine(engine, draw_cache_folder()), images, classes, params)
+    return questions(samples, images, classes, params.topk, params.seed, params.mass)
 
 
-def pictured(hard: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
+def with_pictures(hard: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
     """The questions with their pictures."""
     return hard.join(images.select("image_id", "image"), on="image_id", maintain_order="left")
 
 
-def described(rows: pl.DataFrame, before: pl.DataFrame | None) -> dict[str, Any]:
-    """What all questions of a round are like, and how far their options are from those of the round before."""
-    right, valid = int(rows["truth_votes"].sum()), int(rows["valid_draws"].sum())
-    about: dict[str, Any] = {
-        "questions": rows.height,
-        "hard": int((hard_filter.reasons(rows) == hard_filter.KEPT).sum()),
-        "options": _rounded(rows["options"].list.len().mean()),
-        "pass@1": _rounded(right / max(1, valid)),
-        "pass@K": _rounded((rows["truth_votes"] > 0).mean()),
-        "distinct": _rounded(rows["distinct"].mean()),
-        "jaccard": None,
-    }
-    if before is not None:
-        sets = [
-            dict(
-                zip(
-                    frame["image_id"],
-                    (frozenset(o["class_id"] for o in options) for options in frame["options"]),
-                    strict=True,
-                )
-            )
-            for frame in (before, rows)
-        ]
-        shared = [image_id for image_id in sets[0] if image_id in sets[1]]
-        overlaps = [len(sets[0][i] & sets[1][i]) / len(sets[0][i] | sets[1][i]) for i in shared]
-        about["jaccard"] = _rounded(sum(overlaps) / len(overlaps)) if overlaps else None
-    return about
-
-
-def _rounded(value: Any) -> float | None:
-    return None if value is None else round(float(value), 4)
-
-
-def joined(whole: RunLog, part: RunLog, before: int) -> RunLog:
-    """Two outcomes as one, the steps of the second numbered after those of the first."""
-    later = [entry | {"step": entry["step"] + before} for entry in part.history if "step" in entry]
+def join_logs(log: RunLog, part: RunLog, before: int) -> RunLog:
+    """Two logs as one, the steps of the second numbered after `before`."""
     return RunLog(
-        whole.history + later,
-        whole.rollouts + [row | {"step": row["step"] + before} for row in part.rollouts],
-        whole.checks | {step + before: score for step, score in part.checks.items()},
+        log.history + [entry | {"step": entry["step"] + before} for entry in part.history if "step" in entry],
+        log.rollouts + [row | {"step": row["step"] + before} for row in part.rollouts],
+        log.checks | {step + before: score for step, score in part.checks.items()},
     )
-
-
-def rounds_table(rounds: list[dict[str, Any]]) -> str:
-    """The rounds as CSV."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, rounds[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rounds)
-    return out.getvalue()

@@ -1,32 +1,31 @@
-"""One run of a trainer over given questions, from its last checkpoint on if there is one."""
+"""One run of a trainer over given questions: build, validate, resume, train."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 from transformers import PrinterCallback
 
-from pipeline.core.engine import Sampler
 from pipeline.core.params import UserError
 from pipeline.core.progress import bar
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.rewards import rewards
-from pipeline.training.checkpoints import Work
+from pipeline.training.checkpoints import RunFolder
 from pipeline.training.config import grpo_config, sft_config
 from pipeline.training.examples import examples, require_room
-from pipeline.training.grpo import BrokenError, PolicyTrainer, ResumeMixin, RolloutGenerator
+from pipeline.training.monitor import Check, DivergenceError, TrainingMonitor
 from pipeline.training.order import Order
 from pipeline.training.params import TrainParams
+from pipeline.training.rollouts import RolloutGenerator, Rollouts
+from pipeline.training.saving import save_model
+from pipeline.training.trl_adapter import PolicyTrainer, SupervisedTrainer, weights_are_sharded
 from pipeline.training.tuning import adapter, freeze
-from pipeline.training.watch import Rollouts, Watch
 
 
 @dataclass(frozen=True)
 class RunLog:
-    """What a run leaves: TRL's log, every completion, and the score of each check by step."""
+    """What a run leaves besides weights: TRL's log, every completion, and the score of each check by step."""
 
     history: list[dict[str, Any]]
     rollouts: list[dict[str, Any]]
@@ -36,164 +35,152 @@ class RunLog:
 def run(
     rows: pl.DataFrame,
     lists: ClassLists,
-    wanted: TrainParams,
+    params: TrainParams,
     model: Any,
     processor: Any,
-    work: Work,
-    check: Callable[[Any], float] | None,
+    folder: RunFolder,
+    check: Check | None,
     steps: int,
     before: int,
 ) -> RunLog:
-    """Trains `model` in `steps` optimiser steps; the best weights are in work.best afterwards. Raises UserError.
+    """Trains `model` for `steps` optimiser steps; afterwards the best weights are in folder.best.
 
-    `before` steps of the same training were made in earlier rounds: schedule and noise go on from there.
+    Args:
+        rows: hard questions with pictures.
+        check: scores the model on validation images; None if there are none.
+        before: steps of the same training in earlier rounds, from which schedule and noise continue.
+
+    Raises:
+        UserError: the params do not fit the data or the machine, or training diverged.
     """
-    # transformers warns of a name that TRL calls it by: nothing that a reader of the log could mend.
+    # transformers warns of a name that TRL uses: nothing that a reader of the log could fix.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-    found = examples(rows, lists, wanted)
-    require_room(found, processor, model, wanted)
-    work.folder.mkdir(parents=True, exist_ok=True)
-    answer_reward, format_reward = rewards(wanted.method, wanted.virft_reward, lists)
-    supervised = wanted.method == "sft"
-    rollouts = None if supervised else Rollouts((answer_reward.__name__, format_reward.__name__))
-    freeze(model, wanted.freeze)
-    watch = Watch(
-        work,
-        wanted.check_every,
-        (lambda: check(trainer.accelerator.unwrap_model(trainer.model))) if check else None,
-        lambda folder: save(trainer.accelerator.unwrap_model(trainer.model), processor, folder),
-        rollouts,
-        wanted.max_kl,
-    )
+    dataset = examples(rows, lists, params)
+    require_room(dataset, processor, model, params)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    freeze(model, params.freeze)
+    rollouts: Rollouts | None = None
     trainer: Any
-    if supervised:
-        trainer = _supervised(found, wanted, model, processor, work, watch, steps, before)
+    if params.method == "sft":
+        trainer = supervised_trainer(dataset, params, model, processor, folder, steps, before)
     else:
-        assert rollouts is not None
-        completer = None
-        if wanted.rollouts == "engine":
-            completer = RolloutGenerator(
-                model, processor, sampler(wanted), wanted.max_rows, wanted.max_tokens, wanted.precision == "bfloat16"
-            )
-        config = grpo_config(wanted, work.folder, steps)
-        trainer = PolicyTrainer(
-            model=model,
-            reward_funcs=[answer_reward, format_reward],
-            args=config,
-            train_dataset=found,
-            processing_class=processor,
-            callbacks=[watch],
-            peft_config=adapter(model, wanted),
-            order=Order(
-                len(found),
-                wanted.prompts_per_step,
-                -(-steps // wanted.updates_per_batch),
-                wanted.generations,
-                config.steps_per_generation * wanted.updates_per_batch,
-                wanted.seed,
-                -(-before // wanted.updates_per_batch),
-            ),
-            completer=completer,
-            record=rollouts,
-            drop_flat_groups=wanted.drop_flat_groups,
-            before=before,
-            total=wanted.steps,
+        reward_functions = rewards(params.method, params.virft_reward, lists)
+        rollouts = Rollouts((reward_functions[0].__name__, reward_functions[1].__name__))
+        trainer = policy_trainer(
+            dataset, params, model, processor, folder, steps, before, list(reward_functions), rollouts
         )
-        if completer is not None:  # an adapter is around the model by now
-            completer.engine.model = trainer.accelerator.unwrap_model(trainer.model)
-    sharded = shared_out(trainer)
-    if sharded:
-        if wanted.tuning == "lora":
-            raise UserError(
-                "params.yaml: train.tuning is lora, whose additions cannot go into weights that are shared out among "
-                "processes; set it with `dvc exp run -S train.tuning=full`, or take presets/accelerate/eight-gpus.yaml"
-            )
-        if not supervised and wanted.rollouts == "engine":
-            raise UserError(
-                "params.yaml: train.rollouts is engine, which wants whole weights, and these are shared out among the "
-                "processes; set it with `dvc exp run -S train.rollouts=generate` (or vllm_colocate, docs/scale.md)"
-            )
-        watch.whole = False
     trainer.remove_callback(PrinterCallback)
-    last = work.last()
-    if last is not None:
-        print(f"going on from {last}")
-        watch.restore(work.kept(last))
-    done = int(last.name.rpartition("-")[2]) if last else 0
-    try:
-        first = trainer.is_world_process_zero()  # of several processes one shows a bar
-        with bar("training", steps - done, "steps", shown=first) as watch.advance:
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
-    except BrokenError as error:
-        good = work.last()
-        kept = f"the last good checkpoint is {good}" if good else "no checkpoint was there yet"
-        raise UserError(
-            f"train: {error}; {kept}; lower it with `dvc exp run -S train.learning_rate=…`, or raise train.beta"
-        ) from error
+    require_whole_weights(trainer, params)
+    checks = train(trainer, params, processor, folder, check, steps, rollouts)
     trainer.accelerator.wait_for_everyone()
-    if sharded:  # every process has a part of the weights to give
-        trainer.save_model(str(work.best))
-        processor.save_pretrained(work.best)
-    return RunLog(trainer.state.log_history, rollouts.rows if rollouts else [], watch.checks)
+    if weights_are_sharded(trainer):  # every process has a part of the weights to give
+        trainer.save_model(str(folder.best))
+        processor.save_pretrained(folder.best)
+    return RunLog(trainer.state.log_history, rollouts.rows if rollouts else [], checks)
 
 
-def shared_out(trainer: Any) -> bool:
-    """Whether no process has the whole weights: FSDP, or DeepSpeed's ZeRO-3."""
-    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
-    return bool(trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3))
-
-
-def sampler(wanted: TrainParams) -> Sampler:
-    """How completions are drawn in training."""
-    return Sampler(
-        temperature=wanted.rollout_temperature,
-        top_p=wanted.rollout_top_p,
-        top_k=wanted.rollout_top_k,
-        repetition_penalty=wanted.rollout_repetition_penalty,
-        penalize_prompt=True,
-        max_new_tokens=wanted.max_completion_length,
-        stop=(),
-        seed=wanted.seed,
+def policy_trainer(
+    dataset: Any,
+    params: TrainParams,
+    model: Any,
+    processor: Any,
+    folder: RunFolder,
+    steps: int,
+    before: int,
+    reward_functions: list[Any],
+    rollouts: Rollouts,
+) -> PolicyTrainer:
+    """A GRPO trainer of `steps` steps."""
+    config = grpo_config(params, folder.path, steps)
+    order = Order(
+        len(dataset),
+        params.prompts_per_step,
+        -(-steps // params.updates_per_batch),
+        params.generations,
+        config.steps_per_generation * params.updates_per_batch,
+        params.seed,
+        -(-before // params.updates_per_batch),
+    )
+    return PolicyTrainer(
+        model=model,
+        reward_funcs=reward_functions,
+        args=config,
+        train_dataset=dataset,
+        processing_class=processor,
+        peft_config=adapter(model, params),
+        order=order,
+        generator=RolloutGenerator(model, processor, params) if params.rollouts == "engine" else None,
+        record=rollouts,
+        drop_flat_groups=params.drop_flat_groups,
+        before=before,
+        total=params.steps,
     )
 
 
-def _supervised(
-    found: Any, wanted: TrainParams, model: Any, processor: Any, work: Work, watch: Watch, steps: int, before: int
-) -> Any:
-    from trl import SFTTrainer
-
-    order = Order(len(found), wanted.prompts_per_step, steps, seed=wanted.seed, first=before)
-
-    class SupervisedTrainer(ResumeMixin, SFTTrainer):  # type: ignore[misc]
-        def _get_train_sampler(self, dataset: Any = None) -> Any:
-            return order
-
+def supervised_trainer(
+    dataset: Any, params: TrainParams, model: Any, processor: Any, folder: RunFolder, steps: int, before: int
+) -> SupervisedTrainer:
+    """A supervised trainer of `steps` steps."""
     return SupervisedTrainer(
         model=model,
-        args=sft_config(wanted, work.folder, steps),
-        train_dataset=found,
+        args=sft_config(params, folder.path, steps),
+        train_dataset=dataset,
         processing_class=processor,
-        callbacks=[watch],
-        peft_config=adapter(model, wanted),
+        peft_config=adapter(model, params),
+        order=Order(len(dataset), params.prompts_per_step, steps, seed=params.seed, first=before),
     )
 
 
-def save(model: Any, processor: Any, folder: Path) -> None:
-    """Writes model and processor; low-rank additions are added into a copy of the weights first."""
-    if hasattr(model, "get_base_model"):
-        base = model.get_base_model()
-        state = {
-            name.replace(".base_layer", ""): weights
-            for name, weights in base.state_dict().items()
-            if ".lora_" not in name
-        }
-        # peft's own merge adds to the weights in place, and taking it off again leaves 16-bit weights changed.
-        for name, layer in base.named_modules():
-            if hasattr(layer, "get_delta_weight"):
-                weights = state[f"{name}.weight"]
-                added = sum(layer.get_delta_weight(one).float() for one in layer.active_adapters)
-                state[f"{name}.weight"] = (weights.float() + added).to(weights.dtype).cpu()
-        base.save_pretrained(folder, state_dict=state)
-    else:
-        model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+def require_whole_weights(trainer: Any, params: TrainParams) -> None:
+    """Raises UserError if the weights are sharded and the params need them whole."""
+    if not weights_are_sharded(trainer):
+        return
+    if params.tuning == "lora":
+        raise UserError(
+            "params.yaml: train.tuning is lora, whose additions cannot be added into weights that are sharded over "
+            "processes; set `dvc exp run -S train.tuning=full`, or use presets/accelerate/eight-gpus.yaml"
+        )
+    if params.method != "sft" and params.rollouts == "engine":
+        raise UserError(
+            "params.yaml: train.rollouts is engine, which needs whole weights, and these are sharded over processes; "
+            "set `dvc exp run -S train.rollouts=generate` (or vllm_colocate, docs/scale.md)"
+        )
+
+
+def train(
+    trainer: Any,
+    params: TrainParams,
+    processor: Any,
+    folder: RunFolder,
+    check: Check | None,
+    steps: int,
+    rollouts: Rollouts | None,
+) -> dict[int, float]:
+    """Trains from the last checkpoint on, if there is one. Returns the score of each check by step."""
+    checkpoint = folder.last()
+    done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    try:
+        # Of several processes one shows a bar.
+        with bar("training", steps - done, "steps", shown=trainer.is_world_process_zero()) as advance:
+            monitor = TrainingMonitor(
+                folder,
+                params.check_every,
+                check,
+                lambda model, path: save_model(model, processor, path),
+                rollouts,
+                params.max_kl,
+                weights_are_sharded(trainer),
+                advance,
+            )
+            trainer.add_callback(monitor)
+            if checkpoint:
+                print(f"continuing from {checkpoint}")
+                monitor.restore(folder.progress(checkpoint))
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except DivergenceError as error:
+        good = folder.last()
+        hint = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
+        raise UserError(
+            f"train: {error}; {hint}; set `dvc exp run -S train.learning_rate=…` lower, or train.beta higher"
+        ) from error
+    return monitor.checks

@@ -22,7 +22,7 @@ def freeze(model: Any, towers: tuple[str, ...]) -> None:
     """Freezes the towers named. What leads from one to the other stays free. Raises UserError."""
     if strange := set(towers) - set(TOWERS):
         raise UserError(
-            f"params.yaml: train.freeze names {strange.pop()!r}, wanted some of {', '.join(TOWERS)}; "
+            f"params.yaml: train.freeze names {strange.pop()!r}, but there are only {', '.join(TOWERS)}; "
             "set it with `dvc exp run -S 'train.freeze=[vision]'`"
         )
     for name, weights in model.named_parameters():
@@ -30,9 +30,9 @@ def freeze(model: Any, towers: tuple[str, ...]) -> None:
             weights.requires_grad_(False)
 
 
-def adapter(model: Any, wanted: TrainParams) -> Any:
+def adapter(model: Any, params: TrainParams) -> Any:
     """LoRA's settings for the linear layers of all towers that are not frozen; None where all weights are trained."""
-    if wanted.tuning == "full":
+    if params.tuning == "full":
         return None
     import torch
     from peft import LoraConfig
@@ -44,12 +44,12 @@ def adapter(model: Any, wanted: TrainParams) -> Any:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear)
         and module is not head
-        and tower_of(f"{name}.weight") not in wanted.freeze
+        and tower_of(f"{name}.weight") not in params.freeze
     ]
     return LoraConfig(
-        r=wanted.lora_rank,
-        lora_alpha=wanted.lora_alpha,
-        lora_dropout=wanted.lora_dropout,
+        r=params.lora_rank,
+        lora_alpha=params.lora_alpha,
+        lora_dropout=params.lora_dropout,
         target_modules=targets,
         bias="none",
         task_type="CAUSAL_LM",

@@ -146,6 +146,16 @@ def computes_in_bfloat16() -> bool:
     return device() != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def warn_of_slow_bfloat16(precision: str) -> None:
+    """Prints a warning if training is to compute in bfloat16 on a CPU that emulates it."""
+    if precision == "bfloat16" and not computes_in_bfloat16():
+        print(
+            "params.yaml: train.precision is bfloat16, which this CPU emulates, many times slower than float32; stop "
+            "the run and `dvc exp run -S train.precision=float32`",
+            file=sys.stderr,
+        )
+
+
 def _require_folder(source: str) -> None:
     """A path differs from a hub id (`owner/name`) in that it exists, or looks like a path."""
     folder = Path(source)

@@ -13,7 +13,7 @@ from pipeline.method.class_lists import ClassLists
 from pipeline.method.prompts import STYLES, choice_question, letters, open_question
 from pipeline.training.examples import examples
 from pipeline.training.params import TrainParams
-from pipeline.training.rounds import pictured
+from pipeline.training.rounds import with_pictures
 
 
 def test_questions_as_they_are_asked():
@@ -60,7 +60,9 @@ def test_training_and_prediction_read_the_same_tokens_and_pixels(birds, base_mod
         "distinct": 3,
     }
     wanted = load_params(TrainParams)
-    row = examples(pictured(pl.DataFrame([question], schema=tables.HARD.schema), image), ClassLists(classes), wanted)[0]
+    row = examples(
+        with_pictures(pl.DataFrame([question], schema=tables.HARD.schema), image), ClassLists(classes), wanted
+    )[0]
     engine = TransformersEngine(base_model, "float32", "eager", max_rows=4, max_tokens=1000, threads=2)
     messages = prepare_multimodal_messages(row["prompt"], images=[row["image"]])
     trained_on = engine.processor.apply_chat_template(

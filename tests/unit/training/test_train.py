@@ -15,18 +15,21 @@ from pipeline.method.class_lists import ClassLists
 from pipeline.method.image_sets import validation_images
 from pipeline.method.rewards import name_reward, rewards, string_reward
 from pipeline.method.two_steps import TwoStepParams
-from pipeline.stages.train import CURVES
 from pipeline.training import rounds
-from pipeline.training.checkpoints import WHOLE, Work
+from pipeline.training.checkpoints import COMPLETE, RunFolder
 from pipeline.training.config import accumulation, grpo_config
-from pipeline.training.grpo import BrokenError, require_finite
+from pipeline.training.curves import CURVES, curves
+from pipeline.training.examples import require_enough
+from pipeline.training.monitor import DivergenceError, TrainingMonitor
 from pipeline.training.order import Order
-from pipeline.training.outputs import curves, require_enough
 from pipeline.training.params import TrainParams
-from pipeline.training.rounds import described, joined, pictured
-from pipeline.training.run import RunLog, save
+from pipeline.training.rollouts import Rollouts
+from pipeline.training.round_statistics import round_statistics
+from pipeline.training.rounds import join_logs, with_pictures
+from pipeline.training.run import RunLog
+from pipeline.training.saving import save_model
+from pipeline.training.trl_adapter import require_finite
 from pipeline.training.tuning import adapter, freeze, tower_of
-from pipeline.training.watch import Rollouts, Watch
 
 DEFAULTS = load_params(TrainParams)
 
@@ -141,12 +144,12 @@ def question(truth, *options):
 def test_questions_come_with_their_pictures():
     hard = pl.DataFrame([question(0, 0, 1), question(0, 0, 1) | {"image_id": "y"}], tables.HARD.schema)
     images = pl.DataFrame({"image_id": ["y", "z", "x"], "image": [b"Y", b"Z", b"X"]})
-    assert pictured(hard, images).select("image_id", "image").rows() == [("x", b"X"), ("y", b"Y")]
+    assert with_pictures(hard, images).select("image_id", "image").rows() == [("x", b"X"), ("y", b"Y")]
 
 
 def test_fewer_questions_than_a_step_needs_are_refused():
     rows = pl.DataFrame([question(0, 0, 1)], schema=tables.HARD.schema)
-    with pytest.raises(UserError, match=r"1 questions, wanted at least train\.prompts_per_step = 16"):
+    with pytest.raises(UserError, match=r"1 questions do not fill a step of train\.prompts_per_step = 16"):
         require_enough(rows, DEFAULTS)
     require_enough(rows, replace(DEFAULTS, prompts_per_step=1))
 
@@ -198,7 +201,7 @@ def test_too_few_questions_are_no_order():
 
 
 def test_validation_images_are_of_base_classes_and_spread_over_them():
-    classes = pl.DataFrame({"dataset": ["d"] * 4, "class_id": range(4), "split": ["base"] * 3 + ["novel"]})
+    classes = pl.DataFrame({"dataset": ["d"] * 4, "class_id": range(4), "subset": ["base"] * 3 + ["novel"]})
     images = pl.DataFrame(
         [
             {"image_id": f"{c}{split}{n}", "dataset": "d", "class_id": c, "split": split}
@@ -218,29 +221,29 @@ def work(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setattr("pipeline.training.checkpoints.content", lambda model: f"content of {model}")
     rows = pl.DataFrame([question(0, 0, 1)], schema=tables.HARD.schema).with_columns(image=pl.lit(b"x"))
-    return lambda wanted=DEFAULTS, rows=rows: Work.of(wanted, rows, pl.DataFrame({"image_id": ["v"]}))
+    return lambda wanted=DEFAULTS, rows=rows: RunFolder.of(wanted, rows, pl.DataFrame({"image_id": ["v"]}))
 
 
 def test_a_run_of_other_settings_or_questions_has_another_folder(work):
     others = [replace(DEFAULTS, learning_rate=1e-4), replace(DEFAULTS, seed=1), replace(DEFAULTS, model="other")]
     rows = pl.DataFrame([question(0, 0, 2)], schema=tables.HARD.schema)
-    folders = [work().folder, *(work(wanted).folder for wanted in others), work(rows=rows).folder]
-    assert len(set(folders)) == 5 and work().folder == folders[0]
+    folders = [work().path, *(work(wanted).path for wanted in others), work(rows=rows).path]
+    assert len(set(folders)) == 5 and work().path == folders[0]
 
 
 def test_only_whole_checkpoints_are_gone_on_with(work):
     found = work()
     assert found.last() is None
     for number in (2, 4, 10):
-        (found.folder / f"checkpoint-{number}").mkdir(parents=True)
-    found.finish(found.folder / "checkpoint-2", {"checks": {"2": 0.5}, "rollouts": []})
+        (found.path / f"checkpoint-{number}").mkdir(parents=True)
+    found.complete(found.path / "checkpoint-2", {"checks": {"2": 0.5}, "rollouts": []})
     assert found.last().name == "checkpoint-2", "the others are not whole"
-    found.finish(found.folder / "checkpoint-4", {"checks": {}, "rollouts": []})
+    found.complete(found.path / "checkpoint-4", {"checks": {}, "rollouts": []})
     assert found.last().name == "checkpoint-4"
-    assert sorted(path.name for path in found.folder.iterdir()) == ["checkpoint-10", "checkpoint-4"]
-    found.finish(found.folder / "checkpoint-10", {"checks": {"4": 0.25}, "rollouts": []})
-    assert found.last().name == "checkpoint-10" and Work.kept(found.last())["checks"] == {"4": 0.25}
-    assert json.loads((found.last() / WHOLE).read_text())
+    assert sorted(path.name for path in found.path.iterdir()) == ["checkpoint-10", "checkpoint-4"]
+    found.complete(found.path / "checkpoint-10", {"checks": {"4": 0.25}, "rollouts": []})
+    assert found.last().name == "checkpoint-10" and RunFolder.progress(found.last())["checks"] == {"4": 0.25}
+    assert json.loads((found.last() / COMPLETE).read_text())
 
 
 def completion(image, text, letter=1.0, form=1.0, advantage=0.5):
@@ -274,10 +277,13 @@ class Control:
 def watching(work, scores, rollouts=None, **more):
     said, saved = [], []
     folder = work()
-    folder.folder.mkdir(parents=True, exist_ok=True)
-    check = (lambda: scores.pop(0)) if scores is not None else None
-    watch = Watch(folder, 5, check, lambda path: saved.append((path / "w").write_text("w")), rollouts, 5.0, said.append)
-    return watch, said, saved
+    folder.path.mkdir(parents=True, exist_ok=True)
+    check = (lambda model: scores.pop(0)) if scores is not None else None
+
+    def save(model, path):
+        saved.append((path / "w").write_text("w"))
+
+    return TrainingMonitor(folder, 5, check, save, rollouts, 5.0, log=said.append), said, saved
 
 
 def test_the_best_weights_are_kept_and_the_later_ones_of_two_equals(work):
@@ -314,9 +320,9 @@ def test_a_letter_that_takes_over_is_an_alarm(work):
     watch, said, _ = watching(work, [], rollouts)
     watch.on_log(None, State(12), None, LOGS)
     assert said[0].startswith(
-        "step 12/20: right 0.50, form 1.00, groups alike 0.25, length 30, entropy 0.050, KL 0.0100"
+        "step 12/20: right 0.50, format 1.00, groups without variance 0.25, length 30, entropy 0.050, KL 0.0100"
     )
-    assert "A 75% B 25%" in said[0] and "WARNING: A takes over" in said[0]
+    assert "A 75% B 25%" in said[0] and "WARNING: the policy prefers the letter A" in said[0]
     even = Rollouts(("letter_reward", "format_reward"))
     for step in range(1, 13):
         even(step, [completion("a", "<answer>A</answer>"), completion("b", "<answer>B</answer>")])
@@ -328,14 +334,14 @@ def test_a_letter_that_takes_over_is_an_alarm(work):
 @pytest.mark.parametrize("kl", [5.1, float("nan"), float("inf")])
 def test_a_policy_that_comes_apart_stops(work, kl):
     watch, _, _ = watching(work, [], Rollouts(("letter_reward", "format_reward")))
-    with pytest.raises(BrokenError, match="nats per token from the base model after step 3"):
+    with pytest.raises(DivergenceError, match="nats per token from the base model after step 3"):
         watch.on_log(None, State(3), None, LOGS | {"kl": kl})
 
 
 def test_a_loss_that_is_no_number_stops_before_the_step():
     require_finite(torch.tensor(1.0), 1)
     for bad in (float("nan"), float("inf")):
-        with pytest.raises(BrokenError, match="the loss of step 7 is"):
+        with pytest.raises(DivergenceError, match="the loss of step 7 is"):
             require_finite(torch.tensor(bad), 7)
 
 
@@ -349,7 +355,7 @@ NAMED = [
 LISTS = ClassLists(
     pl.DataFrame(
         [
-            {"dataset": "d", "class_id": c, "name": name, "split": subset, "aliases": aliases, "noun": "bird"}
+            {"dataset": "d", "class_id": c, "name": name, "subset": subset, "aliases": aliases, "noun": "bird"}
             for c, name, subset, aliases in NAMED
         ],
         schema=tables.CLASSES.schema,
@@ -406,7 +412,7 @@ def test_towers_are_frozen(base_model):
         model = load_model(base_model, "float32", "eager")
         freeze(model, towers)
         assert {tower_of(name) for name, weights in model.named_parameters() if weights.requires_grad} == trained
-    with pytest.raises(UserError, match=r"train\.freeze names 'audio', wanted some of vision, text"):
+    with pytest.raises(UserError, match=r"train\.freeze names 'audio', but there are only vision, text"):
         freeze(model, ("audio",))
 
 
@@ -438,7 +444,7 @@ def test_saving_low_rank_additions_leaves_the_weights_as_they_are(base_model, tm
     for name, weights in wanted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weights, std=0.02)
-    save(wanted, load_processor(base_model), tmp_path)
+    save_model(wanted, load_processor(base_model), tmp_path)
     after = {name.replace(".base_layer", ""): weights for name, weights in model.state_dict().items()}
     assert all(torch.equal(after[name], weights) for name, weights in before.items())
     saved = load_model(str(tmp_path), "bfloat16", "eager").state_dict()
@@ -461,7 +467,9 @@ def test_processes_share_the_prompts_of_a_step(monkeypatch):
         monkeypatch.setenv("WORLD_SIZE", processes)
         assert accumulation(wanted) == found
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(UserError, match=re.escape("wanted a multiple of 4 (train.prompts_per_device) × 3 (processes)")):
+    with pytest.raises(
+        UserError, match=re.escape("but must be a multiple of 4 (train.prompts_per_device) × 3 (processes)")
+    ):
         accumulation(wanted)
 
 
@@ -471,10 +479,10 @@ def test_processes_share_the_prompts_of_a_step(monkeypatch):
 def test_rounds_say_how_the_options_moved():
     before = pl.DataFrame([question(0, 0, 1), question(0, 0, 1) | {"image_id": "y"}], schema=tables.HARD.schema)
     after = pl.DataFrame([question(0, 0, 2), question(0, 0, 1) | {"image_id": "z"}], schema=tables.HARD.schema)
-    assert described(before, None)["jaccard"] is None and described(before, None)["pass@1"] == 0.5
-    assert described(before, None)["hard"] == 2
-    assert described(after, before)["jaccard"] == round(1 / 3, 4)
-    assert described(after, before)["questions"] == 2
+    assert round_statistics(before, None)["jaccard"] is None and round_statistics(before, None)["pass@1"] == 0.5
+    assert round_statistics(before, None)["hard"] == 2
+    assert round_statistics(after, before)["jaccard"] == round(1 / 3, 4)
+    assert round_statistics(after, before)["questions"] == 2
 
 
 @pytest.mark.parametrize(
@@ -494,18 +502,18 @@ def test_the_best_weights_of_all_rounds_are_kept(monkeypatch, tmp_path, scores, 
         return RunLog([], [], {} if score is None else {1: score})
 
     asked = pl.DataFrame([question(0, 0, 1)], schema=tables.HARD.schema)
-    monkeypatch.setattr(rounds, "one_round", one_round)
-    monkeypatch.setattr(rounds, "redrawn", lambda *_: asked)
-    monkeypatch.setattr(rounds, "pictured", lambda hard, _: hard)
+    monkeypatch.setattr(rounds, "train_round", one_round)
+    monkeypatch.setattr(rounds, "redraw_questions", lambda *_: asked)
+    monkeypatch.setattr(rounds, "with_pictures", lambda hard, _: hard)
     wanted = replace(DEFAULTS, rounds=2, prompts_per_step=1)
     classes = pl.DataFrame(schema=tables.CLASSES.schema)
     material = rounds.TrainingData(asked, asked, lambda: asked, asked, classes)
-    found = rounds.train(material, wanted, Work(tmp_path))
-    assert found.best == Work(tmp_path).inner(f"round-{best}").best, reason
+    found = rounds.train(material, wanted, RunFolder(tmp_path))
+    assert found.best == RunFolder(tmp_path).inner(f"round-{best}").best, reason
 
 
 def test_steps_are_numbered_through():
     part = RunLog([{"step": 1, "loss": 1.0}], [{"step": 1, "image_id": "a"}], {1: 0.5})
-    whole = joined(joined(RunLog([], [], {}), part, 0), part, 10)
+    whole = join_logs(join_logs(RunLog([], [], {}), part, 0), part, 10)
     assert [entry["step"] for entry in whole.history] == [1, 11] and whole.checks == {1: 0.5, 11: 0.5}
     assert [row["step"] for row in whole.rollouts] == [1, 11]

@@ -1,5 +1,10 @@
-"""The train stage, run for real on a few drawn birds: every method, killed, in two processes, and gone wrong."""
+"""The train stage, run for real on a few drawn birds: every method, killed, in two processes, and gone wrong.
 
+In this process, except where others are killed or work together.
+"""
+
+import contextlib
+import io
 import os
 import random
 import signal
@@ -14,11 +19,14 @@ import torch
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from support.project import ROOT
+from support.workspace import run_stage
 
 from pipeline.core import tables
+from pipeline.core.params import UserError
 from pipeline.fieldguide.drawn import drawn
 from pipeline.method.options import questions
-from pipeline.stages.options import OptionsParams
+
+pytestmark = pytest.mark.slow
 
 SMALL = {
     "prompts_per_step": 4, "prompts_per_device": 4, "generations": 4, "steps": 4, "check_every": 2, "check_images": 6,
@@ -39,7 +47,7 @@ def material(tmp_path_factory):
         row = {"image_id": image_id, "text": "", "answer": None, "status": "ok", "tokens": 1}
         rows += [row | {"draw": number, "class_id": named} for number, named in enumerate(draws)]
     samples = pl.DataFrame(rows, schema=tables.SAMPLES.schema)
-    asked = questions(samples, images, classes, OptionsParams(4, 0, "topk", "", "", 1.0))
+    asked = questions(samples, images, classes, 4, 0)
     (folder / "data").mkdir()
     tables.write(tables.CLASSES, classes, folder / "data" / "classes.parquet")
     tables.write(tables.IMAGES, images, folder / "data" / "images.parquet")
@@ -48,8 +56,8 @@ def material(tmp_path_factory):
     return folder
 
 
-def prepared(material: Path, folder: Path, **changes) -> subprocess.Popen:
-    """The stage about to run in `folder`, with the material's tables and these settings of train."""
+def prepare(material: Path, folder: Path, **changes) -> None:
+    """A project in `folder` with the material's tables and these settings of train."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for table in ("classes", "images", "questions", "hard"):
         target = folder / "data" / f"{table}.parquet"
@@ -58,8 +66,13 @@ def prepared(material: Path, folder: Path, **changes) -> subprocess.Popen:
     values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
     top = {key: changes.pop(key) for key in list(changes) if key in values}
     values |= top | {"model": str(ROOT / "models" / "fieldguide"), "num_samples": 4}
+    values["engine"]["threads"] = changes.pop("threads", 2)
     values["train"] |= SMALL | changes
     YAML().dump(values, folder / "params.yaml")
+
+
+def start(folder: Path) -> subprocess.Popen:
+    """The stage as a process."""
     environment = {name: value for name, value in os.environ.items() if name not in ("DVC_ROOT", "WORLD_SIZE", "RANK")}
     environment |= {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "pipeline.stages.train"]
@@ -68,11 +81,13 @@ def prepared(material: Path, folder: Path, **changes) -> subprocess.Popen:
     )
 
 
-def run(material: Path, folder: Path, fails: bool = False, **changes) -> str:
-    done = prepared(material, folder, **changes)
-    said, _ = done.communicate(timeout=300)
-    assert done.returncode == int(fails), said
-    return said
+def run(material: Path, folder: Path, **changes) -> str:
+    """What the stage prints, run in this process. Raises UserError."""
+    prepare(material, folder, **changes)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        run_stage(folder, "train")
+    return printed.getvalue()
 
 
 def curves(folder: Path) -> pl.DataFrame:
@@ -100,7 +115,7 @@ def whole(material, tmp_path_factory):
 def test_it_says_how_it_goes_and_leaves_nothing_unfinished(whole):
     folder, said = whole
     assert "step 2: " in said and "of the validation images right in two steps" in said and "step 4/4: right" in said
-    assert "divek: 4 steps of 4 prompts × 4 completions; kept the weights of step" in said
+    assert "divek: 4 steps of 4 prompts × 4 completions; best weights: step" in said
     assert list(folder.glob(".work/train/*")) == []
     assert curves(folder)["step"].to_list() == [1, 2, 3, 4]
     assert curves(folder)["validation_two_step"].is_not_null().to_list() == [False, True, False, True]
@@ -121,25 +136,25 @@ def test_every_completion_is_kept_and_the_curves_are_their_means(whole):
 
 
 def test_killed_and_run_again_it_ends_as_undisturbed(material, whole, tmp_path):
-    for step in (2, 4):
-        process = prepared(material, tmp_path)
-        while process.poll() is None and not list(tmp_path.glob(f".work/train/*/round-1/checkpoint-{step - 1}*")):
-            if list(tmp_path.glob(f".work/train/*/round-1/checkpoint-{step}")):
-                break
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    said = run(material, tmp_path)
-    assert "going on from" in said
+    prepare(material, tmp_path)
+    process = start(tmp_path)
+    while process.poll() is None and not list(tmp_path.glob(".work/train/*/round-1/checkpoint-2/complete.json")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert "continuing from" in run(material, tmp_path)
     for name in ("data/training.csv", "data/rollouts.parquet", "models/policy/model.safetensors"):
         assert (tmp_path / name).read_bytes() == (whole[0] / name).read_bytes(), name
 
 
 def test_two_processes_train_as_one(material, tmp_path):
-    one = {"precision": "float32", "prompts_per_device": 2}
+    one = {"precision": "float32", "prompts_per_device": 2, "steps": 2, "threads": 1}
     run(material, tmp_path / "one", **one)
     two = one | {"launcher": "accelerate", "launch_config": str(ROOT / "presets/accelerate/two-cpus.yaml")}
-    run(material, tmp_path / "two", **two)
+    prepare(material, tmp_path / "two", **two)
+    process = start(tmp_path / "two")
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
     first, second = (rollouts(tmp_path / name) for name in ("one", "two"))
     assert first.select("step", "image_id", "rollout", "text", "answer_reward").equals(
         second.select("step", "image_id", "rollout", "text", "answer_reward")
@@ -167,7 +182,7 @@ def test_sft_teaches_the_names(material, tmp_path):
 
 
 def test_none_is_the_model_itself(material, tmp_path):
-    assert "not trained" in run(material, tmp_path, method="none")
+    assert "no training" in run(material, tmp_path, method="none")
     found = weights(tmp_path)
     assert all(torch.equal(found[name], BASE[name]) for name in BASE) and rollouts(tmp_path).height == 0
 
@@ -192,15 +207,15 @@ def test_rounds_draw_the_options_anew(material, tmp_path):
 
 
 def test_a_run_that_explodes_stops_with_a_sentence_and_its_last_good_checkpoint(material, tmp_path):
-    said = run(material, tmp_path, fails=True, learning_rate=1e9, steps=8, schedule="constant", check_every=1)
-    error = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert len(error) == 1 and "Traceback" not in said
-    assert "nats per token from the base model" in error[0] or "the loss of step" in error[0]
-    assert "checkpoint" in error[0] and "train.learning_rate" in error[0]
+    with pytest.raises(UserError) as caught:
+        run(material, tmp_path, learning_rate=1e9, steps=8, schedule="constant", check_every=1)
+    error = str(caught.value)
+    assert "nats per token from the base model" in error or "the loss of step" in error
+    assert "checkpoint" in error and "train.learning_rate" in error and "\n" not in error
     assert not (tmp_path / "models" / "policy").exists()
 
 
 def test_a_prompt_that_does_not_fit_is_named_before_the_first_step(material, tmp_path):
-    said = run(material, tmp_path, fails=True, max_completion_length=10_000)
-    assert "error: data/hard.parquet: the prompt of image " in said and "max_completion_length = 10000" in said
-    assert "step 1/" not in said
+    with pytest.raises(UserError, match=r"data/hard.parquet: the prompt of image .*max_completion_length = 10000"):
+        run(material, tmp_path, max_completion_length=10_000)
+    assert not list(tmp_path.glob(".work/train/*/round-1/checkpoint-*"))

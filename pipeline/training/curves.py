@@ -1,0 +1,56 @@
+"""The training curves as CSV, and the run in one line."""
+
+import csv
+import io
+from typing import Any
+
+from pipeline.training.params import TrainParams
+
+CURVES = {
+    "step": "step",
+    "rewards/answer": "answer_reward",
+    "rewards/format_reward/mean": "format_reward",
+    "frac_reward_zero_std": "share_of_groups_without_variance",
+    "entropy": "entropy",
+    "kl": "kl",
+    "completions/mean_length": "completion_length",
+    "loss": "loss",
+    "grad_norm": "gradient_norm",
+    "learning_rate": "learning_rate",
+    "validation": "validation_two_step",
+}
+"""TRL's names of what it logs (and two of our own), and the columns of the table of curves."""
+
+ANSWER_REWARDS = ("letter_reward", "name_reward", "string_reward")
+
+
+def curves(history: list[dict[str, Any]], checks: dict[int, float]) -> str:
+    """What TRL logged, one CSV line for each optimiser step, with the checks on validation images."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CURVES.values())
+    for entry in history:
+        if "learning_rate" in entry:
+            rewards = [entry[name] for reward in ANSWER_REWARDS if (name := f"rewards/{reward}/mean") in entry]
+            values = entry | {
+                "rewards/answer": next(iter(rewards), None),
+                "validation": checks.get(entry["step"]),
+            }
+            writer.writerow([_rounded(values.get(name)) for name in CURVES])
+    return out.getvalue()
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def run_line(params: TrainParams, checks: dict[int, float]) -> str:
+    """The run in one line."""
+    if params.method == "none":
+        return f"no training: the policy is {params.model}"
+    size = f"{params.steps} steps of {params.prompts_per_step} prompts"
+    if params.method != "sft":
+        size += f" × {params.generations} completions"
+    best = max(checks, key=lambda step: (checks[step], step), default=None)
+    choice = f"; best weights: step {best}, {checks[best]:.1%} of the validation images right" if best else ""
+    return f"{params.method}: {size}{choice}"

@@ -1,0 +1,129 @@
+"""Follows a run: logs it, scores it on validation images, stores the best weights and complete checkpoints."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from pipeline.core import timings
+from pipeline.core.progress import Advance
+from pipeline.training.checkpoints import RunFolder
+from pipeline.training.rollouts import LETTER_STEPS, Rollouts
+
+LETTER_ALARM = 0.6  # share of all letters chosen that one letter may have before it is worth a warning
+
+Check = Callable[[Any], float]
+"""Share of validation images that a model has right in two steps."""
+
+Save = Callable[[Any, Path], None]
+"""Writes a model into a folder."""
+
+
+class DivergenceError(Exception):
+    """Training has gone wrong in a way that no further step repairs."""
+
+
+class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
+    """
+    Args:
+        folder: the run's folder.
+        every: steps between two checkpoints, each with a check.
+        check: scores the model; None where there are no validation images.
+        save: writes the model.
+        rollouts: the completions so far; None for supervised training.
+        max_kl: nats per token from the base model at which the run has diverged.
+        is_sharded: no process has the whole weights, so there are neither checks nor best weights.
+        advance: called after every step.
+        log: prints a line.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        every: int,
+        check: Check | None,
+        save: Save,
+        rollouts: Rollouts | None,
+        max_kl: float,
+        is_sharded: bool = False,
+        advance: Advance = lambda: None,
+        log: Callable[[str], None] = print,
+    ):
+        self.folder, self.every, self.check, self.save = folder, every, check, save
+        self.rollouts, self.max_kl, self.is_sharded = rollouts, max_kl, is_sharded
+        self.advance, self.log = advance, log
+        self.checks: dict[int, float] = {}
+
+    def restore(self, progress: dict[str, Any]) -> None:
+        """Continues from what a checkpoint stored."""
+        self.checks = {int(step): score for step, score in progress["checks"].items()}
+        if self.rollouts is not None:
+            self.rollouts.rows = progress["rollouts"]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        timings.record(steps=1)
+        self.advance()
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            if state.is_world_process_zero and not self.is_sharded:
+                self._check(state.global_step, _unwrapped(model))
+            control.should_save = True
+
+    def _check(self, step: int, model: Any) -> None:
+        if self.check is None:
+            self.folder.save_best(lambda path: self.save(model, path))  # nothing to choose by: the last weights
+            return
+        score = self.check(model)
+        best = max((score for at, score in self.checks.items() if at < step), default=-1.0)
+        self.checks[step] = score
+        is_best = score >= best  # the later one of two equals has seen more
+        if is_best:
+            self.folder.save_best(lambda path: self.save(model, path))
+        note = ", the best so far" if is_best else ""
+        self.log(f"step {step}: {score:.1%} of the validation images right in two steps{note}")
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            rows = self.rollouts.rows if self.rollouts is not None else []
+            checkpoint = self.folder.path / f"checkpoint-{state.global_step}"
+            self.folder.complete(checkpoint, {"checks": self.checks, "rollouts": rows})
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if not logs or "learning_rate" not in logs:
+            return
+        kl = logs.get("kl")
+        if kl is not None and not kl <= self.max_kl:
+            raise DivergenceError(
+                f"the policy is {kl:.3g} nats per token from the base model after step {state.global_step}"
+            )
+        if state.is_world_process_zero:
+            self.log(f"step {state.global_step}/{state.max_steps}: {', '.join(self._values(logs, state.global_step))}")
+
+    def _values(self, logs: Any, step: int) -> list[str]:
+        if self.rollouts is None:
+            return [f"loss {logs['loss']:.3g}"]
+        values = [
+            f"right {logs[f'rewards/{self.rollouts.answer_reward}/mean']:.2f}",
+            f"format {logs[f'rewards/{self.rollouts.format_reward}/mean']:.2f}",
+            f"groups without variance {logs['frac_reward_zero_std']:.2f}",
+            f"length {logs['completions/mean_length']:.0f}",
+            f"entropy {logs['entropy']:.3f}",
+        ]
+        values += [f"KL {logs['kl']:.4f}"] if logs.get("kl") is not None else []
+        letters = self.rollouts.letters(step)
+        total = letters.total()
+        if total:
+            values.append(" ".join(f"{name} {count / total:.0%}" for name, count in sorted(letters.items())))
+            most, count = letters.most_common(1)[0]
+            if count / total > LETTER_ALARM and step >= LETTER_STEPS:
+                values.append(f"WARNING: the policy prefers the letter {most}; look at data/rollouts.parquet")
+        return values
+
+
+def _unwrapped(model: Any) -> Any:
+    """The model inside what accelerate puts around it for several processes."""
+    if model is None:
+        return None
+    from accelerate.utils import extract_model_from_parallel
+
+    return extract_model_from_parallel(model)

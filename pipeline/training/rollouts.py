@@ -1,0 +1,97 @@
+"""The completions of training: how they are drawn, and a record of each."""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from pipeline.core.engine import Request, Sampler
+from pipeline.engines.local.transformers import TransformersEngine
+from pipeline.method.answers import letter
+from pipeline.training.params import TrainParams
+
+LETTER_STEPS = 10  # steps over which the letters chosen are counted
+
+
+def rollout_sampler(params: TrainParams) -> Sampler:
+    """How completions are drawn in training."""
+    return Sampler(
+        temperature=params.rollout_temperature,
+        top_p=params.rollout_top_p,
+        top_k=params.rollout_top_k,
+        repetition_penalty=params.rollout_repetition_penalty,
+        penalize_prompt=True,
+        max_new_tokens=params.max_completion_length,
+        stop=(),
+        seed=params.seed,
+    )
+
+
+class RolloutGenerator:
+    """Draws the completions of a step with the pipeline's own engine.
+
+    A prompt is read once for its whole group, and a completion is a function of seed, step, image and number: neither
+    the number of processes nor a stop in between changes it but for rounding.
+    """
+
+    def __init__(self, model: Any, processor: Any, params: TrainParams):
+        self.engine = TransformersEngine.around(model, processor, params.max_rows, params.max_tokens)
+        self.sampler, self.autocast = rollout_sampler(params), params.precision == "bfloat16"
+
+    def generate(self, rows: Sequence[dict[str, Any]], step: int) -> list[list[int]]:
+        """Token ids of a completion for each row, the end mark included; the rows of a group are equal."""
+        import torch
+
+        counts = Counter[str]()
+        keys = []
+        for row in rows:
+            keys.append((f"{row['image_id']}/{step}", counts[row["image_id"]]))
+            counts[row["image_id"]] += 1
+        first = {f"{row['image_id']}/{step}": row for row in reversed(rows)}
+        requests = [
+            Request(key, row["picture"], row["prompt"][-1]["content"], range(counts[row["image_id"]]))
+            for key, row in first.items()
+        ]
+        model = self.engine.model
+        self.engine.forget()
+        model.eval()
+        with torch.autocast(model.device.type, torch.bfloat16) if self.autocast else nullcontext():
+            batches = list(self.engine.draw(requests, self.sampler))
+        self.engine.forget()
+        model.train()
+        ids = {(completion.image_id, completion.draw): completion.ids for batch in batches for completion in batch}
+        return [list(ids[key]) for key in keys]
+
+
+class Rollouts:
+    """Every completion of a run, as rows of the table of rollouts.
+
+    Args:
+        rewards: names of the reward functions for the answer and for the format.
+    """
+
+    def __init__(self, rewards: tuple[str, str]):
+        self.answer_reward, self.format_reward = rewards
+        self.rows: list[dict[str, Any]] = []
+
+    def __call__(self, step: int, completions: list[dict[str, Any]]) -> None:
+        numbers = Counter[str]()
+        for one in completions:
+            self.rows.append(
+                {
+                    "step": step,
+                    "image_id": one["image_id"],
+                    "rollout": numbers[one["image_id"]],
+                    "text": one["text"],
+                    "letter": letter(one["text"], one["options"]) if one["options"] else None,
+                    "answer_reward": one["rewards"][self.answer_reward],
+                    "format_reward": one["rewards"][self.format_reward],
+                    "advantage": one["advantage"],
+                }
+            )
+            numbers[one["image_id"]] += 1
+
+    def letters(self, step: int) -> Counter[str]:
+        """How often each letter was chosen in the last LETTER_STEPS steps up to `step`."""
+        recent = (row["letter"] for row in reversed(self.rows) if step - LETTER_STEPS < row["step"] <= step)
+        return Counter(chosen for chosen in recent if chosen)

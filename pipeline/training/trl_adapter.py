@@ -1,0 +1,137 @@
+"""TRL's trainers with our order of questions, our engine for the completions, and every completion on record.
+
+The only file that touches private methods of TRL and transformers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from trl import GRPOTrainer, SFTTrainer
+
+from pipeline.training.monitor import DivergenceError
+from pipeline.training.order import Order
+from pipeline.training.rollouts import RolloutGenerator
+
+Record = Callable[[int, list[dict[str, Any]]], None]
+"""Takes the number of a step, from 1, and its completions."""
+
+
+class ResumeMixin:
+    """A trainer that continues from a checkpoint whose weights its model was loaded with, in an order of ours."""
+
+    order: Order
+
+    def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
+        # The trainer reads weights by the names of modules, and in some families those in the file differ: nothing
+        # would be read, with a warning only. Adapters it reads well.
+        if getattr(self.model, "peft_config", None):  # type: ignore[attr-defined]
+            super()._load_from_checkpoint(checkpoint, model)  # type: ignore[misc]
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        return self.order
+
+
+class SupervisedTrainer(ResumeMixin, SFTTrainer):  # type: ignore[misc]
+    """TRL's supervised trainer.
+
+    Args:
+        order: of the examples.
+    """
+
+    def __init__(self, *args: Any, order: Order, **more: Any):
+        self.order = order
+        super().__init__(*args, **more)
+
+
+class PolicyTrainer(ResumeMixin, GRPOTrainer):  # type: ignore[misc]
+    """TRL's GRPO trainer.
+
+    Args:
+        order: of the questions.
+        generator: draws the completions; None leaves them to TRL.
+        record: gets every completion, on the main process.
+        drop_flat_groups: completions of groups whose rewards are all equal count for nothing, not even for the KL term.
+        before: steps of the same training in earlier rounds, of `total`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        order: Order,
+        generator: RolloutGenerator | None,
+        record: Record,
+        drop_flat_groups: bool,
+        before: int,
+        total: int,
+        **more: Any,
+    ):
+        self.order, self.generator, self.record, self.drop_flat_groups = order, generator, record, drop_flat_groups
+        self.before, self.total = before, total
+        self._rows: list[dict[str, Any]] = []
+        super().__init__(*args, **more)
+        if generator is not None:  # an adapter may be around the model by now
+            generator.engine.model = self.accelerator.unwrap_model(self.model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        scheduler = super().create_scheduler(self.total, optimizer)
+        if not self.before:
+            return scheduler
+        for group in scheduler.optimizer.param_groups:
+            group["lr"] = group["initial_lr"]
+        rates = [lambda step, rate=rate: rate(step + self.before) for rate in scheduler.lr_lambdas]
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(scheduler.optimizer, rates)
+        return self.lr_scheduler
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
+        self._rows = inputs
+        output = super()._generate_and_score_completions(inputs)
+        if not self.model.training:
+            return output
+        if self.drop_flat_groups:
+            groups = output["advantages"].view(-1, self.num_generations)
+            varied = (groups != 0).any(dim=1).repeat_interleave(self.num_generations)
+            output["completion_mask"] = output["completion_mask"] * varied[:, None]
+        examples = gather_object([{"image_id": row["image_id"], "options": row["options"]} for row in inputs])
+        if self.accelerator.is_main_process:
+            self.record(self.state.global_step + 1, self._completions(examples))
+        return output
+
+    def _completions(self, examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The completions that were scored last, of all processes."""
+        count, logs = len(examples), self._logs
+        texts = ["".join(turn["content"] for turn in chat) for chat in list(logs["completion"])[-count:]]
+        rewards = {name: list(values)[-count:] for name, values in logs["rewards"].items()}
+        advantages = list(logs["advantages"])[-count:]
+        return [
+            {
+                **example,
+                "text": texts[place],
+                "rewards": {name: values[place] for name, values in rewards.items()},
+                "advantage": advantages[place],
+            }
+            for place, example in enumerate(examples)
+        ]
+
+    def _generate_single_turn(self, prompt_ids: Any, images: Any, *args: Any, **more: Any) -> Any:
+        if self.generator is None or not self.model.training:
+            return super()._generate_single_turn(prompt_ids, images, *args, **more)
+        return self.generator.generate(self._rows, self.before + self.state.global_step), None
+
+    def training_step(self, *args: Any, **more: Any) -> Any:
+        loss = super().training_step(*args, **more)
+        require_finite(loss, self.state.global_step + 1)
+        return loss
+
+
+def require_finite(loss: Any, step: int) -> None:
+    """Raises DivergenceError before a step that would spoil the weights."""
+    if not torch.isfinite(loss).all():
+        raise DivergenceError(f"the loss of step {step} is {loss.item()}")
+
+
+def weights_are_sharded(trainer: Any) -> bool:
+    """Whether no process has the whole weights: FSDP, or DeepSpeed's ZeRO-3."""
+    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    return bool(trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3))
