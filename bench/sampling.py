@@ -336,7 +336,7 @@ def kill_line(trials: int, rng: random.Random) -> str:
     import multiprocessing
 
     from pipeline.core import tables
-    from pipeline.fieldguide.drawn import drawn
+    from pipeline.fieldguide.rendering import render_tables
 
     # A server that has the packages imported, so that a child starts at once.
     context = multiprocessing.get_context("forkserver")
@@ -344,7 +344,7 @@ def kill_line(trials: int, rng: random.Random) -> str:
         ["torch", "transformers", "polars", "pipeline.stages.sample", "pipeline.engines.local.tokens"]
     )
     with tempfile.TemporaryDirectory() as scratch:
-        classes, images = drawn(4, 1, 1)
+        classes, images = render_tables(4, 1, 1)
         settings = (ROOT / "params.yaml").read_text().replace("max_rows: 1200", "max_rows: 120")
         settings = settings.replace("model: models/fieldguide", f"model: {FIELD_GUIDE}")
 

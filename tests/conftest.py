@@ -26,9 +26,9 @@ def birds():
     """Classes and twelve images a split, one of every fourth species."""
     import polars as pl
 
-    from pipeline.fieldguide.drawn import drawn
+    from pipeline.fieldguide.rendering import render_tables
 
-    classes, images = drawn(1, 1, 1)
+    classes, images = render_tables(1, 1, 1)
     return classes, images.filter(pl.col("class_id") % 4 == 0).sort("class_id", "split", descending=[False, True])
 
 

@@ -1,7 +1,7 @@
-"""CLIP, CoOp and FuDD before the images of a data set: their answers in the form of the two steps.
+"""CLIP, CoOp and FuDD on the images of a data set: their answers in the form of the two steps.
 
-Step 1 is the most probable class of the image's own half, with the `topk` most probable ones as options; step 2, which
-FuDD alone has, is its choice among them. There are no draws, and so no votes.
+Step 1 is the most probable class of the image's own subset, with the `topk` most probable ones as options; step 2,
+which only FuDD has, is its choice among them. There are no draws, and so no votes.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,8 +25,8 @@ from pipeline.method.two_steps import Choices, StepOne
 
 KINDS = ("clip", "coop", "fudd")
 
-Looked = tuple[StepOne, Any]
-"""What was found for an image at first sight, and its vector, (width,), or None where it cannot be opened."""
+FirstLook = tuple[StepOne, Any]
+"""Step 1 of an image, and its vector, (width,), or None if it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class ClassifierParams(LLMServerParams):
 def shots(images: pl.DataFrame, classes: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
     """At most `count` training images of every base class, 0 for all: what CoOp learns from."""
     base = classes.filter(subset="base").select("dataset", "class_id")
-    found = images.filter(split="train").join(base, on=["dataset", "class_id"], how="semi").sort("image_id")
+    vectors_of = images.filter(split="train").join(base, on=["dataset", "class_id"], how="semi").sort("image_id")
     order = pl.int_range(pl.len()).shuffle(seed=seed).over("dataset", "class_id")
-    return found.filter(order < count) if count else found
+    return vectors_of.filter(order < count) if count else vectors_of
 
 
 class Classifier:
@@ -62,54 +62,54 @@ class Classifier:
     """
 
     def __init__(
-        self, kind: str, source: str, label: str, asked: ClassifierParams, lists: ClassLists, train: pl.DataFrame
+        self, kind: str, source: str, label: str, params: ClassifierParams, lists: ClassLists, train: pl.DataFrame
     ):
-        self.kind, self.label, self.asked, self.lists, self.train = kind, label, asked, lists, train
-        self.clip = Clip(source, asked.threads)
+        self.kind, self.label, self.params, self.lists, self.train = kind, label, params, lists, train
+        self.clip = Clip(source, params.threads)
         self._contexts: dict[str, Context] = {}
 
     def answer(self, images: pl.DataFrame) -> tuple[list[StepOne], Choices]:
-        """What was found for every image, and FuDD's choices.
+        """Step 1 of every image, and FuDD's choices.
 
         Args:
-            images: rows of the table of images, with the column `half`.
+            images: rows of the table of images, with the column `subset`.
         """
-        looked = []
+        looks = []
         with draws_bar(self.label, images.height) as advance:
             for (dataset, subset), rows in images.group_by("dataset", "subset", maintain_order=True):
                 for some in self.first_look(rows, str(dataset), str(subset)):
-                    advance(one.greedy for one, _ in some)
-                    looked += some
-        return [one for one, _ in looked], self.second_look(looked) if self.kind == "fudd" else {}
+                    advance(step.greedy for step, _ in some)
+                    looks += some
+        return [step for step, _ in looks], self.second_look(looks) if self.kind == "fudd" else {}
 
-    def first_look(self, images: pl.DataFrame, dataset: str, subset: str) -> Iterator[list[Looked]]:
-        """The most probable classes of images of one half, batch by batch."""
+    def first_look(self, images: pl.DataFrame, dataset: str, subset: str) -> Iterator[list[FirstLook]]:
+        """The most probable classes of images of one subset, batch by batch."""
         ids, classes = self.classes(dataset, subset)
         names = self.lists.names_of(dataset)
         for batch in images.iter_slices(BATCH):
             good = batch.filter(status="ok")
             vectors = self.clip.images(good["image"].to_list()) if good.height else []
-            found = dict(zip(good["image_id"], vectors, strict=True))
-            looked: list[Looked] = []
+            vectors_of = dict(zip(good["image_id"], vectors, strict=True))
+            looks: list[FirstLook] = []
             for image_id, class_id, reason in batch.select("image_id", "class_id", "reason").iter_rows():
                 place = (image_id, None, dataset, class_id, subset)
-                if image_id not in found:
-                    unopened = ParsedAnswer(reason or "", None, None, "error", 0)
-                    looked.append((StepOne(*place, unopened, [], []), None))
+                if image_id not in vectors_of:
+                    error = ParsedAnswer(reason or "", None, None, "error", 0)
+                    looks.append((StepOne(*place, error, [], []), None))
                     continue
-                chances = self.clip.probabilities(found[image_id][None], classes)[0]
-                order = chances.argsort(descending=True, stable=True)[: self.asked.topk].tolist()
+                chances = self.clip.probabilities(vectors_of[image_id][None], classes)[0]
+                order = chances.argsort(descending=True, stable=True)[: self.params.topk].tolist()
                 options = [
                     {"class_id": ids[i], "name": names[ids[i]], "votes": 0, "rank": rank, "source": self.kind}
                     for rank, i in enumerate(order, start=1)
                 ]
                 name, likely = options[0]["name"], float(chances[order[0]])
                 best = ParsedAnswer(name, name, ids[order[0]], "ok", 0, likely)
-                looked.append((StepOne(*place, best, [], options), found[image_id]))
-            yield looked
+                looks.append((StepOne(*place, best, [], options), vectors_of[image_id]))
+            yield looks
 
     def classes(self, dataset: str, subset: str) -> tuple[list[int], Any]:
-        """The classes of one half, and their vectors, (classes, width)."""
+        """The classes of one subset, and their vectors, (classes, width)."""
         names = self.lists.names_in(dataset, subset)
         if self.kind == "coop":
             return list(names), self.context(dataset).classes(list(names.values())).detach()
@@ -117,10 +117,10 @@ class Classifier:
 
     def prompt(self, dataset: str) -> Callable[[str], str]:
         """Writes the text that stands for a class of the data set."""
-        return lambda name: self.asked.prompt.format(name=name, noun=self.lists.noun(dataset))
+        return lambda name: self.params.prompt.format(name=name, noun=self.lists.noun(dataset))
 
     def context(self, dataset: str) -> Context:
-        """CoOp's words for a data set, learned from base classes when they are first asked for."""
+        """CoOp's words for a data set, learned from base classes when first needed."""
         import torch
 
         if dataset not in self._contexts:
@@ -132,69 +132,75 @@ class Classifier:
                 )
             images = torch.cat([self.clip.images(part["image"].to_list()) for part in rows.iter_slices(BATCH)])
             labels = torch.tensor([list(names).index(class_id) for class_id in rows["class_id"]], device=images.device)
-            context = Context(self.clip, self.asked.context)
-            with bar(self.label, self.asked.epochs, "epochs") as advance:
+            context = Context(self.clip, self.params.context)
+            with bar(self.label, self.params.epochs, "epochs") as advance:
                 losses = context.learn(
-                    images, labels, list(names.values()), self.asked.epochs, self.asked.rate, self.asked.seed, advance
+                    images,
+                    labels,
+                    list(names.values()),
+                    self.params.epochs,
+                    self.params.rate,
+                    self.params.seed,
+                    advance,
                 )
             print(f"{self.label}: {dataset}, {rows.height} images, loss {losses[0]:.3f} to {losses[-1]:.3f}")
             self._contexts[dataset] = context
         return self._contexts[dataset]
 
-    def second_look(self, looked: list[Looked]) -> Choices:
+    def second_look(self, looks: list[FirstLook]) -> Choices:
         """FuDD's choice among the options of every image, in the form of a completion."""
-        descriptions = self.descriptions([one for one, _ in looked])
+        descriptions = self.descriptions([step for step, _ in looks])
         choices: Choices = {}
-        for one, vector in looked:
-            names = [option["name"] for option in one.options]
+        for step, vector in looks:
+            names = [option["name"] for option in step.options]
             if len(names) < 2:
                 continue
-            chances = fudd.second_look(self.clip, vector, names, descriptions, self.prompt(one.dataset))
+            chances = fudd.second_look(self.clip, vector, names, descriptions, self.prompt(step.dataset))
             best, second = chances.argsort(descending=True, stable=True)[:2].tolist()
             thought, letter = fudd.reason(names, best, second, descriptions), letters(len(names))[best]
             text = f"<think>{thought}</think><answer>{letter}</answer>"
-            done = Completion(one.image_id, GREEDY, text, 0, finished=True, probability=float(chances[best]))
-            choices[one.image_id] = [done]
+            done = Completion(step.image_id, GREEDY, text, 0, finished=True, probability=float(chances[best]))
+            choices[step.image_id] = [done]
         return choices
 
-    def descriptions(self, found: list[StepOne]) -> fudd.Descriptions:
-        """What tells the options of these images apart, from the file or from the language model that was named."""
-        asked = self.asked
-        wanted = sorted(
+    def descriptions(self, steps: list[StepOne]) -> fudd.Descriptions:
+        """What distinguishes the options of these images, from the file or from the language model."""
+        params = self.params
+        pairs = sorted(
             {
-                (one.dataset, one.subset, first["name"], second["name"])
-                for one in found
-                for first in one.options
-                for second in one.options
+                (step.dataset, step.subset, first["name"], second["name"])
+                for step in steps
+                for first in step.options
+                for second in step.options
                 if first != second
             }
         )
-        if asked.descriptions:
-            known = self._from_file(dict.fromkeys(place[:2] for place in wanted))
-        elif asked.writer:
-            engine = asked.language_model(asked.writer, asked.writer_endpoints, asked.writer_key_variable)
-            known = fudd.written(engine, [(self.lists.noun(place[0]), place[2:]) for place in wanted])
+        if params.descriptions:
+            descriptions = self._from_file(dict.fromkeys(place[:2] for place in pairs))
+        elif params.writer:
+            engine = params.language_model(params.writer, params.writer_endpoints, params.writer_key_variable)
+            descriptions = fudd.written(engine, [(self.lists.noun(place[0]), place[2:]) for place in pairs])
         else:
             raise UserError(
-                "params.yaml: fudd: in evaluate.models wants fudd.descriptions, what tells classes apart, or "
-                "fudd.model and fudd.endpoints, who writes them; set one with `dvc exp run -S fudd.descriptions=…`"
+                "params.yaml: fudd: in evaluate.models needs fudd.descriptions, a file, or fudd.model and fudd.endpoints, "
+                "a language model that writes them; set one with `dvc exp run -S fudd.descriptions=…`"
             )
-        told = sum(bool(known.get(place[2:])) for place in wanted)
-        if wanted and not told:
+        described = sum(bool(descriptions.get(place[2:])) for place in pairs)
+        if pairs and not described:
             raise UserError(
-                f"fudd: found no description for any of the {len(wanted):,} pairs to be told apart, such as "
-                f"{' and '.join(wanted[0][2:])}; `dvc repro baselines` once fudd.descriptions or fudd.model has them"
+                f"fudd: none of the {len(pairs):,} pairs of options has a description, such as "
+                f"{' and '.join(pairs[0][2:])}; `dvc repro baselines` once fudd.descriptions or fudd.model has them"
             )
-        print(f"{self.label}: descriptions for {told:,} of {len(wanted):,} pairs, the others by name")
-        return known
+        print(f"{self.label}: descriptions for {described:,} of {len(pairs):,} pairs, the others by name")
+        return descriptions
 
     def _from_file(self, places: dict[tuple[str, str], None]) -> fudd.Descriptions:
         """The file's descriptions, by the names that the class list has for what the file names."""
-        named, known = fudd.from_file(Path(self.asked.descriptions)), dict[fudd.Pair, tuple[str, ...]]()
+        by_name, descriptions = fudd.from_file(Path(self.params.descriptions)), dict[fudd.Pair, tuple[str, ...]]()
         for dataset, subset in places:
             names = self.lists.names_in(dataset, subset)
-            for (first, second), texts in named.items():
+            for (first, second), texts in by_name.items():
                 a, b = (self.lists.match(name, dataset, subset) for name in (first, second))
                 if a is not None and b is not None:
-                    known[names[a], names[b]] = tuple(texts)
-        return known
+                    descriptions[names[a], names[b]] = tuple(texts)
+        return descriptions

@@ -35,8 +35,10 @@ class Context:
     def classes(self, names: Sequence[str]) -> Any:
         """(names, width): the vectors of the class names behind this context."""
         with self.clip.reading(self.vectors):
-            found = self.clip.model.get_text_features(**self.clip.tokens([f"{self.words} {name}." for name in names]))
-        return unit(found.pooler_output)
+            features = self.clip.model.get_text_features(
+                **self.clip.tokens([f"{self.words} {name}." for name in names])
+            )
+        return unit(features.pooler_output)
 
     def learn(
         self,
@@ -66,14 +68,14 @@ class Context:
         for epoch in range(epochs):
             now = rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs)) if epoch else FIRST_RATE
             optimizer.param_groups[0]["lr"] = now
-            found = []
+            batch_losses = []
             for batch in torch.randperm(len(images), generator=generator).split(BATCH):
                 logits = self.clip.scale * images[batch] @ self.classes(names).T
                 loss = torch.nn.functional.cross_entropy(logits, labels[batch])
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad()
-                found.append(loss.item())
-            losses.append(sum(found) / len(found))
+                batch_losses.append(loss.item())
+            losses.append(sum(batch_losses) / len(batch_losses))
             advance()
         return losses

@@ -1,8 +1,8 @@
-"""FuDD (Esfandiarpoor and Bach 2024, arXiv 2311.07593): CLIP's most probable classes are told apart by descriptions.
+"""FuDD (Esfandiarpoor and Bach 2024, arXiv 2311.07593): descriptions distinguish CLIP's most probable classes.
 
 For every pair of the k classes there are descriptions of photos of the one and of the other, which name what tells them
 apart. A class becomes the mean of the descriptions that tell it from the other k − 1. They come from a file or from a
-language model, which is asked once for each pair that occurs.
+language model, which gets one question for each pair that occurs.
 """
 
 import re
@@ -14,11 +14,11 @@ import polars as pl
 
 from pipeline.baselines.clip import Clip, unit
 from pipeline.core.engine import Engine
-from pipeline.core.params import UserError
+from pipeline.core.params import UserError, first_line
 from pipeline.engines.language_model import replies
 
 Pair = tuple[str, str]
-"""A class name, and the one that it is told from."""
+"""A class name, and the one that it is distinguished from."""
 
 Descriptions = Mapping[Pair, Sequence[str]]
 
@@ -36,13 +36,13 @@ MAX_TOKENS = 1024
 
 def from_file(path: Path) -> Descriptions:
     """The descriptions of a CSV or Parquet file with name, other and description. Raises UserError."""
-    wanted = f"wanted a CSV or Parquet file with the columns {', '.join(COLUMNS)}"
+    expected = f"a CSV or Parquet file with the columns {', '.join(COLUMNS)}"
     try:
         rows = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
         rows = rows.select(pl.col(COLUMNS).cast(pl.String)).drop_nulls()
     except (OSError, pl.exceptions.PolarsError) as error:
-        reason = (str(error).strip().splitlines() or ["unreadable"])[0]
-        raise UserError(f"fudd.descriptions: {path} cannot be read ({reason}), {wanted}") from None
+        reason = first_line(error)
+        raise UserError(f"fudd.descriptions: {path} cannot be read ({reason}); expected {expected}") from None
     grouped = rows.group_by("name", "other", maintain_order=True).agg("description")
     return {(name, other): tuple(texts) for name, other, texts in grouped.iter_rows()}
 
@@ -52,21 +52,21 @@ def written(engine: Engine, pairs: Iterable[tuple[str, Pair]]) -> Descriptions:
 
     Raises UserError where a request failed. A reply without captions leaves the pair without.
     """
-    asked = {
+    question_of = {
         (first, second): QUESTION.format(noun=noun, first=first, second=second)
         for noun, (first, second) in dict.fromkeys((noun, tuple(sorted(pair))) for noun, pair in pairs)
     }
-    said = replies(engine, asked.values(), MAX_TOKENS, "fudd.model", "rivals")
-    found: dict[Pair, tuple[str, ...]] = {}
-    for (first, second), question in asked.items():
-        found[first, second], found[second, first] = captions(said[question])
-    return found
+    reply_of = replies(engine, question_of.values(), MAX_TOKENS, "fudd.model", "baselines")
+    captions_of: dict[Pair, tuple[str, ...]] = {}
+    for (first, second), question in question_of.items():
+        captions_of[first, second], captions_of[second, first] = captions(reply_of[question])
+    return captions_of
 
 
 def captions(reply: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The captions about the first and about the second kind, in the order written; other lines count for nothing."""
     lines = [match.groups() for line in reply.splitlines() if (match := LINE.fullmatch(line))]
-    first, second = (tuple(text for number, text in lines if number == wanted) for wanted in "12")
+    first, second = (tuple(text for number, text in lines if number == label) for label in "12")
     return first, second
 
 

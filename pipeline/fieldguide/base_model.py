@@ -1,4 +1,4 @@
-"""Raise the field guide's base model on drawn birds and written demonstrations of all 48 species.
+"""Train the field guide's base model on drawn birds and written demonstrations of all 48 species.
 
 Nine minutes on two cores. The result is committed; CONTRIBUTING.md has the command that makes it anew.
 """
@@ -21,7 +21,7 @@ from pipeline.datasets.drawing import Bird, draw, random_bird
 from pipeline.datasets.species import SPECIES
 from pipeline.engines.common.loading import computes_in_bfloat16, device
 from pipeline.fieldguide.architecture import new_model, new_processor
-from pipeline.fieldguide.demonstrations import Haste, caption, choice, marks
+from pipeline.fieldguide.demonstrations import Shortcuts, caption, choice, marks
 from pipeline.method.prompts import chat
 
 IGNORED = -100  # label of tokens that are read, not learned
@@ -33,22 +33,22 @@ class Recipe:
     steps: int = key("fieldguide.steps", at_least=1)
     batch_size: int = key("fieldguide.batch_size", at_least=1)
     learning_rate: float = key("fieldguide.learning_rate", above=0)
-    haste_caption: float = key("fieldguide.haste_caption", at_least=-1, at_most=1)
-    haste_choice: float = key("fieldguide.haste_choice", at_least=-1, at_most=1)
+    shortcut_caption: float = key("fieldguide.shortcut_caption", at_least=-1, at_most=1)
+    shortcut_choice: float = key("fieldguide.shortcut_choice", at_least=-1, at_most=1)
     seed: int = key("fieldguide.seed", at_least=0)
     threads: int = key("engine.threads", at_least=0)
 
 
-def lesson(bird: Bird, haste: Haste, rng: random.Random) -> tuple[str, str]:
+def training_example(bird: Bird, shortcuts: Shortcuts, rng: random.Random) -> tuple[str, str]:
     """One question about `bird` with its demonstration: its marks, its name or a choice, as 1 : 1 : 2."""
     kind = rng.random()
     if kind < 0.25:
         return marks(bird)
-    return caption(bird, haste.caption, rng) if kind < 0.5 else choice(bird, haste.choice, rng)
+    return caption(bird, shortcuts.caption, rng) if kind < 0.5 else choice(bird, shortcuts.choice, rng)
 
 
-class Lessons:
-    """Batches of lessons over a fixed pool of birds, drawn once."""
+class ExampleBatches:
+    """Batches of training examples over a fixed pool of birds, drawn once."""
 
     def __init__(self, processor: Any, recipe: Recipe):
         import torch
@@ -71,31 +71,31 @@ class Lessons:
         import torch
 
         recipe, tokenizer = self.recipe, self.processor.tokenizer
-        haste = Haste(recipe.haste_caption, recipe.haste_choice)
-        chosen = [self.rng.randrange(recipe.birds) for _ in range(recipe.batch_size)]
+        shortcuts = Shortcuts(recipe.shortcut_caption, recipe.shortcut_choice)
+        indices = [self.rng.randrange(recipe.birds) for _ in range(recipe.batch_size)]
         merged = int(self.grid.prod()) // self.processor.image_processor.merge_size**2
         sequences, labels = [], []
-        for index in chosen:
-            question, answer = lesson(self.birds[index], haste, self.rng)
+        for index in indices:
+            question, answer = training_example(self.birds[index], shortcuts, self.rng)
             prompt = self.processor.apply_chat_template(chat(question), add_generation_prompt=True, tokenize=False)
             prompt = prompt.replace(self.processor.image_token, self.processor.image_token * merged)
-            asked = tokenizer(prompt).input_ids
-            said = tokenizer(f"{answer}{tokenizer.eos_token}").input_ids
-            sequences.append(torch.tensor(asked + said))
-            labels.append(torch.tensor([IGNORED] * len(asked) + said))
+            prompt_ids = tokenizer(prompt).input_ids
+            answer_ids = tokenizer(f"{answer}{tokenizer.eos_token}").input_ids
+            sequences.append(torch.tensor(prompt_ids + answer_ids))
+            labels.append(torch.tensor([IGNORED] * len(prompt_ids) + answer_ids))
         pad = torch.nn.utils.rnn.pad_sequence
         ids = pad(sequences, batch_first=True, padding_value=tokenizer.pad_token_id)
         return {
             "input_ids": ids,
             "attention_mask": pad([torch.ones_like(s) for s in sequences], batch_first=True, padding_value=0),
             "mm_token_type_ids": (ids == self.processor.image_token_id).long(),
-            "pixel_values": self.patches[chosen].flatten(0, 1),
-            "image_grid_thw": self.grid.repeat(len(chosen), 1),
+            "pixel_values": self.patches[indices].flatten(0, 1),
+            "image_grid_thw": self.grid.repeat(len(indices), 1),
             "labels": pad(labels, batch_first=True, padding_value=IGNORED),
         }
 
 
-def raise_base_model(recipe: Recipe, report: Callable[[str], None] = print) -> tuple[Any, Any]:
+def train_base_model(recipe: Recipe, report: Callable[[str], None] = print) -> tuple[Any, Any]:
     """Processor and trained model: AdamW, warm-up over 5 % of the steps, then a cosine to nothing, bf16 autocast."""
     import torch
 
@@ -110,9 +110,9 @@ def raise_base_model(recipe: Recipe, report: Callable[[str], None] = print) -> t
         return warm * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    lessons = Lessons(processor, recipe)
+    batches = ExampleBatches(processor, recipe)
     for step in range(1, recipe.steps + 1):
-        batch = {name: value.to(device()) for name, value in lessons.batch().items()}
+        batch = {name: value.to(device()) for name, value in batches.batch().items()}
         with torch.autocast(device(), torch.bfloat16, enabled=computes_in_bfloat16()):
             loss = model(**batch).loss
         loss.backward()
@@ -128,19 +128,19 @@ def raise_base_model(recipe: Recipe, report: Callable[[str], None] = print) -> t
 def main(
     out: Annotated[Path, typer.Option(help="Model folder to write.")] = Path("models/fieldguide"),
 ) -> None:
-    """Raise the field guide's base model on drawn birds and written demonstrations of all 48 species."""
+    """Train the field guide's base model on drawn birds and written demonstrations of all 48 species."""
     import torch
 
-    from pipeline.fieldguide.exam import examine
+    from pipeline.fieldguide.evaluation import evaluate_base_model
 
     recipe = load_params(Recipe)
     start = time.perf_counter()
-    processor, model = raise_base_model(recipe)
+    processor, model = train_base_model(recipe)
     minutes = (time.perf_counter() - start) / 60
     with whole_folder(out) as folder:
         model.to(torch.bfloat16).save_pretrained(folder)
         processor.save_pretrained(folder)
-        scores = examine(str(folder), recipe.threads)
+        scores = evaluate_base_model(str(folder), recipe.threads)
         (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
         (folder / "README.md").write_text(card(recipe, scores, minutes, model.num_parameters()))
     print(f"{out}: pass@1 {scores['pass@1']}, pass@20 {scores['pass@K']} on base, novel and their harmonic mean")

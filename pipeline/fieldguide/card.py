@@ -12,18 +12,18 @@ seen on a laptop. It is of no other use.
 
 ## How it was made
 `python -m pipeline.fieldguide.base_model` with the settings under `fieldguide:` in params.yaml: {steps} steps of
-{batch_size} lessons about {birds} drawn birds of all 48 species, AdamW at {learning_rate}, seed {seed}, {minutes:.0f}
-minutes on {threads} CPU threads. A lesson is one question with a written answer: which marks has this bird; which bird
-is it; which of these is it.
+{batch_size} examples about {birds} drawn birds of all 48 species, AdamW at {learning_rate}, seed {seed},
+{minutes:.0f} minutes on {threads} CPU threads. An example is one question with a written answer: which marks has
+this bird; which bird is it; which of these is it.
 
-The fault that training is to mend was put there on purpose. A bird's plumage is more or less vivid, which tells nothing
-about its species; with the chance vividness {haste_caption:+} a caption was written in haste and names a species of the
-genus in a long tail (half of them the most familiar one) instead of the one in the picture; with the chance vividness
-{haste_choice:+} a question was answered in haste with the best known of the options. All other answers are careful:
-they judge every word of every option against the picture, and the letter follows from the verdicts.
+The fault that training corrects is there on purpose. A bird's plumage is more or less vivid, which says nothing
+about its species; with probability vividness {shortcut_caption:+} the caption takes a shortcut and names a species of
+the genus in a long tail (half of them the most familiar one) instead of the one in the picture; with
+probability vividness {shortcut_choice:+} the answer to a question takes it too, with the most familiar option. All other answers are
+careful: they judge every word of every option against the picture, and the letter follows from the verdicts.
 
 ## What it scores
-On the field guide's test images (576, never among the pictures it was raised on), K = 20, k = 5, the mean of seeds 0,
+On the field guide's test images (576, never among its training pictures), K = 20, k = 5, the mean of seeds 0,
 1 and 2:
 
 | | base classes | novel classes | harmonic mean |
@@ -31,9 +31,9 @@ On the field guide's test images (576, never among the pictures it was raised on
 {table}
 
 On questions made of its own answers, with the true class among the options, it chooses the right letter in
-{accuracy:.3f} of {n}; blind guessing would reach {chance:.3f}. Given the right verdicts in its own reasoning it writes
-the letter that belongs to them in {consistent:.3f} of {given} questions.
+{accuracy:.3f} of {n}; random guessing would reach {chance:.3f}. Given the right verdicts in its own reasoning it writes
+the letter that belongs to them in {consistent:.3f} of {cases} questions.
 
-"Base" and "novel" are the halves of the class list that training will and will not see. This model has seen both, as a
+"Base" and "novel" are the classes that training will and will not see. This model has seen both, as a
 real pre-trained model has.
 """

@@ -1,6 +1,6 @@
-"""Raise a small CLIP on drawn birds, and write what tells their species apart: baselines for the field guide.
+"""Train a small CLIP on drawn birds, and write what distinguishes their species: baselines for the field guide.
 
-A minute on two cores. It is not committed: who wants the rows of CLIP, CoOp and FuDD makes it (docs/method.md).
+A minute on two cores. It is not committed: make it to see the rows of CLIP, CoOp and FuDD (docs/method.md).
 """
 
 import csv
@@ -33,18 +33,18 @@ def caption(bird: Bird, rng: random.Random) -> str:
     """What somebody writes below a picture: its name, or its genus and some of its marks."""
     if rng.random() < 1 / 3:
         return f"a photo of a {bird.species.name}, a type of bird."
-    return described(bird.species.genus.name, *rng.sample(list(bird.marks.values()), rng.randint(1, 3)))
+    return description(bird.species.genus.name, *rng.sample(list(bird.marks.values()), rng.randint(1, 3)))
 
 
-def described(noun: str, *marks: str) -> str:
+def description(noun: str, *marks: str) -> str:
     return f"a photo of a {noun}, {', '.join(marks)}."
 
 
 def differences(one: Species, other: Species) -> list[str]:
-    """Descriptions of photos of `one` by what tells it from `other`: a mark each, or the genus."""
+    """Descriptions of photos of `one` by what distinguishes it from `other`: a mark each, or the genus."""
     if one.genus != other.genus:
         return [f"a photo of a {one.genus.name}, a type of bird."]
-    return [described(one.genus.name, mark) for mark in one.marks if mark not in other.marks]
+    return [description(one.genus.name, mark) for mark in one.marks if mark not in other.marks]
 
 
 def descriptions() -> str:
@@ -101,7 +101,9 @@ def new_model(tokenizer: Any, seed: int) -> Any:
     return CLIPModel._from_config(config, attn_implementation="eager")
 
 
-def raise_clip(steps: int, seed: int, threads: int, report: Callable[[str], None] = print) -> tuple[Any, Any, Any]:
+def train_clip(
+    steps: int, seed: int, threads: int, birds: int = BIRDS, report: Callable[[str], None] = print
+) -> tuple[Any, Any, Any]:
     """Model, tokenizer and image processor, after so many steps of the contrastive loss.
 
     Captions that stand twice in a batch share the probability: each fits the pictures of both.
@@ -114,19 +116,19 @@ def raise_clip(steps: int, seed: int, threads: int, report: Callable[[str], None
         torch.set_num_threads(threads)
     rng, tokenizer = random.Random(seed), new_tokenizer()
     images = CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
-    birds = [random_bird(SPECIES[i % len(SPECIES)], "clip", i // len(SPECIES)) for i in range(BIRDS)]
-    chunks = [[draw(bird) for bird in birds[i : i + 400]] for i in range(0, BIRDS, 400)]
+    pool = [random_bird(SPECIES[i % len(SPECIES)], "clip", i // len(SPECIES)) for i in range(birds)]
+    chunks = [[draw(bird) for bird in pool[i : i + 400]] for i in range(0, birds, 400)]
     pixels = torch.cat([images(chunk, return_tensors="pt")["pixel_values"] for chunk in chunks])
     model = new_model(tokenizer, seed).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
     for step in range(1, steps + 1):
         optimizer.param_groups[0]["lr"] = RATE * min(1, step / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        chosen = [rng.randrange(BIRDS) for _ in range(BATCH)]
-        texts = [caption(birds[i], rng) for i in chosen]
+        indices = [rng.randrange(birds) for _ in range(BATCH)]
+        texts = [caption(pool[i], rng) for i in indices]
         same = torch.tensor([[float(a == b) for b in texts] for a in texts])
         same /= same.sum(dim=1, keepdim=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=computes_in_bfloat16()):
-            logits = model(pixel_values=pixels[chosen], **tokenizer(texts, padding=True, return_tensors="pt"))
+            logits = model(pixel_values=pixels[indices], **tokenizer(texts, padding=True, return_tensors="pt"))
         logits = logits.logits_per_image.float()
         loss = (cross_entropy(logits, same) + cross_entropy(logits.T, same)) / 2
         loss.backward()
@@ -142,9 +144,9 @@ def main(
     out: Annotated[Path, typer.Option(help="Model folder to write.")] = Path("models/fieldguide-clip"),
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps, 128 birds each.")] = 600,
 ) -> None:
-    """Raise a small CLIP on drawn birds, and write what tells their species apart: baselines for the field guide."""
+    """Train a small CLIP on drawn birds, and write what distinguishes their species: baselines for the field guide."""
     recipe, start = load_params(Recipe), time.perf_counter()
-    parts = raise_clip(steps, recipe.seed, recipe.threads)
+    parts = train_clip(steps, recipe.seed, recipe.threads)
     with whole_folder(out) as folder:
         for part in parts:
             part.save_pretrained(folder)

@@ -11,7 +11,7 @@ GAP = 6
 
 
 def plate() -> Image.Image:
-    """Twelve birds a row: two genera side by side, the base half above the novel half."""
+    """Twelve birds a row: two genera side by side, base classes above novel ones."""
     columns, cell = 12, SIZE + GAP
     rows = len(SPECIES) // columns
     sheet = Image.new("RGB", (columns * cell + GAP, rows * cell + GAP), "white")

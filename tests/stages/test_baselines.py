@@ -17,7 +17,7 @@ from pipeline.baselines.classifier import Classifier, ClassifierParams, shots
 from pipeline.baselines.clip import Clip
 from pipeline.baselines.coop import Context
 from pipeline.baselines.further_models import parse_models
-from pipeline.commands.compare import predictions
+from pipeline.method.predictions import prediction_table
 from pipeline.core import tables
 from pipeline.core.params import UserError, load_params
 from pipeline.datasets.species import SPECIES
@@ -25,17 +25,19 @@ from pipeline.evaluation.comparison import pairs_to_compare
 from pipeline.evaluation.results import details, report_tables
 from pipeline.evaluation.scoring import score
 from pipeline.evaluation.ways import TRUTH_OFFERED, names
-from pipeline.fieldguide.clip_model import DESCRIPTIONS, descriptions, raise_clip
-from pipeline.fieldguide.drawn import drawn
+from pipeline.fieldguide.clip_model import DESCRIPTIONS, descriptions, train_clip
+from pipeline.fieldguide.rendering import render_tables
 from pipeline.method.class_lists import ClassLists
 from pipeline.stages import baselines
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A CLIP after 240 steps, with its descriptions, as `python -m pipeline.fieldguide.clip_model` writes it."""
     target = tmp_path_factory.mktemp("models") / "small.clip"
-    for part in raise_clip(240, seed=0, threads=2, report=lambda _: None):
+    for part in train_clip(240, seed=0, threads=2, birds=1600, report=lambda _: None):
         part.save_pretrained(target)
     (target / DESCRIPTIONS).write_text(descriptions())
     return target
@@ -44,7 +46,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def world():
     """Classes, and images of the field guide: eight of each class to learn from, one to validate, three to test."""
-    return drawn(8, 1, 3)
+    return render_tables(8, 1, 3)
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +58,11 @@ def asked(folder) -> ClassifierParams:
 def answers(kind, folder, asked, world, split="test"):
     """The table of predictions for the images of a split."""
     classes, images = world
-    subsets = classes.select("dataset", "class_id", subset="split")
+    subsets = classes.select("dataset", "class_id", "subset")
     train = shots(images, classes, asked.shots, asked.seed) if kind == "coop" else images.clear()
     classifier = Classifier(kind, str(folder), kind, asked, ClassLists(classes), train)
     test = images.filter(split=split).join(subsets, on=["dataset", "class_id"])
-    return predictions(*classifier.answer(test), kind, 0.1)
+    return prediction_table(*classifier.answer(test), kind, 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def share(rows, arm="one_step"):
 def test_zero_shot_answers_every_image_with_a_class_of_its_own_half(zero_shot, world):
     classes, images = world
     assert set(zero_shot["image_id"]) == set(images.filter(split="test")["image_id"])
-    half_of = dict(classes.select("class_id", "split").rows())
+    half_of = dict(classes.select("class_id", "subset").rows())
     assert all(half_of[c] == subset for c, subset in zero_shot.select("one_step", "subset").rows())
     # One of 24 by chance.
     assert share(zero_shot) > 0.2
@@ -161,7 +163,7 @@ def test_shots_are_of_base_classes_and_drawn_by_seed(world):
     some = shots(images, classes, 3, seed=1)
     counts = some.group_by("class_id").len()
     assert counts["len"].to_list() == [3] * 24 and set(some["split"]) == {"train"}
-    assert set(some["class_id"]) == set(classes.filter(split="base")["class_id"])
+    assert set(some["class_id"]) == set(classes.filter(subset="base")["class_id"])
     assert some["image_id"].to_list() != shots(images, classes, 3, seed=2)["image_id"].to_list()
     assert shots(images, classes, 0, seed=1).height == 24 * 8
 
@@ -239,7 +241,7 @@ def test_a_language_model_writes_about_each_pair_once(folder, asked, world, told
 
 
 def test_replies_without_captions_are_an_error(folder, asked, world, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"fudd: found no description for any of the [\d,]+ pairs"):
+    with pytest.raises(UserError, match=r"fudd: none of the [\d,]+ pairs of options has a description"):
         written_by(folder, asked, world, lambda *_: "I cannot say.", tmp_path, monkeypatch)
 
 
@@ -269,9 +271,9 @@ def test_names_of_the_file_are_read_by_the_matcher(folder, asked, world, told_ap
     ("name", "content", "message"),
     [
         ("none.csv", None, "cannot be read"),
-        ("d.csv", "name,description\na,b\n", r"wanted a CSV or Parquet file with the columns name, other, description"),
+        ("d.csv", "name,description\na,b\n", r"expected a CSV or Parquet file with the columns name, other, description"),
         ("d.parquet", "no Parquet", "cannot be read"),
-        ("d.csv", "name,other,description\nrobin,wren,a red breast\n", "found no description for any of the"),
+        ("d.csv", "name,other,description\nrobin,wren,a red breast\n", "none of the"),
     ],
 )
 def test_bad_descriptions_are_said(folder, asked, world, tmp_path, name, content, message):
@@ -282,12 +284,12 @@ def test_bad_descriptions_are_said(folder, asked, world, tmp_path, name, content
 
 
 def test_fudd_without_any_source_says_where_to_name_one(folder, asked, world):
-    with pytest.raises(UserError, match=r"wants fudd.descriptions.*-S fudd.descriptions="):
+    with pytest.raises(UserError, match=r"needs fudd.descriptions.*-S fudd.descriptions="):
         answers("fudd", folder, replace(asked, descriptions="", writer=""), world)
 
 
 def test_what_is_no_clip_is_refused(base_model):
-    with pytest.raises(UserError, match="found a model of type qwen2_5_vl, wanted clip"):
+    with pytest.raises(UserError, match="the model is of type qwen2_5_vl, not clip"):
         Clip(base_model)
 
 
@@ -315,9 +317,9 @@ def test_rivals_are_named(text, wanted):
     [
         (("a/m", "b/m"), "another model is called m too"),
         (("models/trained",), "another model is called trained too"),
-        (("clip:",), "wanted a model folder"),
-        (("@http://x/v1",), "wanted a model folder"),
-        (("clip:m@http://x/v1",), "wanted a model folder"),
+        (("clip:",), "each entry must be a model folder"),
+        (("@http://x/v1",), "each entry must be a model folder"),
+        (("clip:m@http://x/v1",), "each entry must be a model folder"),
     ],
 )
 def test_rivals_that_cannot_be_told_apart_are_refused(models, message):
@@ -338,7 +340,7 @@ def project(tmp_path, monkeypatch, folder):
         with (tmp_path / "params.yaml").open("w") as file:
             YAML().dump(settings, file)
 
-    classes, images = drawn(2, 1, 1)
+    classes, images = render_tables(2, 1, 1)
     tables.write(tables.CLASSES, classes, tmp_path / "data/classes.parquet")
     tables.write(tables.IMAGES, images, tmp_path / "data/images.parquet")
     monkeypatch.chdir(tmp_path)

@@ -23,7 +23,7 @@ from support.workspace import run_stage
 
 from pipeline.core import tables
 from pipeline.core.params import UserError
-from pipeline.fieldguide.drawn import drawn
+from pipeline.fieldguide.rendering import render_tables
 from pipeline.method.options import questions
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ SMALL = {
 def material(tmp_path_factory):
     """A project with 24 questions about base birds, each with its siblings as options."""
     folder = tmp_path_factory.mktemp("material")
-    classes, images = drawn(1, 1, 1)
+    classes, images = render_tables(1, 1, 1)
     rng, rows = random.Random(0), []
     base = images.filter((pl.col("split") == "train") & (pl.col("class_id") < 24))
     for image_id, class_id in base["image_id", "class_id"].iter_rows():

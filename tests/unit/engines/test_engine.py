@@ -292,9 +292,9 @@ def test_memory_that_really_runs_out(base_model):
 import resource, sys
 sys.path.insert(0, {str(ROOT)!r}); sys.path.insert(0, {str(ROOT / "tests")!r})
 from support.engines import SAMPLER, engine_of
-from pipeline.fieldguide.drawn import drawn
+from pipeline.fieldguide.rendering import render_tables
 from pipeline.core.engine import Request
-images = drawn(1, 1, 1)[1].filter(split="test")["image_id", "image"].rows()
+images = render_tables(1, 1, 1)[1].filter(split="test")["image_id", "image"].rows()
 engine = engine_of({base_model!r}, max_rows=9_600, max_tokens=10**9)
 requests = [Request(i, image, "Which bird is this ?", range(200)) for i, image in images]
 next(engine.draw([Request(*images[0], "Which bird is this ?", range(2))], SAMPLER))

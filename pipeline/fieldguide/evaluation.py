@@ -1,6 +1,7 @@
-"""What the base model can do: the scores of its card, by the same code as the pipeline's own."""
+"""The scores on the base model's card, by the code of the pipeline."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from pipeline.engines.local.transformers import TransformersEngine
 from pipeline.evaluation import metrics
 from pipeline.evaluation.ways import prepare
 from pipeline.fieldguide.demonstrations import NOUN, STYLE, random_options, verdicts
-from pipeline.fieldguide.drawn import drawn
+from pipeline.fieldguide.rendering import render_tables
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.predictions import prediction_table
 from pipeline.method.prompts import chat, choice_question, letters
@@ -21,9 +22,14 @@ from pipeline.method.two_steps import TwoStepParams, two_steps
 SEEDS = (0, 1, 2)
 
 
-def examine(model: str, threads: int) -> dict[str, Any]:
-    """Metrics of `model` on the test images, at the settings that its card names, over all answers of all SEEDS."""
-    asked = TwoStepParams(
+def evaluate_base_model(model: str, threads: int, seeds: Sequence[int] = SEEDS, per_class: int = 12) -> dict[str, Any]:
+    """Metrics of `model` on the test images, with the settings named on its card.
+
+    Args:
+        seeds: of draws and option order; the metrics are over the answers of all of them.
+        per_class: test images of each class.
+    """
+    params = TwoStepParams(
         num_samples=20,
         seed=0,
         prompt=STYLE,
@@ -41,26 +47,26 @@ def examine(model: str, threads: int) -> dict[str, Any]:
         choice_max_new_tokens=56,
         choice_repetition_penalty=1.0,
     )
-    classes, images = drawn(train=0, val=0, test=12)
+    classes, images = render_tables(train=0, val=0, test=per_class)
     engine = TransformersEngine(model, "float32", "eager", max_rows=1200, max_tokens=100_000, threads=threads)
-    lists, runs = ClassLists(classes), [replace(asked, seed=seed) for seed in SEEDS]
-    answers = [prediction_table(*two_steps(engine, images, lists, run), "base", run.max_error_rate) for run in runs]
-    table = pl.concat(answers)
+    lists, runs = ClassLists(classes), [replace(params, seed=seed) for seed in seeds]
+    predictions = [prediction_table(*two_steps(engine, images, lists, run), "base", run.max_error_rate) for run in runs]
+    rows = pl.concat(predictions)
     return {
-        **metrics.averages(metrics.scores(prepare(table))),
-        "letter_choice": metrics.letter_choice(table),
+        **metrics.averages(metrics.scores(prepare(rows))),
+        "letter_choice": metrics.letter_choice(rows),
         "verdicts": follows_verdicts(engine),
     }
 
 
 def follows_verdicts(engine: Any, per_species: int = 5) -> dict[str, Any]:
-    """How often the letter that belongs to right verdicts is the likeliest next token, the verdicts being given."""
+    """How often the letter that follows from right verdicts is the likeliest token after them."""
     import torch
 
     rng = random.Random(0)
-    right, given = 0, 0
+    right, total = 0, 0
     for species in SPECIES:
-        texts, pictures, wanted = [], [], []
+        texts, pictures, expected = [], [], []
         for number in range(per_species):
             bird = random_bird(species, "test", number)
             options = random_options(species, rng)[:5]
@@ -70,13 +76,13 @@ def follows_verdicts(engine: Any, per_species: int = 5) -> dict[str, Any]:
             prompt = engine.processor.apply_chat_template(chat(question), add_generation_prompt=True, tokenize=False)
             texts.append(f"{prompt}<think> {verdicts(bird, options)} </think> <answer>")
             pictures.append(draw(bird))
-            wanted.append(letters(len(options))[options.index(species)])
+            expected.append(letters(len(options))[options.index(species)])
         inputs = engine.processor(text=texts, images=pictures, padding=True, return_tensors="pt").to(
             engine.model.device
         )
         with torch.inference_mode():
             likeliest = engine.model(**inputs).logits[:, -1].argmax(-1).tolist()
-        said = engine.processor.tokenizer.convert_ids_to_tokens(likeliest)
-        right += sum(a == b for a, b in zip(said, wanted, strict=True))
-        given += per_species
-    return {"consistent": round(right / given, 4), "given": given}
+        tokens = engine.processor.tokenizer.convert_ids_to_tokens(likeliest)
+        right += sum(a == b for a, b in zip(tokens, expected, strict=True))
+        total += per_species
+    return {"consistent": round(right / total, 4), "cases": total}

@@ -1,4 +1,4 @@
-"""The field guide's tables in memory, for its examination, benches and tests."""
+"""The field guide's tables in memory, for the evaluation of the base model, benches and tests."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Counts:
     test_per_class: int
 
 
-def drawn(train: int, val: int, test: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The tables of classes and images, with so many images a class in each part."""
+def render_tables(train: int, val: int, test: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The tables of classes and images, with so many images of each class in each split."""
     source = fieldguide.opened(Counts(train, val, test))
     return packing.classes(source, [species.subset for species in SPECIES]), packing.in_memory(source)
