@@ -75,7 +75,7 @@ def ours(path: Path, count: int, folder: Path, max_pixels: int = 401_408, crop: 
     found = source(path, count, crop)
     with packing.Spool(folder) as spool:
         rows = packing.ingest_pictures(found, found.rows, max_pixels, spool, lambda: None)
-        packing.write(packing.identified(rows), spool, folder / "images.parquet")
+        packing.write(packing.with_ids(rows), spool, folder / "images.parquet")
 
 
 def plain(path: Path, count: int, folder: Path) -> None:

@@ -25,8 +25,8 @@ from pipeline.method.two_steps import Choices, StepOne
 
 KINDS = ("clip", "coop", "fudd")
 
-FirstLook = tuple[StepOne, Any]
-"""Step 1 of an image, and its vector, (width,), or None if it cannot be read."""
+InitialPrediction = tuple[StepOne, Any]
+"""Step 1 of an image, and the image's vector, (width,), or None if it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class ClassifierParams(LLMServerParams):
 def shots(images: pl.DataFrame, classes: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
     """At most `count` training images of every base class, 0 for all: what CoOp learns from."""
     base = classes.filter(subset="base").select("dataset", "class_id")
-    vectors_of = images.filter(split="train").join(base, on=["dataset", "class_id"], how="semi").sort("image_id")
+    rows = images.filter(split="train").join(base, on=["dataset", "class_id"], how="semi").sort("image_id")
     order = pl.int_range(pl.len()).shuffle(seed=seed).over("dataset", "class_id")
-    return vectors_of.filter(order < count) if count else vectors_of
+    return rows.filter(order < count) if count else rows
 
 
 class Classifier:
@@ -74,39 +74,39 @@ class Classifier:
         Args:
             images: rows of the table of images, with the column `subset`.
         """
-        looks = []
+        predictions = []
         with draws_bar(self.label, images.height) as advance:
             for (dataset, subset), rows in images.group_by("dataset", "subset", maintain_order=True):
-                for some in self.first_look(rows, str(dataset), str(subset)):
-                    advance(step.greedy for step, _ in some)
-                    looks += some
-        return [step for step, _ in looks], self.second_look(looks) if self.kind == "fudd" else {}
+                for batch in self.initial_predictions(rows, str(dataset), str(subset)):
+                    advance(step.greedy for step, _ in batch)
+                    predictions += batch
+        return [step for step, _ in predictions], self.follow_up(predictions) if self.kind == "fudd" else {}
 
-    def first_look(self, images: pl.DataFrame, dataset: str, subset: str) -> Iterator[list[FirstLook]]:
+    def initial_predictions(self, images: pl.DataFrame, dataset: str, subset: str) -> Iterator[list[InitialPrediction]]:
         """The most probable classes of images of one subset, batch by batch."""
         ids, classes = self.classes(dataset, subset)
         names = self.lists.names_of(dataset)
         for batch in images.iter_slices(BATCH):
-            good = batch.filter(status="ok")
-            vectors = self.clip.images(good["image"].to_list()) if good.height else []
-            vectors_of = dict(zip(good["image_id"], vectors, strict=True))
-            looks: list[FirstLook] = []
+            readable = batch.filter(status="ok")
+            vectors = self.clip.images(readable["image"].to_list()) if readable.height else []
+            by_id = dict(zip(readable["image_id"], vectors, strict=True))
+            predictions: list[InitialPrediction] = []
             for image_id, class_id, reason in batch.select("image_id", "class_id", "reason").iter_rows():
-                place = (image_id, None, dataset, class_id, subset)
-                if image_id not in vectors_of:
+                columns = (image_id, None, dataset, class_id, subset)
+                if image_id not in by_id:
                     error = ParsedAnswer(reason or "", None, None, "error", 0)
-                    looks.append((StepOne(*place, error, [], []), None))
+                    predictions.append((StepOne(*columns, error, [], []), None))
                     continue
-                chances = self.clip.probabilities(vectors_of[image_id][None], classes)[0]
-                order = chances.argsort(descending=True, stable=True)[: self.params.topk].tolist()
+                probabilities = self.clip.probabilities(by_id[image_id][None], classes)[0]
+                order = probabilities.argsort(descending=True, stable=True)[: self.params.topk].tolist()
                 options = [
                     {"class_id": ids[i], "name": names[ids[i]], "votes": 0, "rank": rank, "source": self.kind}
                     for rank, i in enumerate(order, start=1)
                 ]
-                name, likely = options[0]["name"], float(chances[order[0]])
-                best = ParsedAnswer(name, name, ids[order[0]], "ok", 0, likely)
-                looks.append((StepOne(*place, best, [], options), vectors_of[image_id]))
-            yield looks
+                name, probability = options[0]["name"], float(probabilities[order[0]])
+                best = ParsedAnswer(name, name, ids[order[0]], "ok", 0, probability)
+                predictions.append((StepOne(*columns, best, [], options), by_id[image_id]))
+            yield predictions
 
     def classes(self, dataset: str, subset: str) -> tuple[list[int], Any]:
         """The classes of one subset, and their vectors, (classes, width)."""
@@ -128,7 +128,7 @@ class Classifier:
             rows = self.train.filter(dataset=dataset, status="ok")
             if not rows.height:
                 raise UserError(
-                    f"coop: {dataset} has no training images of base classes; leave it out of evaluate.models"
+                    f"coop: {dataset} has no training images of base classes; remove coop: from evaluate.models"
                 )
             images = torch.cat([self.clip.images(part["image"].to_list()) for part in rows.iter_slices(BATCH)])
             labels = torch.tensor([list(names).index(class_id) for class_id in rows["class_id"]], device=images.device)
@@ -147,20 +147,20 @@ class Classifier:
             self._contexts[dataset] = context
         return self._contexts[dataset]
 
-    def second_look(self, looks: list[FirstLook]) -> Choices:
+    def follow_up(self, predictions: list[InitialPrediction]) -> Choices:
         """FuDD's choice among the options of every image, in the form of a completion."""
-        descriptions = self.descriptions([step for step, _ in looks])
+        descriptions = self.descriptions([step for step, _ in predictions])
         choices: Choices = {}
-        for step, vector in looks:
+        for step, vector in predictions:
             names = [option["name"] for option in step.options]
             if len(names) < 2:
                 continue
-            chances = fudd.second_look(self.clip, vector, names, descriptions, self.prompt(step.dataset))
-            best, second = chances.argsort(descending=True, stable=True)[:2].tolist()
-            thought, letter = fudd.reason(names, best, second, descriptions), letters(len(names))[best]
-            text = f"<think>{thought}</think><answer>{letter}</answer>"
-            done = Completion(step.image_id, GREEDY, text, 0, finished=True, probability=float(chances[best]))
-            choices[step.image_id] = [done]
+            probabilities = fudd.follow_up(self.clip, vector, names, descriptions, self.prompt(step.dataset))
+            best, second = probabilities.argsort(descending=True, stable=True)[:2].tolist()
+            reason, letter = fudd.reason(names, best, second, descriptions), letters(len(names))[best]
+            text = f"<think>{reason}</think><answer>{letter}</answer>"
+            probability = float(probabilities[best])
+            choices[step.image_id] = [Completion(step.image_id, GREEDY, text, 0, True, probability=probability)]
         return choices
 
     def descriptions(self, steps: list[StepOne]) -> fudd.Descriptions:
@@ -176,31 +176,32 @@ class Classifier:
             }
         )
         if params.descriptions:
-            descriptions = self._from_file(dict.fromkeys(place[:2] for place in pairs))
+            descriptions = self._from_file(dict.fromkeys(row[:2] for row in pairs))
         elif params.writer:
             engine = params.language_model(params.writer, params.writer_endpoints, params.writer_key_variable)
-            descriptions = fudd.written(engine, [(self.lists.noun(place[0]), place[2:]) for place in pairs])
+            descriptions = fudd.from_language_model(engine, [(self.lists.noun(row[0]), row[2:]) for row in pairs])
         else:
             raise UserError(
-                "params.yaml: fudd: in evaluate.models needs fudd.descriptions, a file, or fudd.model and fudd.endpoints, "
-                "a language model that writes them; set one with `dvc exp run -S fudd.descriptions=…`"
+                "params.yaml: evaluate.models has a model of the kind fudd:, which needs fudd.descriptions, a file, or "
+                "fudd.model and fudd.endpoints, a language model; set one with `dvc exp run -S fudd.descriptions=…`"
             )
-        described = sum(bool(descriptions.get(place[2:])) for place in pairs)
-        if pairs and not described:
+        count = sum(bool(descriptions.get(row[2:])) for row in pairs)
+        if pairs and not count:
             raise UserError(
-                f"fudd: none of the {len(pairs):,} pairs of options has a description, such as "
-                f"{' and '.join(pairs[0][2:])}; `dvc repro baselines` once fudd.descriptions or fudd.model has them"
+                f"fudd: none of the {len(pairs):,} pairs of options has a description (the first pair: "
+                f"{' and '.join(pairs[0][2:])}); add descriptions to the file fudd.descriptions, or set another "
+                "fudd.model, and run `dvc repro baselines`"
             )
-        print(f"{self.label}: descriptions for {described:,} of {len(pairs):,} pairs, the others by name")
+        print(f"{self.label}: {count:,} of {len(pairs):,} pairs have descriptions; the others are compared by name")
         return descriptions
 
-    def _from_file(self, places: dict[tuple[str, str], None]) -> fudd.Descriptions:
-        """The file's descriptions, by the names that the class list has for what the file names."""
+    def _from_file(self, subsets: dict[tuple[str, str], None]) -> fudd.Descriptions:
+        """The descriptions of the file, under the names of the class list."""
         by_name, descriptions = fudd.from_file(Path(self.params.descriptions)), dict[fudd.Pair, tuple[str, ...]]()
-        for dataset, subset in places:
+        for dataset, subset in subsets:
             names = self.lists.names_in(dataset, subset)
             for (first, second), texts in by_name.items():
-                a, b = (self.lists.match(name, dataset, subset) for name in (first, second))
-                if a is not None and b is not None:
-                    descriptions[names[a], names[b]] = tuple(texts)
+                one, other = (self.lists.match(name, dataset, subset) for name in (first, second))
+                if one is not None and other is not None:
+                    descriptions[names[one], names[other]] = tuple(texts)
         return descriptions

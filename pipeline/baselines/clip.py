@@ -37,19 +37,19 @@ class Clip:
             return unit(self.model.get_image_features(pixel_values=pixels.to(device())).pooler_output)
 
     def texts(self, texts: Sequence[str]) -> Any:
-        """(texts, width): each text is read once."""
+        """(texts, width): each text is encoded once."""
         import torch
 
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         with torch.inference_mode():
             for start in range(0, len(new), BATCH):
-                some = new[start : start + BATCH]
-                vectors = unit(self.model.get_text_features(**self.tokens(some)).pooler_output)
-                self._texts |= zip(some, vectors, strict=True)
+                batch = new[start : start + BATCH]
+                vectors = unit(self.model.get_text_features(**self.tokens(batch)).pooler_output)
+                self._texts |= zip(batch, vectors, strict=True)
         return torch.stack([self._texts[text] for text in texts])
 
     def tokens(self, texts: Sequence[str]) -> Any:
-        """input_ids and attention_mask, (texts, longest); what is too long is cut off."""
+        """input_ids and attention_mask, (texts, longest); texts that are too long are cut off."""
         return self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").to(device())
 
     def probabilities(self, images: Any, classes: Any) -> Any:
@@ -57,16 +57,16 @@ class Clip:
         return (self.scale * images @ classes.T).softmax(dim=-1)
 
     @contextmanager
-    def reading(self, words: Any) -> Any:
-        """While it lasts the vectors `words`, (tokens, width), stand for the tokens behind the first of every text."""
+    def token_vectors(self, vectors: Any) -> Any:
+        """Replaces the embeddings of the tokens behind the first of every text by `vectors`, (tokens, width)."""
 
-        def replaced(module: Any, given: Any, embedded: Any) -> Any:
+        def replace(module: Any, inputs: Any, embeddings: Any) -> Any:
             import torch
 
-            first, rest = embedded[:, :1], embedded[:, 1 + len(words) :]
-            return torch.cat([first, words.expand(len(embedded), -1, -1), rest], dim=1)
+            first, rest = embeddings[:, :1], embeddings[:, 1 + len(vectors) :]
+            return torch.cat([first, vectors.expand(len(embeddings), -1, -1), rest], dim=1)
 
-        hook = self.model.text_model.embeddings.token_embedding.register_forward_hook(replaced)
+        hook = self.model.text_model.embeddings.token_embedding.register_forward_hook(replace)
         try:
             yield
         finally:

@@ -20,21 +20,24 @@ FIRST_RATE = 1e-5  # of the first epoch, in which the rate does not follow the c
 class Context:
     """Vectors that stand in front of every class name, first those of `words`.
 
-    Raises UserError where the tokenizer does not read these words alike in front of a name.
+    Raises UserError if the tokenizer splits these words differently in front of a class name.
     """
 
     def __init__(self, clip: Clip, words: str):
         self.clip, self.words = clip, words
-        own = clip.tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0].to(clip.model.device)
+        ids = clip.tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0].to(clip.model.device)
         with_name = clip.tokens([f"{words} name."]).input_ids[0]
-        if not len(own) or with_name[1 : 1 + len(own)].tolist() != own.tolist():
-            raise UserError(f"coop.context is {words!r}, which the tokenizer reads otherwise in front of a name")
+        if not len(ids) or with_name[1 : 1 + len(ids)].tolist() != ids.tolist():
+            raise UserError(
+                f"params.yaml: coop.context is {words!r}, but the tokenizer splits these words differently in front of "
+                "a class name; set other words with `dvc exp run -S coop.context=…`"
+            )
         embeddings = clip.model.text_model.embeddings.token_embedding
-        self.vectors = embeddings(own).detach().clone().requires_grad_()
+        self.vectors = embeddings(ids).detach().clone().requires_grad_()
 
     def classes(self, names: Sequence[str]) -> Any:
         """(names, width): the vectors of the class names behind this context."""
-        with self.clip.reading(self.vectors):
+        with self.clip.token_vectors(self.vectors):
             features = self.clip.model.get_text_features(
                 **self.clip.tokens([f"{self.words} {name}." for name in names])
             )
@@ -55,7 +58,7 @@ class Context:
         Args:
             images: (n, width), vectors of the training images.
             labels: (n,), place of each image's class in `names`.
-            tell: is called after every epoch.
+            advance: called after every epoch.
 
         Returns:
             The mean loss of every epoch.
@@ -66,8 +69,8 @@ class Context:
         optimizer = torch.optim.SGD([self.vectors], lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
         losses = []
         for epoch in range(epochs):
-            now = rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs)) if epoch else FIRST_RATE
-            optimizer.param_groups[0]["lr"] = now
+            epoch_rate = rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs)) if epoch else FIRST_RATE
+            optimizer.param_groups[0]["lr"] = epoch_rate
             batch_losses = []
             for batch in torch.randperm(len(images), generator=generator).split(BATCH):
                 logits = self.clip.scale * images[batch] @ self.classes(names).T

@@ -1,8 +1,8 @@
 """FuDD (Esfandiarpoor and Bach 2024, arXiv 2311.07593): descriptions distinguish CLIP's most probable classes.
 
-For every pair of the k classes there are descriptions of photos of the one and of the other, which name what tells them
-apart. A class becomes the mean of the descriptions that tell it from the other k − 1. They come from a file or from a
-language model, which gets one question for each pair that occurs.
+For every pair of the k classes there are descriptions of photos of the one and of the other, which name their
+differences. A class is represented by the mean of the descriptions that distinguish it from the other k − 1. They come
+from a file or from a language model, which gets one question for each pair that occurs.
 """
 
 import re
@@ -47,35 +47,38 @@ def from_file(path: Path) -> Descriptions:
     return {(name, other): tuple(texts) for name, other, texts in grouped.iter_rows()}
 
 
-def written(engine: Engine, pairs: Iterable[tuple[str, Pair]]) -> Descriptions:
-    """What a language model writes about each pair, given with its noun; both directions at once.
+def from_language_model(engine: Engine, pairs: Iterable[tuple[str, Pair]]) -> Descriptions:
+    """The descriptions that a language model writes, both directions of a pair with one request.
 
-    Raises UserError where a request failed. A reply without captions leaves the pair without.
+    Args:
+        pairs: each with the noun of its data set.
+
+    Raises UserError if a request fails. A reply without captions leaves its pair without descriptions.
     """
-    question_of = {
+    questions = {
         (first, second): QUESTION.format(noun=noun, first=first, second=second)
         for noun, (first, second) in dict.fromkeys((noun, tuple(sorted(pair))) for noun, pair in pairs)
     }
-    reply_of = replies(engine, question_of.values(), MAX_TOKENS, "fudd.model", "baselines")
-    captions_of: dict[Pair, tuple[str, ...]] = {}
-    for (first, second), question in question_of.items():
-        captions_of[first, second], captions_of[second, first] = captions(reply_of[question])
-    return captions_of
+    answers = replies(engine, questions.values(), MAX_TOKENS, "fudd.model", "baselines")
+    descriptions: dict[Pair, tuple[str, ...]] = {}
+    for (first, second), question in questions.items():
+        descriptions[first, second], descriptions[second, first] = captions(answers[question])
+    return descriptions
 
 
 def captions(reply: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The captions about the first and about the second kind, in the order written; other lines count for nothing."""
+    """The captions about the first and about the second kind, in their order; other lines are ignored."""
     lines = [match.groups() for line in reply.splitlines() if (match := LINE.fullmatch(line))]
     first, second = (tuple(text for number, text in lines if number == label) for label in "12")
     return first, second
 
 
-def second_look(
+def follow_up(
     clip: Clip, image: Any, names: Sequence[str], descriptions: Descriptions, prompt: Callable[[str], str]
 ) -> Any:
-    """(names,): probabilities of the named classes for one image, (width,), by what tells each from the others.
+    """(names,): probabilities of the named classes for one image, (width,), by the descriptions of their differences.
 
-    A class without any description is taken by its name, as at first sight.
+    A class without any description is represented by its prompt, as in the initial prediction.
     """
     import torch
 
@@ -87,5 +90,5 @@ def second_look(
 
 
 def reason(names: Sequence[str], best: int, second: int, descriptions: Descriptions) -> str:
-    """The descriptions that tell the class chosen from the next one, as the text of the choice."""
+    """The descriptions that distinguish the most probable class from the second, as the text of the choice."""
     return "; ".join(descriptions.get((names[best], names[second]), ())) or names[best]

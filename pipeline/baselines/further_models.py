@@ -13,7 +13,7 @@ from pipeline.engines.params import EngineParams
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.predictions import PredictionParams, images_to_answer, predict, prediction_table
 
-RESERVED = ("base", "trained", "gain")  # what reports/metrics.json calls other things
+RESERVED = ("base", "trained", "gain")  # labels that reports/metrics.json has for other things
 EXPECTED = "a model folder, a hub id, model@http://…, or clip:, coop: or fudd: and a CLIP folder or hub id"
 
 
@@ -32,7 +32,7 @@ class FurtherModel:
 
     @property
     def label(self) -> str:
-        """What the tables call it; without dots, which DVC takes for levels."""
+        """The model's name in the tables; without dots, which DVC takes for levels."""
         name = re.sub(r"[^\w-]+", "-", self.source.rstrip("/").rpartition("/")[2])
         return f"{self.kind}_{name}" if self.kind else name
 
@@ -49,8 +49,8 @@ def parse_models(entries: tuple[str, ...]) -> list[FurtherModel]:
             raise UserError(f"params.yaml: evaluate.models has {entry!r}; each entry must be {EXPECTED}")
         if model.label in models or model.label in RESERVED:
             raise UserError(
-                f"params.yaml: evaluate.models has {entry!r}, and another model is called {model.label} too; rename or "
-                "link one of the folders, or leave one out"
+                f"params.yaml: evaluate.models has {entry!r}, but another model is called {model.label} too; rename or "
+                "link one of the folders, or remove one"
             )
         models[model.label] = model
     return list(models.values())
@@ -61,14 +61,14 @@ def predict_further_models(
 ) -> pl.DataFrame:
     """The table of predictions of all further models, for the images that `predict` answers."""
     lists, index = ClassLists(classes), images_to_answer(images, classes, params.val_images)
-    parts = [tables.PREDICTIONS.schema.to_frame()]
+    predictions = [tables.PREDICTIONS.schema.to_frame()]
     for model in parse_models(params.models):
         if model.kind:
-            parts += _by_classifier(model, images, index, lists, params, classifier_params)
+            predictions += _by_classifier(model, images, index, lists, params, classifier_params)
         else:
             own = replace(params, engine="openai", endpoints=(model.endpoint,)) if model.endpoint else params
-            parts.append(predict(own.connect(model.source), images, index, lists, own, model.label))
-    return pl.concat(parts)
+            predictions.append(predict(own.connect(model.source), images, index, lists, own, model.label))
+    return pl.concat(predictions)
 
 
 def _by_classifier(
@@ -87,9 +87,9 @@ def _by_classifier(
     train = tables.read_images(images, rows["image_id"])
     classifier = Classifier(model.kind, model.source, model.label, classifier_params, lists, train)
     subsets = lists.table.select("dataset", "class_id", "subset")
-    parts = []
-    for split, part in index.items():
-        pictures = tables.read_images(images, part["image_id"]).join(subsets, on=["dataset", "class_id"])
+    predictions = []
+    for split, entries in index.items():
+        pictures = tables.read_images(images, entries["image_id"]).join(subsets, on=["dataset", "class_id"])
         steps, choices = classifier.answer(pictures)
-        parts.append(prediction_table(steps, choices, model.label, params.max_error_rate, split))
-    return parts
+        predictions.append(prediction_table(steps, choices, model.label, params.max_error_rate, split))
+    return predictions

@@ -15,33 +15,33 @@ from pipeline.core.params import UserError
 from pipeline.method.class_names import Matcher, normalised
 
 SIMILAR = 3
-# A completion that ran on to its token limit is neither printed nor compared whole.
+# A completion that ran to its token limit is neither printed nor compared whole.
 LONGEST = 120
 
 
-class Half(StrEnum):
-    """Half of the classes."""
+class Subset(StrEnum):
+    """Subset of the classes."""
 
     base = "base"
     novel = "novel"
 
 
 def known_classes(dataset: str, classes: Path) -> list[tuple[int, str, list[str], str]]:
-    """class_id, name, aliases and half of every class, from our own tables or the run's. Raises UserError."""
-    from pipeline.datasets import OFFICIAL, layout
+    """class_id, name, aliases and subset of every class, from our own tables or the run's. Raises UserError."""
+    from pipeline.datasets import OFFICIAL, layout, protocols
 
     if dataset in OFFICIAL:
-        known = layout.class_table(dataset)
-        base = layout.base_classes(len(known))
-        return [(*row, "base" if row[0] < base else "novel") for row in known]
+        class_rows = layout.class_table(dataset)
+        base = protocols.base_classes(len(class_rows))
+        return [(*row, "base" if row[0] < base else "novel") for row in class_rows]
     rows = tables.read(tables.CLASSES, classes) if classes.is_file() else tables.CLASSES.schema.to_frame()
-    found = rows.filter(pl.col("dataset") == dataset).select("class_id", "name", "aliases", "subset").rows()
-    if not found:
+    own = rows.filter(pl.col("dataset") == dataset).select("class_id", "name", "aliases", "subset").rows()
+    if not own:
         raise UserError(
-            f"no class names of a data set {dataset!r}, wanted one of {', '.join(OFFICIAL)}, or one that "
-            f"`dvc repro download` has put into {classes}; ask for another data set"
+            f"there is no class list of a data set {dataset!r}, only of {', '.join(OFFICIAL)} and of those that "
+            f"`dvc repro download` has put into {classes}"
         )
-    return found
+    return own
 
 
 class Reader:
@@ -54,9 +54,9 @@ class Reader:
 
     def line(self, text: str) -> str:
         """`text` with the class that it names, and why."""
-        return f"{_quoted(text)}: {self._said(text)}"
+        return f"{_quoted(text)}: {self._match_line(text)}"
 
-    def _said(self, text: str) -> str:
+    def _match_line(self, text: str) -> str:
         why = self._matcher.explain(text)
         if why.index is None and why.spellings:
             shared = dict.fromkeys(self._spelled(spelling, index) for spelling, index in why.spellings)
@@ -97,13 +97,17 @@ def _lines(file: Iterable[bytes], name: str) -> Iterator[str]:
 def names(
     answers: Annotated[Path, typer.Argument(help="Text file with one answer a line; - for standard input.")],
     dataset: Annotated[str, typer.Option(help="Data set whose class names count: cub, flowers, pets …")],
-    subset: Annotated[Half | None, typer.Option(help="Read against this half alone, as the stages do.")] = None,
+    subset: Annotated[
+        Subset | None, typer.Option(help="Parse with the classes of this subset alone, as the stages do.")
+    ] = None,
     classes: Annotated[Path, typer.Option(help="Table of classes, for data sets of your own.")] = Path(
         "data/classes.parquet"
     ),
 ) -> None:
     """Show which class each line of a file names, and why."""
-    reader = Reader([known[:3] for known in known_classes(dataset, classes) if subset in (None, known[3])])
+    reader = Reader(
+        [class_rows[:3] for class_rows in known_classes(dataset, classes) if subset in (None, class_rows[3])]
+    )
     if str(answers) == "-":
         for line in _lines(sys.stdin.buffer, "standard input"):
             print(reader.line(line), flush=True)
@@ -113,4 +117,6 @@ def names(
             for line in _lines(file, str(answers)):
                 print(reader.line(line))
     except OSError as error:
-        raise UserError(f"{answers}: cannot be read ({error.strerror}); name a text file, one answer a line") from None
+        raise UserError(
+            f"{answers}: cannot be read ({error.strerror}); it must be a text file with one answer a line"
+        ) from None

@@ -1,4 +1,4 @@
-"""Data sets: one file each, found by name. Each gives an index of its images and the way to their bytes."""
+"""Data sets, one file each, by name. Each has an index of its images and a way to read them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,36 +17,36 @@ OFFICIAL: dict[str, Official] = {module.NAME: module for module in (flowers, pet
 
 
 @contextmanager
-def opened(name: str, wanted: DataParams) -> Iterator[Source]:
-    """The data set `name` of settings.NAMES, found and indexed. Raises UserError."""
-    if wanted.hub and len(wanted.dataset) > 1:
+def open_dataset(name: str, params: DataParams) -> Iterator[Source]:
+    """The data set `name`, one of params.NAMES, with its index. Raises UserError."""
+    if params.hub and len(params.dataset) > 1:
         raise UserError(
-            f"data.hub is {wanted.hub}, and dataset names {len(wanted.dataset)}, wanted a mirror of one alone; put the "
+            f"data.hub is {params.hub}, a mirror of one data set, but dataset has {len(params.dataset)}; put the "
             "archives of several into data.path, or set dataset to one"
         )
-    place = _place(name, wanted)
+    place = _place(name, params)
     if name == fieldguide.NAME:
-        found = fieldguide.opened(wanted)
-    elif wanted.hub:
-        found = hub.opened(wanted, OFFICIAL.get(name), name)
+        source = fieldguide.open_source(params)
+    elif params.hub:
+        source = hub.open_source(params, OFFICIAL.get(name), name)
     elif name == folder.NAME:
-        found = folder.opened(place, wanted)
+        source = folder.open_source(place, params)
     else:
-        with official.opened(OFFICIAL[name], place, wanted.protocol, wanted.seed) as source:
-            yield _asked(source, wanted)
+        with official.open_source(OFFICIAL[name], place, params.protocol, params.seed) as source:
+            yield _with_noun(source, params)
         return
-    yield _asked(found, wanted)
+    yield _with_noun(source, params)
 
 
-def _asked(source: Source, wanted: DataParams) -> Source:
-    return replace(source, noun=wanted.noun) if wanted.noun else source
+def _with_noun(source: Source, params: DataParams) -> Source:
+    return replace(source, noun=params.noun) if params.noun else source
 
 
-def _place(name: str, wanted: DataParams) -> Path:
+def _place(name: str, params: DataParams) -> Path:
     """data.path, or the folder in it that has the name of the data set: not one of your own classes of that name."""
-    inner = Path(wanted.path) / name
-    alone = wanted.dataset == (folder.NAME,)
-    return inner if inner.is_dir() and not alone else Path(wanted.path)
+    inner = Path(params.path) / name
+    alone = params.dataset == (folder.NAME,)
+    return inner if inner.is_dir() and not alone else Path(params.path)
 
 
 def index(name: str, root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
@@ -55,17 +55,17 @@ def index(name: str, root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
     Args:
         name: one of OFFICIAL; the module of this name describes the files under `root`.
         root: folder that the official archives were unpacked in.
-        protocol: official (the data set's own parts), coop (CoOp's split; not for aircraft and cub) or paper (the base
+        protocol: official (the data set's own splits), coop (CoOp's; not for aircraft and cub) or paper (the base
             training images, base test images and novel test images of the reference run, and no others).
         seed: of the cuts that the protocol paper makes itself, for pets and cub.
 
     Returns:
         One row an image, sorted by class_id and path: path from `root` with forward slashes, class_id from 0,
-        class_name, split (base or novel), part (train, val or test).
+        class_name, subset (base or novel), split (train, val or test).
 
     Raises:
         UserError: unknown name or protocol; a file is missing or not as the data set's authors made it.
     """
     if name not in OFFICIAL:
-        raise UserError(f"no data set {name!r}, wanted one of {', '.join(OFFICIAL)}; ask for another data set")
+        raise UserError(f"there is no official data set {name!r}, only {', '.join(OFFICIAL)}")
     return OFFICIAL[name].index(Path(root), protocol, seed)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.datasets import layout
-from pipeline.datasets.fetching import Archive
-from pipeline.datasets.layout import Metadata, Published
+from pipeline.datasets import layout, protocols
+from pipeline.datasets.metadata import Metadata, find_folder
+from pipeline.datasets.published import Archive, Published
 
 NAME = "aircraft"
 NOUN = "aircraft"
@@ -34,21 +34,21 @@ METADATA = ("variants.txt", *(f"images_variant_{split}.txt" for split in ("train
 
 def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
     """Rows of layout.SCHEMA. Nothing is drawn: `seed` has no effect. Raises UserError."""
-    layout.checked(protocol, NAME, ("official", "paper"))
-    folder = layout.folder(root, "variants.txt", "fgvc-aircraft-2013b/data", "data", "")
+    layout.require_protocol(protocol, NAME, ("official", "paper"))
+    folder = find_folder(root, "variants.txt", "fgvc-aircraft-2013b/data", "data", "")
     names = list(Metadata(folder / "variants.txt", ORIGIN).keyed("variant"))
     labels = {name: class_id for class_id, name in enumerate(names)}
     train, val, trainval, test = (_split(folder, split, labels) for split in ("train", "val", "trainval", "test"))
     # Two lists of the same images: one that was cut short shows.
     _list(folder, "trainval").covers([*train, *val], trainval, "image (of train and val)")
-    if both := sorted(trainval.keys() & test.keys()):
-        raise _list(folder, "test").fault(f"image {both[0]}, also in trainval", "other images to test on")
+    if shared := sorted(trainval.keys() & test.keys()):
+        raise _list(folder, "test").fault(f"image {shared[0]}, also in trainval", "other images to test on")
     splits = {"train": train, "val": val, "test": test}
     rows = [
         (f"images/{image}.jpg", label, split) for split, images in splits.items() for image, label in images.items()
     ]
     if protocol == "paper":
-        rows = layout.paper(rows, len(names), base_test="val", novel_test="val")
+        rows = protocols.paper(rows, len(names), base_test="val", novel_test="val")
     return layout.table(rows, names, folder.relative_to(root))
 
 

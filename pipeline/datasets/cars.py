@@ -16,9 +16,9 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.datasets import layout
-from pipeline.datasets.fetching import Archive
-from pipeline.datasets.layout import Metadata, Published
+from pipeline.datasets import layout, protocols
+from pipeline.datasets.metadata import COOP, Metadata, find_folder
+from pipeline.datasets.published import Archive, Published
 
 NAME = "cars"
 NOUN = "car"
@@ -41,25 +41,25 @@ METADATA = ("cars_meta.mat", "cars_train_annos.mat", "cars_test_annos.mat", "car
 
 def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
     """Rows of layout.SCHEMA. Nothing is drawn: `seed` has no effect. Raises UserError."""
-    layout.checked(protocol, NAME)
+    layout.require_protocol(protocol, NAME)
     meta = Metadata(root / "devkit" / "cars_meta.mat", ORIGIN)
     names = [_year_first(meta, str(_value(meta, cell))) for cell in meta.mat("class_names")[0]]
     train = _labels(Metadata(root / "devkit" / "cars_train_annos.mat", ORIGIN), "cars_train", len(names))
-    labelled = Metadata(layout.folder(root, LABELLED, "", "devkit") / LABELLED, LABELLED_ORIGIN)
+    labelled = Metadata(find_folder(root, LABELLED, "", "devkit") / LABELLED, LABELLED_ORIGIN)
     if protocol == "official":
         test = _labels(labelled, "cars_test", len(names))
         splits = {"train": train, "test": test}
         rows = [(path, label, split) for split, labels in splits.items() for path, label in labels.items()]
         return layout.table(rows, names)
-    known: dict[str, int | None] = dict(train)
+    labels_of: dict[str, int | None] = dict(train)
     if labelled.file.is_file():
-        known |= _labels(labelled, "cars_test", len(names))
+        labels_of |= _labels(labelled, "cars_test", len(names))
     else:
         bare = Metadata(root / "devkit" / "cars_test_annos.mat", ORIGIN)
-        known |= dict.fromkeys(f"cars_test/{name}" for name in _columns(bare, "fname")[0])
-    rows = layout.coop(Metadata(root / "split_zhou_StanfordCars.json", layout.COOP), known, len(names))
+        labels_of |= dict.fromkeys(f"cars_test/{name}" for name in _columns(bare, "fname")[0])
+    rows = protocols.coop(Metadata(root / "split_zhou_StanfordCars.json", COOP), labels_of, len(names))
     if protocol == "paper":
-        rows = layout.paper(rows, len(names), base_test="val", novel_test="val")
+        rows = protocols.paper(rows, len(names), base_test="val", novel_test="val")
     return layout.table(rows, names)
 
 

@@ -1,4 +1,4 @@
-"""What there is to say of a data set before anything is spent on it: counts, and what will give trouble."""
+"""The check of a data set before anything is spent on it: counts, and what will cause trouble."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -21,47 +21,47 @@ def report(source: Source, subsets: Sequence[str], images: pl.DataFrame, distanc
     """The lines to print.
 
     Args:
-        halves: base or novel, by class.
+        subsets: base or novel, by class.
         images: the table of images without the pictures, with image_id.
         distance: bits within which two pictures count as the same.
     """
     counts = images.group_by("class_id").agg(
         *((pl.col("split") == split).sum().alias(split) for split in ("train", "val", "test"))
     )
-    by_class = {class_id: tuple(found) for class_id, *found in counts.rows()}
+    by_class = {class_id: tuple(lines) for class_id, *lines in counts.rows()}
     table = [
         (name, subset, *by_class.get(number, (0, 0, 0)))
         for number, (name, subset) in enumerate(zip(source.names, subsets, strict=True))
     ]
     head = f"class ({source.name})"  # one of several data sets may be this one
     width = max(map(len, (head, *source.names)))
-    lines = [f"{head:{width}}  half   train    val   test"]
-    lines += [f"{name:{width}}  {subset:5} {train:6} {val:6} {test:6}" for name, subset, train, val, test in table]
+    lines = [f"{head:{width}}  subset  train    val   test"]
+    lines += [f"{name:{width}}  {subset:6} {train:6} {val:6} {test:6}" for name, subset, train, val, test in table]
     lines += _some(
         "few training images",
         [f"{name}: {train}" for name, subset, train, *_ in table if subset == "base" and train < FEW],
     )
     lines += _some("no test image", [name for name, *_, test in table if not test])
     lines += _some(
-        "cannot be opened",
+        "cannot be read",
         [f"{file}: {reason}" for file, reason in images.filter(status="error")["file", "reason"].rows()],
     )
     tiny = images.filter(pl.min_horizontal("width", "height") < SMALLEST)["file", "width", "height"].rows()
     lines += _some(
-        f"shorter side under {SMALLEST} pixels, two of the fields that Qwen2.5-VL sees: too small to see marks on",
+        f"shorter side under {SMALLEST} pixels, two of the fields that Qwen2.5-VL sees: too small to show details",
         [f"{file}: {width} × {height}" for file, width, height in tiny],
     )
     lines += _doubles(images, source.names, distance)
-    lines += _some("class names that are hard to tell apart", names_alike(source))
+    lines += _some("class names that are easily confused", similar_names(source))
     return lines
 
 
-def _some(what: str, found: Sequence[str], shown: int = SHOWN) -> list[str]:
-    """A heading with at most `shown` of the lines found; nothing where there are none."""
-    if not found:
+def _some(what: str, lines: Sequence[str], shown: int = SHOWN) -> list[str]:
+    """A heading with at most `shown` of the lines; nothing if there are none."""
+    if not lines:
         return []
-    more = [f"  and {len(found) - shown} more"] if len(found) > shown else []
-    return [f"{what}: {len(found)}", *(f"  {line}" for line in found[:shown]), *more]
+    more = [f"  and {len(lines) - shown} more"] if len(lines) > shown else []
+    return [f"{what}: {len(lines)}", *(f"  {line}" for line in lines[:shown]), *more]
 
 
 def _doubles(images: pl.DataFrame, names: Sequence[str], distance: int) -> list[str]:
@@ -74,18 +74,18 @@ def _doubles(images: pl.DataFrame, names: Sequence[str], distance: int) -> list[
     kinds: dict[str, list[str]] = {"across": [], "classes": [], "same": []}
     for left_id, right_id, bits in pairs.iter_rows():
         left, right = about[left_id], about[right_id]
-        said = f"{left['file']} ({left['split']}) and {right['file']} ({right['split']}), {bits} bits apart"
+        texts = f"{left['file']} ({left['split']}) and {right['file']} ({right['split']}), {bits} bits apart"
         if (left["split"] == "test") != (right["split"] == "test"):
-            kinds["across"].append(said)
+            kinds["across"].append(texts)
         elif left["status"] == "error":  # files without a picture, listed above
             continue
         elif left["class_id"] != right["class_id"]:
-            kinds["classes"].append(f"{said}: {names[left['class_id']]} and {names[right['class_id']]}")
+            kinds["classes"].append(f"{texts}: {names[left['class_id']]} and {names[right['class_id']]}")
         else:
-            kinds["same"].append(said)
+            kinds["same"].append(texts)
     return [
         *_some(
-            "the same picture in training and test, which stops the run (data.drop_leaks=true leaves it out)",
+            "the same picture in training and test, which stops the run (data.drop_leaks=true drops it)",
             kinds["across"],
         ),
         *_some("the same picture in two classes", kinds["classes"]),
@@ -93,39 +93,39 @@ def _doubles(images: pl.DataFrame, names: Sequence[str], distance: int) -> list[
     ]
 
 
-def names_alike(source: Source) -> list[str]:
+def similar_names(source: Source) -> list[str]:
     """Pairs of class names, aliases included, that the matcher or a reader may take for each other."""
-    said = [(text, name) for name in source.names for text in (name, *source.aliases.get(name, ()))]
-    pairs = set(_spelled_alike(said))
+    texts = [(text, name) for name in source.names for text in (name, *source.aliases.get(name, ()))]
+    pairs = set(_spelled_similar(texts))
     with suppress(ValueError):  # a name or alias twice: spelled alike too, and require_usable says so
-        pairs |= set(_matched_alike(source, said))
-    return [f"{said[left][0]!r} and {said[right][0]!r}" for left, right in sorted(pairs)]
+        pairs |= set(_matched_similar(source, texts))
+    return [f"{texts[left][0]!r} and {texts[right][0]!r}" for left, right in sorted(pairs)]
 
 
-def _spelled_alike(said: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
+def _spelled_similar(texts: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
     """Numbers of two texts of different classes that hardly differ in spelling."""
-    keys = [normalised(text) for text, _ in said]
-    for right, (_, owner) in enumerate(said):
+    keys = [normalised(text) for text, _ in texts]
+    for right, (_, owner) in enumerate(texts):
         for left in range(right):
             pair = SequenceMatcher(None, keys[right], keys[left], autojunk=False)
             ratios = (pair.real_quick_ratio, pair.quick_ratio, pair.ratio)  # bounds first: they cost less
-            if said[left][1] != owner and all(ratio() >= ALIKE for ratio in ratios):
+            if texts[left][1] != owner and all(ratio() >= ALIKE for ratio in ratios):
                 yield left, right
 
 
-def _matched_alike(source: Source, said: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
+def _matched_similar(source: Source, texts: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
     """Numbers of two texts one of which would name the other's class, were its own not there. Raises ValueError.
 
     Half of the classes are read with the names of the other half, once for each bit of the class number: any two
     numbers differ in one, and so no pair is missed without a matcher for each class.
     """
-    place = {text: number for number, (text, _) in enumerate(said)}
+    place = {text: number for number, (text, _) in enumerate(texts)}
     class_ids = {name: number for number, name in enumerate(source.names)}
     for bit in range(len(source.names).bit_length()):
         for side in (0, 1):
-            known = [name for name, number in class_ids.items() if number >> bit & 1 == side]
-            matcher = Matcher(known, {alias: name for name in known for alias in source.aliases.get(name, ())})
-            for right, (text, owner) in enumerate(said):
+            names = [name for name, number in class_ids.items() if number >> bit & 1 == side]
+            matcher = Matcher(names, {alias: name for name in names for alias in source.aliases.get(name, ())})
+            for right, (text, owner) in enumerate(texts):
                 if class_ids[owner] >> bit & 1 != side:
                     for other, _ in matcher.explain(text).spellings:
                         yield min(place[other], right), max(place[other], right)
@@ -140,7 +140,26 @@ def require_usable(source: Source, subsets: Sequence[str], images: pl.DataFrame)
     base = [number for number, subset in enumerate(subsets) if subset == "base"]
     if images.filter((pl.col("split") == "train") & pl.col("class_id").is_in(base)).is_empty():
         raise UserError(
-            f"{source.name}: no training images of base classes; add some, or look at data.protocol and data.halves"
+            f"{source.name}: no training images of base classes; add some, or change data.protocol or data.base_classes"
         )
     if images.filter(pl.col("split") == "test").is_empty():
         raise UserError(f"{source.name}: no test images; add some, or set data.test_share")
+
+
+def require_few_errors(images: pl.DataFrame, limit: float) -> None:
+    """Raises UserError if more than the share `limit` of the pictures cannot be read."""
+    errors = images.filter(status="error")
+    if errors.height > limit * images.height:
+        file, reason = errors.select("file", "reason").row(0)
+        raise UserError(
+            f"download: {errors.height} of {images.height} images cannot be read (limit {limit:.0%}), the first "
+            f"{file!r} ({reason}): fix or remove them, or raise max_error_rate"
+        )
+
+
+def count_line(images: pl.DataFrame) -> str:
+    """How many images each split has, in words."""
+    counts = dict(images["split"].value_counts().iter_rows())
+    line = ", ".join(f"{counts[split]:,} {split}" for split in ("train", "val", "test", "out") if split in counts)
+    errors = (images["status"] == "error").sum()
+    return f"{line} images" + (f", {errors} of them unreadable" if errors else "")

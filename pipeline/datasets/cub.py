@@ -13,9 +13,9 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.datasets import layout
-from pipeline.datasets.fetching import Archive
-from pipeline.datasets.layout import Metadata, Published
+from pipeline.datasets import layout, protocols
+from pipeline.datasets.metadata import Metadata, find_folder
+from pipeline.datasets.published import Archive, Published
 
 NAME = "cub"
 NOUN = "bird"
@@ -37,8 +37,8 @@ METADATA = ("images.txt", "classes.txt", "image_class_labels.txt", "train_test_s
 
 def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
     """Rows of layout.SCHEMA; `seed` draws the cut of the protocol paper. Raises UserError."""
-    layout.checked(protocol, NAME, ("official", "paper"))
-    folder = layout.folder(root, "images.txt", "CUB_200_2011", "")
+    layout.require_protocol(protocol, NAME, ("official", "paper"))
+    folder = find_folder(root, "images.txt", "CUB_200_2011", "")
     images = Metadata(folder / "images.txt", ORIGIN).keyed("image path")
     names = _names(Metadata(folder / "classes.txt", ORIGIN))
     label_file = Metadata(folder / "image_class_labels.txt", ORIGIN)
@@ -54,7 +54,7 @@ def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
         rows.append((f"images/{path}", label_file.label(label, len(names), f"image {image}"), SPLITS[flag]))
     if protocol == "paper":
         trained = [row for row in rows if row[2] == "train"]
-        rows = layout.paper(layout.cut(trained, seed), len(names), base_test="val", novel_test="val")
+        rows = protocols.paper(protocols.cut(trained, seed), len(names), base_test="val", novel_test="val")
     return layout.table(rows, names, folder.relative_to(root))
 
 

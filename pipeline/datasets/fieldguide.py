@@ -27,10 +27,10 @@ class Counts(Protocol):
     def test_per_class(self) -> int: ...
 
 
-def opened(wanted: Counts) -> Source:
-    """So many images a class and part as `wanted` says."""
-    # The base model was raised on birds of the part "pretrain": none of these pictures.
-    counts = {"train": wanted.train_per_class, "val": wanted.val_per_class, "test": wanted.test_per_class}
+def open_source(sizes: Counts) -> Source:
+    """The field guide, with as many images of each class and split as `sizes` says."""
+    # The base model was trained on birds of the split "pretrain": none of these pictures.
+    counts = {"train": sizes.train_per_class, "val": sizes.val_per_class, "test": sizes.test_per_class}
     birds = {
         f"{split}/{species.name.replace(' ', '_')}/{number:04}.png": (species, split, number)
         for species in SPECIES

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.datasets import layout
-from pipeline.datasets.fetching import Archive
-from pipeline.datasets.layout import Metadata, Published
+from pipeline.datasets import layout, protocols
+from pipeline.datasets.metadata import COOP, Metadata
+from pipeline.datasets.published import Archive, Published
 
 NAME = "flowers"
 NOUN = "flower"
@@ -38,7 +38,7 @@ METADATA = ()
 
 def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
     """Rows of layout.SCHEMA. Nothing is drawn: `seed` has no effect. Raises UserError."""
-    layout.checked(protocol, NAME)
+    layout.require_protocol(protocol, NAME)
     names = _names(root)
     label_file = Metadata(root / "imagelabels.mat", ORIGIN)
     (values,) = label_file.mat("labels")
@@ -48,10 +48,10 @@ def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
     }
     if protocol == "official":
         return layout.table(_official(root, labels), names)
-    coop_file = Metadata(root / "split_zhou_OxfordFlowers.json", layout.COOP)
-    rows = layout.coop(coop_file, labels, len(names), inside="jpg/")
+    coop_file = Metadata(root / "split_zhou_OxfordFlowers.json", COOP)
+    rows = protocols.coop(coop_file, labels, len(names), inside="jpg/")
     if protocol == "paper":
-        rows = layout.paper(rows, len(names), base_test="val", novel_test="test")
+        rows = protocols.paper(rows, len(names), base_test="val", novel_test="test")
     return layout.table(rows, names)
 
 
@@ -59,7 +59,7 @@ def _path(number: int) -> str:
     return f"jpg/image_{number:05}.jpg"
 
 
-def _official(root: Path, labels: dict[str, int]) -> list[layout.Row]:
+def _official(root: Path, labels: dict[str, int]) -> list[protocols.Row]:
     sets = Metadata(root / "setid.mat", ORIGIN)
     numbers = dict(zip(("train", "val", "test"), sets.mat("trnid", "valid", "tstid"), strict=True))
     splits = [(_path(number), split) for split, ids in numbers.items() for number in ids.tolist()]

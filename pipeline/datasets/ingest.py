@@ -1,4 +1,4 @@
-"""Takes pictures in, as the tables keep them: upright, RGB, JPEG or PNG, of limited size."""
+"""Ingests pictures as the tables hold them: upright, RGB, JPEG or PNG, of limited size."""
 
 import io
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pipeline.core.pictures import PictureError
 
 MOST_PIXELS = 200_000_000  # whatever the format says: a larger one is a mistake, or meant to exhaust memory
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # JPEG's reader opens MPO as well
-KEPT_FORMATS = ("JPEG", "PNG")
+UNCHANGED_FORMATS = ("JPEG", "PNG")
 JPEG_QUALITY = 95
 HASH_SIDE = 16  # of the square of lowest frequencies that the perceptual hash tells the signs of
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
@@ -16,7 +16,7 @@ ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 @dataclass(frozen=True)
 class IngestedPicture:
-    """A picture as the tables keep it; width and height in pixels.
+    """A picture as the tables hold it; width and height in pixels.
 
     `perceptual_hash` has 256 bits, in hexadecimal. It hardly changes with size, compression and brightness, and says
     nothing of a picture that was cut or mirrored.
@@ -29,7 +29,7 @@ class IngestedPicture:
 
 
 def ingest(image: bytes, max_pixels: int, crop_bottom: int = 0) -> IngestedPicture:
-    """The picture in `image` as the tables keep it: the same bytes where they will do.
+    """The picture in `image` as the tables hold it: the same bytes if they will do.
 
     Turned as its EXIF orientation says, transparency on white, the lowest `crop_bottom` rows of pixels cut off, scaled
     down to `max_pixels` where it has more; written anew, as JPEG of quality 95 or as PNG, only where one of these or
@@ -39,47 +39,47 @@ def ingest(image: bytes, max_pixels: int, crop_bottom: int = 0) -> IngestedPictu
         PictureError: no whole picture, or too large a one.
     """
     try:
-        return _admitted(image, max_pixels, crop_bottom)
+        return _ingest(image, max_pixels, crop_bottom)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise nearly anything over damaged bytes
         raise PictureError.of(error) from error
 
 
-def _admitted(image: bytes, max_pixels: int, crop_bottom: int) -> IngestedPicture:
+def _ingest(image: bytes, max_pixels: int, crop_bottom: int) -> IngestedPicture:
     from PIL import Image, ImageOps
 
-    found = _opened(image)
-    found.load()  # the whole of it: a cut-off file is an error here
-    kind, upright = found.format, found.getexif().get(ORIENTATION, 1) in (0, 1)
-    width, height = found.size
+    picture = _open(image)
+    picture.load()  # the whole of it: a cut-off file is an error here
+    format_name, is_upright = picture.format, picture.getexif().get(ORIENTATION, 1) in (0, 1)
+    width, height = picture.size
     fits = width * (height - crop_bottom) <= max_pixels
-    if kind in KEPT_FORMATS and found.mode == "RGB" and upright and fits and not crop_bottom:
-        return IngestedPicture(image, width, height, _perceptual_hash(found))
-    rotated = ImageOps.exif_transpose(found)
-    if rotated.has_transparency_data:
-        clear = rotated.convert("RGBA")
-        rotated = Image.new("RGBA", clear.size, "white")
-        rotated.alpha_composite(clear)
-    rotated = rotated.convert("RGB")
+    if format_name in UNCHANGED_FORMATS and picture.mode == "RGB" and is_upright and fits and not crop_bottom:
+        return IngestedPicture(image, width, height, _perceptual_hash(picture))
+    upright = ImageOps.exif_transpose(picture)
+    if upright.has_transparency_data:
+        clear = upright.convert("RGBA")
+        upright = Image.new("RGBA", clear.size, "white")
+        upright.alpha_composite(clear)
+    upright = upright.convert("RGB")
     if crop_bottom:
-        if rotated.height <= crop_bottom:
-            raise ValueError(f"{rotated.height} rows of pixels, of which the lowest {crop_bottom} are to be cut off")
-        rotated = rotated.crop((0, 0, rotated.width, rotated.height - crop_bottom))
+        if upright.height <= crop_bottom:
+            raise ValueError(f"{upright.height} rows of pixels, of which the lowest {crop_bottom} would be cut off")
+        upright = upright.crop((0, 0, upright.width, upright.height - crop_bottom))
     if not fits:
-        scale = (max_pixels / (rotated.width * rotated.height)) ** 0.5
+        scale = (max_pixels / (upright.width * upright.height)) ** 0.5
         # A side never shrinks to nothing, so the other one may have to give more.
-        width = max(1, int(rotated.width * scale))
-        height = max(1, min(int(rotated.height * scale), max_pixels // width))
-        rotated = rotated.resize((min(width, max_pixels // height), height), Image.Resampling.LANCZOS)
-    written = io.BytesIO()
+        width = max(1, int(upright.width * scale))
+        height = max(1, min(int(upright.height * scale), max_pixels // width))
+        upright = upright.resize((min(width, max_pixels // height), height), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
     # Without the old file's metadata: its orientation would turn the picture again.
-    rotated.info.clear()
-    if kind == "PNG":
-        rotated.save(written, "PNG")
+    upright.info.clear()
+    if format_name == "PNG":
+        upright.save(buffer, "PNG")
     else:
-        rotated.save(written, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return IngestedPicture(written.getvalue(), rotated.width, rotated.height, _perceptual_hash(rotated))
+        upright.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return IngestedPicture(buffer.getvalue(), upright.width, upright.height, _perceptual_hash(upright))
 
 
 def _perceptual_hash(picture: Any) -> str:
@@ -90,10 +90,10 @@ def _perceptual_hash(picture: Any) -> str:
     return str(phash(grey.reduce(max(1, min(grey.size) // 128)), hash_size=HASH_SIDE))
 
 
-def _opened(image: bytes) -> Any:
+def _open(image: bytes) -> Any:
     from PIL import Image
 
-    found = Image.open(io.BytesIO(image), formats=FORMATS)
-    if found.width * found.height > MOST_PIXELS:
-        raise ValueError(f"{found.width} × {found.height} pixels, more than {MOST_PIXELS:,}")
-    return found
+    picture = Image.open(io.BytesIO(image), formats=FORMATS)
+    if picture.width * picture.height > MOST_PIXELS:
+        raise ValueError(f"{picture.width} × {picture.height} pixels, more than {MOST_PIXELS:,}")
+    return picture

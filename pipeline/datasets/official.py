@@ -11,7 +11,7 @@ import polars as pl
 from pipeline.core.files import work_folder
 from pipeline.core.params import UserError
 from pipeline.datasets import archives, fetching, layout
-from pipeline.datasets.layout import Published
+from pipeline.datasets.published import Published
 from pipeline.datasets.source import Source
 
 MOST_BYTES = 2**35  # that may come out of one archive
@@ -30,13 +30,13 @@ class Official(Protocol):
     def index(self, root: Path, protocol: str, seed: int = 0) -> pl.DataFrame: ...
 
 
-def kept(name: str) -> Path:
-    """Where the archives of a data set are kept once they have been fetched."""
+def archive_folder(name: str) -> Path:
+    """The folder for the archives of a data set that have been fetched."""
     return work_folder("download") / name
 
 
 @contextmanager
-def opened(dataset: Official, place: Path | None, protocol: str, seed: int) -> Iterator[Source]:
+def open_source(dataset: Official, place: Path | None, protocol: str, seed: int) -> Iterator[Source]:
     """The data set as it is in `place`; what is not there is fetched. Raises UserError."""
     with TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -52,7 +52,7 @@ def opened(dataset: Official, place: Path | None, protocol: str, seed: int) -> I
             rows=rows,
             noun=dataset.NOUN,
             licence=dataset.LICENCE,
-            pictures=lambda wanted: pictures(dataset.NAME, root, packed, wanted),
+            pictures=lambda paths: pictures(dataset.NAME, root, packed, paths),
             aliases=aliases,
             crop_bottom=dataset.CROP_BOTTOM,
             complete=protocol == "paper",
@@ -61,17 +61,17 @@ def opened(dataset: Official, place: Path | None, protocol: str, seed: int) -> I
 
 def names_of(dataset: str, rows: pl.DataFrame) -> tuple[list[str], dict[str, list[str]]]:
     """Class names by class_id, as the metadata has them, and the other names of each, from our own table."""
-    told = dict(rows.select("class_id", "class_name").iter_rows())
+    own_names = dict(rows.select("class_id", "class_name").iter_rows())
     names, aliases = [], {}
     for class_id, name, others in layout.class_table(dataset):
-        names.append(told.get(class_id, name))
+        names.append(own_names.get(class_id, name))
         aliases[names[-1]] = others if names[-1] == name else [name, *others]
     return names, aliases
 
 
 def lay_out(dataset: Official, place: Path | None, root: Path) -> list[Path]:
     """Links what there is into `root`, takes the metadata out of the archives, and gives the archives."""
-    folders = [folder for folder in (place, kept(dataset.NAME)) if folder is not None and folder.is_dir()]
+    folders = [folder for folder in (place, archive_folder(dataset.NAME)) if folder is not None and folder.is_dir()]
     for folder in folders:
         for entry in folder.iterdir():
             target = root / entry.name
@@ -86,11 +86,11 @@ def lay_out(dataset: Official, place: Path | None, root: Path) -> list[Path]:
             if file.optional:
                 continue
             raise UserError(
-                f"{dataset.NAME}: {file.archive.name} is published nowhere any more, and neither it nor "
+                f"{dataset.NAME}: {file.archive.name} is no longer published, and neither it nor "
                 f"{file.unpacked[0]} is in {place or 'data.path'}; set data.path to a folder that has one of them, "
                 "or data.hub to a mirror"
             )
-        archive = fetching.with_bar(file.archive, here or kept(dataset.NAME))
+        archive = fetching.with_bar(file.archive, here or archive_folder(dataset.NAME))
         if not file.packed:
             link = root / file.archive.name
             link.unlink(missing_ok=True)
@@ -107,10 +107,10 @@ def _is_metadata(dataset: Official, name: str) -> bool:
     return name.rpartition("/")[2] in dataset.METADATA
 
 
-def pictures(name: str, root: Path, packed: list[Path], wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Path and content of each wanted image, from the folder or from the archives. Raises UserError."""
-    missing = set(wanted)
-    for path in sorted(wanted):
+def pictures(name: str, root: Path, packed: list[Path], paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """Path and content of each image, from the folder or from the archives. Raises UserError."""
+    missing = set(paths)
+    for path in sorted(paths):
         if (root / path).is_file():
             yield path, (root / path).read_bytes()
             missing.discard(path)
@@ -120,6 +120,6 @@ def pictures(name: str, root: Path, packed: list[Path], wanted: Collection[str])
             missing.discard(path)
     if missing:
         raise UserError(
-            f"{name}: {len(missing)} of {len(wanted)} images are not there, first {min(missing)!r}; "
-            "complete the folder that data.path names, or take it away to have the archives fetched"
+            f"{name}: {len(missing)} of {len(paths)} images are missing, the first {min(missing)!r}; "
+            "complete the folder data.path, or remove it to have the archives fetched"
         )

@@ -61,9 +61,9 @@ def ingest_pictures(
         A row an image: the columns of the table without image_id and image, and `number`, that of its bytes.
     """
     about = {path: (class_id, split) for path, class_id, split in rows.select("path", "class_id", "split").iter_rows()}
-    found: list[dict[str, Any]] = []
+    ingested: list[dict[str, Any]] = []
 
-    def keep(path: str, content: str, picture: IngestedPicture | PictureError) -> None:
+    def add_row(path: str, content: str, picture: IngestedPicture | PictureError) -> None:
         class_id, split = about[path]
         row: dict[str, Any] = {"dataset": source.name, "class_id": class_id, "split": split, "file": path}
         if isinstance(picture, PictureError):
@@ -71,10 +71,10 @@ def ingest_pictures(
         else:
             row |= {"status": "ok", "content": content, "perceptual_hash": picture.perceptual_hash}
             row |= {"width": picture.width, "height": picture.height, "number": spool.add(picture.image)}
-        found.append(row)
+        ingested.append(row)
         advance()
 
-    def prepared(path: str, file: bytes) -> tuple[str, str, IngestedPicture | PictureError]:
+    def prepare(path: str, file: bytes) -> tuple[str, str, IngestedPicture | PictureError]:
         try:
             picture = ingest(file, max_pixels, source.crop_bottom)
         except PictureError as error:
@@ -82,24 +82,28 @@ def ingest_pictures(
         return path, _hash(picture.image), picture
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    waiting: deque[Future[tuple[str, str, IngestedPicture | PictureError]]] = deque()
+    pending: deque[Future[tuple[str, str, IngestedPicture | PictureError]]] = deque()
     with warnings.catch_warnings(), ThreadPoolExecutor(cores) as pool:
         warnings.simplefilter("ignore")  # of sizes that the intake allows, and of odd metadata
         try:
             for path, file in source.pictures(about.keys()):
-                waiting.append(pool.submit(prepared, path, file))
-                if len(waiting) >= WINDOW * cores:
-                    keep(*waiting.popleft().result())
-            while waiting:
-                keep(*waiting.popleft().result())
+                pending.append(pool.submit(prepare, path, file))
+                if len(pending) >= WINDOW * cores:
+                    add_row(*pending.popleft().result())
+            while pending:
+                add_row(*pending.popleft().result())
         finally:
             pool.shutdown(cancel_futures=True)
     columns = {name: kind for name, kind in IMAGES.schema.items() if name not in ("image_id", "image")}
-    return pl.DataFrame(found, schema=columns | {"number": pl.Int64})
+    return pl.DataFrame(ingested, schema=columns | {"number": pl.Int64})
 
 
 def classes(source: Source, subsets: Sequence[str]) -> pl.DataFrame:
-    """The table of classes, of one data set; `halves` says base or novel, by class."""
+    """The table of classes of one data set.
+
+    Args:
+        subsets: base or novel, by class.
+    """
     rows = [
         {
             "dataset": source.name,
@@ -114,7 +118,7 @@ def classes(source: Source, subsets: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=CLASSES.schema)
 
 
-def identified(rows: pl.DataFrame) -> pl.DataFrame:
+def with_ids(rows: pl.DataFrame) -> pl.DataFrame:
     """`rows` with image_id: the content, and for its second, third … occurrence a hash of content and number."""
     ordered = rows.sort("content", "dataset", "file")
     times = ordered.select(pl.int_range(pl.len()).over("content")).to_series()
@@ -135,7 +139,7 @@ def write(rows: pl.DataFrame, spool: Spool, path: Path) -> None:
 def in_memory(source: Source) -> pl.DataFrame:
     """The table of images of a small source, unlimited."""
     with Spool(Path(tempfile.gettempdir())) as spool:
-        rows = identified(ingest_pictures(source, source.rows, MOST_PIXELS, spool, lambda: None))
+        rows = with_ids(ingest_pictures(source, source.rows, MOST_PIXELS, spool, lambda: None))
         images = pl.Series("image", [spool.get(number) for number in rows["number"]], pl.Binary)
     return rows.with_columns(images).select(IMAGES.schema.names()).sort(IMAGES.key)
 

@@ -1,4 +1,4 @@
-"""The settings of a data set: which images of it are taken, and how."""
+"""The params of data sets: which images are used, and how."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class DataParams:
     aliases: str = key("data.aliases", or_empty=True)
     hub: str = key("data.hub", or_empty=True)
     protocol: str = key("data.protocol", one_of=PROTOCOLS)
-    subsets: str = key("data.halves", one_of=("first", "random", "none"))
+    base_classes: str = key("data.base_classes", one_of=("first_half", "random_half", "all"))
     shots: int = key("data.shots", at_least=0)
     limit_per_class: int = key("data.limit_per_class", at_least=0)
     val_share: float = key("data.val_share", at_least=0, at_most=0.5)

@@ -1,6 +1,6 @@
 """Oxford-IIIT Pets (www.robots.ox.ac.uk/~vgg/data/pets/): 7,349 images of 37 breeds of cats and dogs.
 
-root/images/Abyssinian_1.jpg …      images.tar.gz; it holds stray .mat files, so images are found by list
+root/images/Abyssinian_1.jpg …      images.tar.gz; it holds stray .mat files, so the list decides which are images
 root/annotations/list.txt           "stem class species breed", classes from 1; the first six lines are comments
 root/annotations/trainval.txt       the same columns: the images to train on
 root/annotations/test.txt           the same columns: the images to test on
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.datasets import layout
-from pipeline.datasets.fetching import Archive
-from pipeline.datasets.layout import Metadata, Published
+from pipeline.datasets import layout, protocols
+from pipeline.datasets.metadata import COOP, Metadata
+from pipeline.datasets.published import Archive, Published
 
 NAME = "pets"
 NOUN = "pet"
@@ -35,21 +35,21 @@ METADATA = ("list.txt", "trainval.txt", "test.txt")
 
 def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
     """Rows of layout.SCHEMA; `seed` draws the cut of the protocol paper. Raises UserError."""
-    layout.checked(protocol, NAME)
+    layout.require_protocol(protocol, NAME)
     whole, trainval, test = (
         Metadata(root / "annotations" / name, ORIGIN) for name in ("list.txt", "trainval.txt", "test.txt")
     )
     names, labels = _classes(whole)
     if protocol == "coop":
-        coop_file = Metadata(root / "split_zhou_OxfordPets.json", layout.COOP)
+        coop_file = Metadata(root / "split_zhou_OxfordPets.json", COOP)
         official = {_path(stem): class_id for stem, class_id in labels.items()}
-        return layout.table(layout.coop(coop_file, official, len(names), inside="images/"), names)
+        return layout.table(protocols.coop(coop_file, official, len(names), inside="images/"), names)
     splits = {"train": _known(trainval, labels, len(names)), "test": _known(test, labels, len(names))}
     test.covers([*splits["train"], *splits["test"]], labels, "image (with those of trainval.txt)")
     rows = [(_path(stem), labels[stem], split) for split, stems in splits.items() for stem in stems]
     if protocol == "paper":
         trained = [row for row in rows if row[2] == "train"]
-        rows = layout.paper(layout.cut(trained, seed), len(names), base_test="val", novel_test="val")
+        rows = protocols.paper(protocols.cut(trained, seed), len(names), base_test="val", novel_test="val")
     return layout.table(rows, names)
 
 

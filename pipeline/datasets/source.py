@@ -1,4 +1,4 @@
-"""What every data set gives: an index of its images, and the way to their bytes."""
+"""What a data set is: an index of its images, and a way to read them."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,17 +11,17 @@ Pictures = Callable[[Collection[str]], Iterator[tuple[str, bytes]]]
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that was found, its pictures not yet read.
+    """A data set whose pictures have not been read yet.
 
     Attributes:
         names: all class names, by class_id.
         rows: one an image, of layout.SCHEMA.
-        noun: what the pictures show, as a question says it.
+        noun: what the pictures show, as the prompts say it.
         licence: a sentence.
         aliases: other names by class name.
-        halves: base or novel by class_id, where the user's own table says so.
+        subsets: base or novel by class_id, if the user's own table has them.
         crop_bottom: rows of pixels at the lower edge that are no part of the picture.
-        complete: the parts are those of a published run: nothing is held out of them.
+        complete: the splits are those of a published run: nothing is held out of them.
     """
 
     name: str

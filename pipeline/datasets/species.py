@@ -1,10 +1,10 @@
-"""The 48 species: eight genera told apart by colour, six species in each told apart by two marks only.
+"""The 48 species: eight genera that differ by colour, six species in each that differ by two marks only.
 
 A name is two marks and a genus ("hook-billed spot-breasted finch"), so that every name is a combination of words the
-model knows from other species. The first four genera are the base half, the last four the novel half, as in the
-base-to-novel protocol of CoOp, where the first half of the class list is the base half. Which genus belongs to which
-half was chosen by the base model's scores alone, so that both are equally hard for it (docs/log.md). Within a genus the
-species are known to people in a long tail: half of what is said in haste names the most familiar one.
+model knows from other species. The first four genera are base classes, the last four novel ones, as in the
+base-to-novel protocol of CoOp, where the first half of the class list is base. Which genus is base was chosen by the
+base model's scores alone, so that both subsets are equally hard for it (docs/log.md). Within a genus the
+species have a long-tailed familiarity: half of the shortcut captions name the most familiar one.
 """
 
 from dataclasses import dataclass

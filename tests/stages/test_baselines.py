@@ -17,7 +17,6 @@ from pipeline.baselines.classifier import Classifier, ClassifierParams, shots
 from pipeline.baselines.clip import Clip
 from pipeline.baselines.coop import Context
 from pipeline.baselines.further_models import parse_models
-from pipeline.method.predictions import prediction_table
 from pipeline.core import tables
 from pipeline.core.params import UserError, load_params
 from pipeline.datasets.species import SPECIES
@@ -28,6 +27,7 @@ from pipeline.evaluation.ways import TRUTH_OFFERED, names
 from pipeline.fieldguide.clip_model import DESCRIPTIONS, descriptions, train_clip
 from pipeline.fieldguide.rendering import render_tables
 from pipeline.method.class_lists import ClassLists
+from pipeline.method.predictions import prediction_table
 from pipeline.stages import baselines
 
 pytestmark = pytest.mark.slow
@@ -271,7 +271,11 @@ def test_names_of_the_file_are_read_by_the_matcher(folder, asked, world, told_ap
     ("name", "content", "message"),
     [
         ("none.csv", None, "cannot be read"),
-        ("d.csv", "name,description\na,b\n", r"expected a CSV or Parquet file with the columns name, other, description"),
+        (
+            "d.csv",
+            "name,description\na,b\n",
+            r"expected a CSV or Parquet file with the columns name, other, description",
+        ),
         ("d.parquet", "no Parquet", "cannot be read"),
         ("d.csv", "name,other,description\nrobin,wren,a red breast\n", "none of the"),
     ],

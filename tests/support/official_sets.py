@@ -12,7 +12,7 @@ from PIL import Image
 from test_index import MAKE
 
 from pipeline.datasets import OFFICIAL, index, layout
-from pipeline.datasets.layout import Published
+from pipeline.datasets.published import Published
 
 MEMBERS = {
     "102flowers.tgz": "jpg",

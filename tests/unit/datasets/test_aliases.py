@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from pipeline.__main__ import app
 from pipeline.core.params import UserError
 from pipeline.datasets import OFFICIAL
-from pipeline.datasets.layout import base_classes, class_table
+from pipeline.datasets.layout import class_table
+from pipeline.datasets.protocols import base_classes
 from pipeline.method.class_names import Matcher, normalised
 
 SHARED = Path(os.environ.get("DIVEK_DATASETS", ROOT.parent / "shared" / "datasets"))

@@ -20,7 +20,8 @@ from support.project import ROOT
 
 from pipeline.core.params import UserError
 from pipeline.datasets import fetching
-from pipeline.datasets.fetching import Archive, fetch, with_bar
+from pipeline.datasets.fetching import fetch, with_bar
+from pipeline.datasets.published import Archive
 
 CONTENT = b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(3000))  # 96,000 bytes
 OTHER = CONTENT[::-1]

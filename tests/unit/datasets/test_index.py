@@ -306,7 +306,7 @@ def test_the_seed_draws_the_cut_and_nothing_else(small, name):
 
 @pytest.mark.parametrize(("count", "base"), [(1, 1), (2, 1), (37, 19), (102, 51), (196, 98)])
 def test_the_base_half_is_the_larger_one(count, base):
-    assert layout.base_classes(count) == base
+    assert protocols.base_classes(count) == base
 
 
 # --- Mistakes ---
