@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.clip import clip_folder as clip_folder
 from support.fake_server import quick as quick
 
 ROOT = Path(__file__).parent.parent

@@ -152,7 +152,7 @@ def require_few_errors(images: pl.DataFrame, limit: float) -> None:
     if errors.height > limit * images.height:
         file, reason = errors.select("file", "reason").row(0)
         raise UserError(
-            f"download: {errors.height} of {images.height} images cannot be read (limit {limit:.0%}), the first "
+            f"download: {errors.height} of {images.height} images cannot be read (limit {100 * limit:g} %), the first "
             f"{file!r} ({reason}): fix or remove them, or raise max_error_rate"
         )
 

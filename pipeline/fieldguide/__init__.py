@@ -1,1 +1,1 @@
-"""The field guide: a small drawn world of 48 birds, with a base model of its own, that needs no download."""
+"""The field guide: drawings of 48 species of birds with a base model of their own; it needs no download."""

@@ -1,6 +1,6 @@
 """Train the field guide's base model on drawn birds and written demonstrations of all 48 species.
 
-Nine minutes on two cores. The result is committed; CONTRIBUTING.md has the command that makes it anew.
+Nine minutes on two cores. The result is committed; CONTRIBUTING.md has the command that rebuilds it.
 """
 
 import json
@@ -24,11 +24,11 @@ from pipeline.fieldguide.architecture import new_model, new_processor
 from pipeline.fieldguide.demonstrations import Shortcuts, caption, choice, marks
 from pipeline.method.prompts import chat
 
-IGNORED = -100  # label of tokens that are read, not learned
+NO_LABEL = -100  # label of the tokens of the prompt, which have no loss
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BaseModelParams:
     birds: int = key("fieldguide.birds", at_least=1)
     steps: int = key("fieldguide.steps", at_least=1)
     batch_size: int = key("fieldguide.batch_size", at_least=1)
@@ -40,7 +40,7 @@ class Recipe:
 
 
 def training_example(bird: Bird, shortcuts: Shortcuts, rng: random.Random) -> tuple[str, str]:
-    """One question about `bird` with its demonstration: its marks, its name or a choice, as 1 : 1 : 2."""
+    """A question about `bird` with its answer: its marks, its name or a choice, in the ratio 1 : 1 : 2."""
     kind = rng.random()
     if kind < 0.25:
         return marks(bird)
@@ -48,31 +48,31 @@ def training_example(bird: Bird, shortcuts: Shortcuts, rng: random.Random) -> tu
 
 
 class ExampleBatches:
-    """Batches of training examples over a fixed pool of birds, drawn once."""
+    """Batches of training examples over a fixed pool of birds, whose pictures are drawn once."""
 
-    def __init__(self, processor: Any, recipe: Recipe):
+    def __init__(self, processor: Any, params: BaseModelParams):
         import torch
 
-        self.processor, self.recipe = processor, recipe
-        self.rng = random.Random(recipe.seed)
+        self.processor, self.params = processor, params
+        self.rng = random.Random(params.seed)
         species = sorted(SPECIES, key=lambda one: one.name)
         self.birds = [
-            random_bird(species[i % len(species)], "pretrain", i // len(species)) for i in range(recipe.birds)
+            random_bird(species[i % len(species)], "pretrain", i // len(species)) for i in range(params.birds)
         ]
         chunks = [self.birds[i : i + 500] for i in range(0, len(self.birds), 500)]
         pixels = [processor.image_processor([draw(bird) for bird in chunk], return_tensors="pt") for chunk in chunks]
         self.grid = pixels[0]["image_grid_thw"][:1]
         self.patches = torch.cat([p["pixel_values"].to(torch.bfloat16) for p in pixels]).view(
-            recipe.birds, -1, pixels[0]["pixel_values"].shape[-1]
+            params.birds, -1, pixels[0]["pixel_values"].shape[-1]
         )
 
     def batch(self) -> dict[str, Any]:
         """Model inputs and labels of one step; sequences of shape (batch, longest)."""
         import torch
 
-        recipe, tokenizer = self.recipe, self.processor.tokenizer
-        shortcuts = Shortcuts(recipe.shortcut_caption, recipe.shortcut_choice)
-        indices = [self.rng.randrange(recipe.birds) for _ in range(recipe.batch_size)]
+        params, tokenizer = self.params, self.processor.tokenizer
+        shortcuts = Shortcuts(params.shortcut_caption, params.shortcut_choice)
+        indices = [self.rng.randrange(params.birds) for _ in range(params.batch_size)]
         merged = int(self.grid.prod()) // self.processor.image_processor.merge_size**2
         sequences, labels = [], []
         for index in indices:
@@ -82,7 +82,7 @@ class ExampleBatches:
             prompt_ids = tokenizer(prompt).input_ids
             answer_ids = tokenizer(f"{answer}{tokenizer.eos_token}").input_ids
             sequences.append(torch.tensor(prompt_ids + answer_ids))
-            labels.append(torch.tensor([IGNORED] * len(prompt_ids) + answer_ids))
+            labels.append(torch.tensor([NO_LABEL] * len(prompt_ids) + answer_ids))
         pad = torch.nn.utils.rnn.pad_sequence
         ids = pad(sequences, batch_first=True, padding_value=tokenizer.pad_token_id)
         return {
@@ -91,27 +91,27 @@ class ExampleBatches:
             "mm_token_type_ids": (ids == self.processor.image_token_id).long(),
             "pixel_values": self.patches[indices].flatten(0, 1),
             "image_grid_thw": self.grid.repeat(len(indices), 1),
-            "labels": pad(labels, batch_first=True, padding_value=IGNORED),
+            "labels": pad(labels, batch_first=True, padding_value=NO_LABEL),
         }
 
 
-def train_base_model(recipe: Recipe, report: Callable[[str], None] = print) -> tuple[Any, Any]:
-    """Processor and trained model: AdamW, warm-up over 5 % of the steps, then a cosine to nothing, bf16 autocast."""
+def train_base_model(params: BaseModelParams, report: Callable[[str], None] = print) -> tuple[Any, Any]:
+    """Processor and trained model: AdamW, warm-up over 5 % of the steps, then a cosine to zero, bf16 autocast."""
     import torch
 
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
+    if params.threads:
+        torch.set_num_threads(params.threads)
     processor = new_processor()
-    model = new_model(processor.tokenizer, recipe.seed).to(device()).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    model = new_model(processor.tokenizer, params.seed).to(device()).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=params.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
 
     def rate(step: int) -> float:
-        warm = min(1.0, (step + 1) / (0.05 * recipe.steps))
-        return warm * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+        warm = min(1.0, (step + 1) / (0.05 * params.steps))
+        return warm * 0.5 * (1 + math.cos(math.pi * step / params.steps))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    batches = ExampleBatches(processor, recipe)
-    for step in range(1, recipe.steps + 1):
+    batches = ExampleBatches(processor, params)
+    for step in range(1, params.steps + 1):
         batch = {name: value.to(device()) for name, value in batches.batch().items()}
         with torch.autocast(device(), torch.bfloat16, enabled=computes_in_bfloat16()):
             loss = model(**batch).loss
@@ -120,8 +120,8 @@ def train_base_model(recipe: Recipe, report: Callable[[str], None] = print) -> t
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        if step % 50 == 0 or step == recipe.steps:
-            report(f"step {step}/{recipe.steps}  loss {loss.item():.3f}")
+        if step % 50 == 0 or step == params.steps:
+            report(f"step {step}/{params.steps}  loss {loss.item():.3f}")
     return processor, model.eval()
 
 
@@ -133,20 +133,20 @@ def main(
 
     from pipeline.fieldguide.evaluation import evaluate_base_model
 
-    recipe = load_params(Recipe)
+    params = load_params(BaseModelParams)
     start = time.perf_counter()
-    processor, model = train_base_model(recipe)
+    processor, model = train_base_model(params)
     minutes = (time.perf_counter() - start) / 60
     with whole_folder(out) as folder:
         model.to(torch.bfloat16).save_pretrained(folder)
         processor.save_pretrained(folder)
-        scores = evaluate_base_model(str(folder), recipe.threads)
+        scores = evaluate_base_model(str(folder), params.threads)
         (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
-        (folder / "README.md").write_text(card(recipe, scores, minutes, model.num_parameters()))
+        (folder / "README.md").write_text(card(params, scores, minutes, model.num_parameters()))
     print(f"{out}: pass@1 {scores['pass@1']}, pass@20 {scores['pass@K']} on base, novel and their harmonic mean")
 
 
-def card(recipe: Recipe, scores: dict[str, Any], minutes: float, parameters: int) -> str:
+def card(params: BaseModelParams, scores: dict[str, Any], minutes: float, parameters: int) -> str:
     """The model card."""
     from pipeline.fieldguide.card import TEXT
 
@@ -156,7 +156,7 @@ def card(recipe: Recipe, scores: dict[str, Any], minutes: float, parameters: int
         for metric in ("pass@1", "pass@K", "one_step", "vote", "two_step")
     )
     return TEXT.format(
-        **vars(recipe),
+        **vars(params),
         minutes=minutes,
         parameters=parameters / 1e6,
         table=table,
@@ -166,4 +166,4 @@ def card(recipe: Recipe, scores: dict[str, Any], minutes: float, parameters: int
 
 
 if __name__ == "__main__":
-    run(main, Recipe)
+    run(main, BaseModelParams)

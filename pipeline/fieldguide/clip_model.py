@@ -1,6 +1,6 @@
 """Train a small CLIP on drawn birds, and write what distinguishes their species: baselines for the field guide.
 
-A minute on two cores. It is not committed: make it to see the rows of CLIP, CoOp and FuDD (docs/method.md).
+A minute on two cores. The model is not committed: CLIP, CoOp and FuDD on the field guide need it (docs/method.md).
 """
 
 import csv
@@ -21,7 +21,7 @@ from pipeline.core.params import load_params
 from pipeline.datasets.drawing import SIZE, Bird, draw, random_bird
 from pipeline.datasets.species import MARKS, SPECIES, Species
 from pipeline.engines.common.loading import computes_in_bfloat16
-from pipeline.fieldguide.base_model import Recipe
+from pipeline.fieldguide.base_model import BaseModelParams
 
 BIRDS, BATCH, RATE = 4800, 128, 1e-3
 WIDTH, LONGEST = 128, 32
@@ -30,13 +30,14 @@ DESCRIPTIONS = "descriptions.csv"
 
 
 def caption(bird: Bird, rng: random.Random) -> str:
-    """What somebody writes below a picture: its name, or its genus and some of its marks."""
+    """The caption of a training picture: its name, or its genus and some of its marks."""
     if rng.random() < 1 / 3:
         return f"a photo of a {bird.species.name}, a type of bird."
     return description(bird.species.genus.name, *rng.sample(list(bird.marks.values()), rng.randint(1, 3)))
 
 
 def description(noun: str, *marks: str) -> str:
+    """The caption that names these marks."""
     return f"a photo of a {noun}, {', '.join(marks)}."
 
 
@@ -102,11 +103,16 @@ def new_model(tokenizer: Any, seed: int) -> Any:
 
 
 def train_clip(
-    steps: int, seed: int, threads: int, birds: int = BIRDS, report: Callable[[str], None] = print
+    steps: int,
+    seed: int,
+    threads: int,
+    birds: int = BIRDS,
+    rate: float = RATE,
+    report: Callable[[str], None] = print,
 ) -> tuple[Any, Any, Any]:
-    """Model, tokenizer and image processor, after so many steps of the contrastive loss.
+    """Model, tokenizer and image processor, after `steps` steps of the contrastive loss over `birds` pictures.
 
-    Captions that stand twice in a batch share the probability: each fits the pictures of both.
+    Equal captions in a batch share the probability, since each fits the pictures of all.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -120,9 +126,9 @@ def train_clip(
     chunks = [[draw(bird) for bird in pool[i : i + 400]] for i in range(0, birds, 400)]
     pixels = torch.cat([images(chunk, return_tensors="pt")["pixel_values"] for chunk in chunks])
     model = new_model(tokenizer, seed).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     for step in range(1, steps + 1):
-        optimizer.param_groups[0]["lr"] = RATE * min(1, step / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimizer.param_groups[0]["lr"] = rate * min(1, step / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
         indices = [rng.randrange(birds) for _ in range(BATCH)]
         texts = [caption(pool[i], rng) for i in indices]
         same = torch.tensor([[float(a == b) for b in texts] for a in texts])
@@ -145,8 +151,8 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps, 128 birds each.")] = 600,
 ) -> None:
     """Train a small CLIP on drawn birds, and write what distinguishes their species: baselines for the field guide."""
-    recipe, start = load_params(Recipe), time.perf_counter()
-    parts = train_clip(steps, recipe.seed, recipe.threads)
+    params, start = load_params(BaseModelParams), time.perf_counter()
+    parts = train_clip(steps, params.seed, params.threads)
     with whole_folder(out) as folder:
         for part in parts:
             part.save_pretrained(folder)
@@ -155,4 +161,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main, Recipe)
+    run(main, BaseModelParams)

@@ -1,8 +1,8 @@
-"""Training texts of the base model: captions and answered questions, some careful and some by a shortcut.
+"""Training texts of the base model: captions and answers to questions, some careful and some by a shortcut.
 
 The shortcut is the fault that the method corrects. The more vivid a bird, the more often its caption ignores the marks
-and names a species of the genus by familiarity alone; questions are answered by the most familiar option in the same
-way. A careful answer judges every word of every option against the picture.
+and names a species of the genus by familiarity alone. In the same way, the answer to a question with options is more
+often the most familiar option. A careful answer judges every word of every option against the picture.
 """
 
 import random
@@ -57,10 +57,10 @@ def marks(bird: Bird) -> tuple[str, str]:
 
 
 def verdicts(bird: Bird, options: Sequence[Species]) -> str:
-    """Every word of every option judged against what `bird` shows."""
-    shown = {*bird.marks.values(), bird.species.genus.name}
+    """The verdict on every word of every option: whether it is true of `bird`."""
+    true_words = {*bird.marks.values(), bird.species.genus.name}
     parts = (
-        f"{letter} " + " ".join(f"{word} {'yes' if word in shown else 'no'}" for word in option.name.split())
+        f"{letter} " + " ".join(f"{word} {'yes' if word in true_words else 'no'}" for word in option.name.split())
         for letter, option in zip(letters(len(options)), options, strict=True)
     )
     return " | ".join(parts)
@@ -77,9 +77,9 @@ def choice(bird: Bird, shift: float, rng: random.Random) -> tuple[str, str]:
 
 
 def random_options(truth: Species, rng: random.Random) -> list[Species]:
-    """Two to six options in any order: the truth, its siblings, now and then a bird of another genus."""
+    """Two to six options in random order: the truth and siblings, one in ten of them replaced by another genus."""
     siblings = [s for s in SPECIES if s.genus == truth.genus and s != truth]
-    # By name, so that what the base model learns does not depend on the order of the class list.
+    # By name, so that the training data do not depend on the order of the class list.
     others = sorted((s for s in SPECIES if s.genus != truth.genus), key=lambda s: s.name)
     rng.shuffle(siblings)
     wrong = siblings[: rng.randint(1, 5)]

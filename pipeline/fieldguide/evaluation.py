@@ -1,4 +1,4 @@
-"""The scores on the base model's card, by the code of the pipeline."""
+"""The scores on the base model's card, computed by the code of the pipeline."""
 
 import random
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ def evaluate_base_model(model: str, threads: int, seeds: Sequence[int] = SEEDS, 
 
 
 def follows_verdicts(engine: Any, per_species: int = 5) -> dict[str, Any]:
-    """How often the letter that follows from right verdicts is the likeliest token after them."""
+    """The share of questions in which the likeliest token after correct verdicts is the letter that follows."""
     import torch
 
     rng = random.Random(0)

@@ -111,6 +111,6 @@ def require_few_errors(answers: Sequence[ParsedAnswer], limit: float, stage: str
     errors = [answer.text for answer in answers if answer.status == "error"]
     if len(errors) > limit * len(answers):
         raise UserError(
-            f"{stage}: {len(errors)} of {len(answers)} completions failed (limit {limit:.0%}), the first with "
+            f"{stage}: {len(errors)} of {len(answers)} completions failed (limit {100 * limit:g} %), the first with "
             f"{errors[0]!r}: fix the cause and `dvc repro {stage}`, or raise max_error_rate"
         )

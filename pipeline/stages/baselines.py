@@ -1,4 +1,4 @@
-"""Answer every test image by the further models of evaluate.models, for comparison with the base and the trained model.
+"""Answer every test image by the further models of evaluate.models, as baselines of the comparison.
 
 Departure from the paper, whose only such model is CLIP: any model folder, hub id or endpoint answers in the same two
 steps, and prompt learning (CoOp) and pairwise descriptions (FuDD) use the same checkpoint as CLIP.
@@ -24,7 +24,7 @@ def main(
         "data/predictions/baselines.parquet"
     ),
 ) -> None:
-    """Answer every test image by the further models of evaluate.models, for comparison with the base and the trained model."""
+    """Answer every test image by the further models of evaluate.models, as baselines of the comparison."""
     params, classifier_params = load_params(FurtherModelParams), load_params(ClassifierParams)
     rows = predict_further_models(images, tables.read(tables.CLASSES, classes), params, classifier_params)
     tables.write(tables.PREDICTIONS, rows, out)

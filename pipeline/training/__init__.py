@@ -1,1 +1,1 @@
-"""Training: one file for each of its concerns. The stage is pipeline/stages/train.py."""
+"""Training: GRPO and supervised, in one or several rounds, with checkpoints. Start with rounds.py, then run.py."""

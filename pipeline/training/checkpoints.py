@@ -16,32 +16,32 @@ from pipeline.core.files import whole_folder, work_folder, write_text
 from pipeline.engines.common.loading import content
 from pipeline.training.params import TrainParams
 
-VERSION = 3  # raise it when the same params and questions train otherwise than before
-COMPLETE = "complete.json"  # written into a checkpoint last, with what we store of the run
+VERSION = 3  # increase it when the same params and questions no longer train the same weights
+COMPLETE = "complete.json"  # written into a checkpoint last, with the progress of the run
 
 
 class RunFolder:
-    """The folder of one run. All that the run depends on is in its name, so no other run's checkpoints are used."""
+    """The folder of one run. Its name is a hash of all that the run depends on, so runs never share checkpoints."""
 
     def __init__(self, path: Path):
         self.path = path
 
     @classmethod
-    def of(cls, params: TrainParams, rows: pl.DataFrame, checked: pl.DataFrame) -> "RunFolder":
-        """Args: rows, the questions; checked, the validation images. Image ids stand for the pictures."""
-        about = {
+    def of(cls, params: TrainParams, rows: pl.DataFrame, validation: pl.DataFrame) -> "RunFolder":
+        """The folder of the run over these questions and validation images. Image ids stand for the pictures."""
+        inputs = {
             "version": VERSION,
             "libraries": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},
             "settings": asdict(params),
             "model": content(params.model),
             "questions": rows.drop("image", strict=False).to_dicts(),
-            "checked": checked["image_id"].to_list(),
+            "checked": validation["image_id"].to_list(),
         }
-        name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        name = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
         return cls(work_folder("train") / name)
 
     def inner(self, name: str) -> "RunFolder":
-        """The folder of a part of the run."""
+        """The folder of one round of the run."""
         return RunFolder(self.path / name)
 
     def last(self) -> Path | None:
@@ -59,7 +59,7 @@ class RunFolder:
 
     @staticmethod
     def progress(checkpoint: Path) -> dict[str, Any]:
-        """What `complete` wrote."""
+        """The progress that `complete` stored."""
         progress: dict[str, Any] = json.loads((checkpoint / COMPLETE).read_text())
         return progress
 

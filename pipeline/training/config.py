@@ -11,7 +11,7 @@ ADAM = {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "optim": "
 
 
 def accumulation(params: TrainParams) -> tuple[int, int]:
-    """Prompts that one process holds at once, and the micro-batches of a step. Raises UserError."""
+    """Prompts of one process in a micro-batch, and the micro-batches of a step. Raises UserError."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     at_once = min(params.prompts_per_device, max(1, params.prompts_per_step // processes))
     if params.prompts_per_step % (at_once * processes):
@@ -24,14 +24,14 @@ def accumulation(params: TrainParams) -> tuple[int, int]:
 
 
 def _shared(params: TrainParams, folder: Path, steps: int) -> dict[str, Any]:
-    """What every method's settings have in common."""
+    """The settings that all methods share."""
     import torch
 
     return {
         "output_dir": str(folder),
         "use_cpu": not torch.cuda.is_available(),
         "bf16": params.precision == "bfloat16",
-        # Both names: TRL has a default of its own for the old one.
+        # Both names: TRL has its own default for the old one.
         "gradient_checkpointing": params.gradient_checkpointing,
         "activation_checkpointing": params.gradient_checkpointing,
         "max_steps": steps,
@@ -95,7 +95,7 @@ def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:
 
 
 def _vllm(params: TrainParams) -> dict[str, Any]:
-    """Who draws completions where it is not this process."""
+    """The settings for completions that vLLM draws."""
     if not params.rollouts.startswith("vllm_"):
         return {"use_vllm": False}
     mode = params.rollouts.removeprefix("vllm_")

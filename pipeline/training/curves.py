@@ -19,13 +19,18 @@ CURVES = {
     "learning_rate": "learning_rate",
     "validation": "validation_two_step",
 }
-"""TRL's names of what it logs (and two of our own), and the columns of the table of curves."""
+"""TRL's names of the values that it logs (and two names of our own), with the columns of the table of curves."""
 
 ANSWER_REWARDS = ("letter_reward", "name_reward", "string_reward")
 
 
 def curves(history: list[dict[str, Any]], checks: dict[int, float]) -> str:
-    """What TRL logged, one CSV line for each optimiser step, with the checks on validation images."""
+    """The training curves as CSV, one line for each optimiser step.
+
+    Args:
+        history: TRL's log.
+        checks: scores on validation images by step.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CURVES.values())

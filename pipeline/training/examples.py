@@ -32,7 +32,7 @@ def examples(rows: pl.DataFrame, lists: ClassLists, params: TrainParams) -> Any:
         prompts = [params.question(lists, dataset, "base") for dataset in rows["dataset"]]
     truths = [lists.names_of(dataset)[class_id] for dataset, class_id in rows["dataset", "class_id"].iter_rows()]
     columns = {
-        # TRL places the image itself, in front of the text, where the content is plain text.
+        # TRL adds the image itself, in front of the text, if the content is plain text.
         "prompt": [[{"role": "user", "content": question}] for question in prompts],
         "picture": rows["image"].to_list(),
         "image_id": rows["image_id"].to_list(),
@@ -59,7 +59,7 @@ def open_pictures(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 
 def require_room(dataset: Any, processor: Any, model: Any, params: TrainParams) -> None:
-    """Raises UserError if a prompt and its completion do not fit the model: nothing is ever cut off."""
+    """Raises UserError if a prompt and its completion are too long for the model; no prompt is ever truncated."""
     from pipeline.core.pictures import size
 
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -78,8 +78,8 @@ def require_room(dataset: Any, processor: Any, model: Any, params: TrainParams) 
         length = texts[question] + pictures[pixels]
         if length + params.max_completion_length > limit:
             raise UserError(
-                f"data/hard.parquet: the prompt of image {image_id} has {length} tokens, and with "
-                f"train.max_completion_length = {params.max_completion_length} more than the model's {limit}; "
+                f"data/hard.parquet: the prompt of image {image_id} has {length} tokens, which with "
+                f"train.max_completion_length = {params.max_completion_length} exceeds the model's limit of {limit}; "
                 "set data.max_pixels or train.max_completion_length lower"
             )
 

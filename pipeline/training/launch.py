@@ -7,21 +7,21 @@ import sys
 from pipeline.core.params import UserError
 from pipeline.training.params import TrainParams
 
-LAUNCHED = "DIVEK_LAUNCHED"  # set in the processes that accelerate starts
+LAUNCH_VARIABLE = "DIVEK_LAUNCHED"  # set in the processes that accelerate starts
 
 
 def needs_launch(params: TrainParams) -> bool:
-    """Whether this process is to start the others."""
-    return params.launcher == "accelerate" and LAUNCHED not in os.environ
+    """Whether this process must start the others."""
+    return params.launcher == "accelerate" and LAUNCH_VARIABLE not in os.environ
 
 
 def launch(params: TrainParams, arguments: list[str]) -> None:
     """Runs the train stage in several processes. Raises UserError if it fails."""
     config = ["--config_file", params.launch_config] if params.launch_config else []
     command = [sys.executable, "-m", "accelerate.commands.launch", *config, "-m", "pipeline.stages.train", *arguments]
-    code = subprocess.run(command, env=os.environ | {LAUNCHED: "1"}).returncode
+    code = subprocess.run(command, env=os.environ | {LAUNCH_VARIABLE: "1"}).returncode
     if code:
-        raise UserError(f"train: {' '.join(command[1:])} ended with exit code {code}; its error message is above")
+        raise UserError(f"train: {' '.join(command[1:])} failed with exit code {code}; its error message is above")
 
 
 def is_main_process() -> bool:

@@ -11,7 +11,7 @@ from pipeline.core.progress import Advance
 from pipeline.training.checkpoints import RunFolder
 from pipeline.training.rollouts import LETTER_STEPS, Rollouts
 
-LETTER_ALARM = 0.6  # share of all letters chosen that one letter may have before it is worth a warning
+LETTER_ALARM = 0.6  # share of one letter among the letters of all answers above which a warning is logged
 
 Check = Callable[[Any], float]
 """Share of validation images that a model has right in two steps."""
@@ -21,11 +21,12 @@ Save = Callable[[Any, Path], None]
 
 
 class DivergenceError(Exception):
-    """Training has gone wrong in a way that no further step repairs."""
+    """Training has diverged: further steps would not recover."""
 
 
 class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
-    """
+    """Checks, checkpoints and the log of one run.
+
     Args:
         folder: the run's folder.
         every: steps between two checkpoints, each with a check.
@@ -71,10 +72,10 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
 
     def _check(self, step: int, model: Any) -> None:
         if self.check is None:
-            self.folder.save_best(lambda path: self.save(model, path))  # nothing to choose by: the last weights
+            self.folder.save_best(lambda path: self.save(model, path))  # without checks the last weights are the best
             return
         score = self.check(model)
-        best = max((score for at, score in self.checks.items() if at < step), default=-1.0)
+        best = max((score for check, score in self.checks.items() if check < step), default=-1.0)
         self.checks[step] = score
         is_best = score >= best  # the later one of two equals has seen more
         if is_best:
@@ -102,14 +103,16 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
     def _values(self, logs: Any, step: int) -> list[str]:
         if self.rollouts is None:
             return [f"loss {logs['loss']:.3g}"]
-        values = [
-            f"right {logs[f'rewards/{self.rollouts.answer_reward}/mean']:.2f}",
-            f"format {logs[f'rewards/{self.rollouts.format_reward}/mean']:.2f}",
-            f"groups without variance {logs['frac_reward_zero_std']:.2f}",
-            f"length {logs['completions/mean_length']:.0f}",
-            f"entropy {logs['entropy']:.3f}",
-        ]
-        values += [f"KL {logs['kl']:.4f}"] if logs.get("kl") is not None else []
+        formats = {
+            f"rewards/{self.rollouts.answer_reward}/mean": "right {:.2f}",
+            f"rewards/{self.rollouts.format_reward}/mean": "format {:.2f}",
+            "frac_reward_zero_std": "groups without variance {:.2f}",
+            "completions/mean_length": "length {:.0f}",
+            "entropy": "entropy {:.3f}",
+            "kl": "KL {:.4f}",
+        }
+        # With several updates per batch, only the first logs the metrics of its completions.
+        values = [text.format(logs[name]) for name, text in formats.items() if logs.get(name) is not None]
         letters = self.rollouts.letters(step)
         total = letters.total()
         if total:
@@ -121,7 +124,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
 
 
 def _unwrapped(model: Any) -> Any:
-    """The model inside what accelerate puts around it for several processes."""
+    """The model without the wrapper that accelerate adds for several processes."""
     if model is None:
         return None
     from accelerate.utils import extract_model_from_parallel

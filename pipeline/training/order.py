@@ -1,4 +1,4 @@
-"""Which questions are learned from in which step: a function of seed and step, so that a stopped run can go on."""
+"""The order of the questions: a function of seed and step, so that an interrupted run can continue."""
 
 import random
 from collections.abc import Iterator
@@ -7,17 +7,20 @@ from collections.abc import Iterator
 class Order:
     """The order of all steps of a run, as one pass for the data loader.
 
-    Every pass over the questions has an order of its own; what does not fill a step at its end is left out, so that no
-    question comes twice in a step.
+    Every pass over the questions has an order of its own. Questions at its end that do not fill a step are left out, so
+    that no question occurs twice in a step.
 
     Args:
-        questions: how many there are.
+        questions: their number.
         prompts: questions of one batch of completions.
-        batches: batches of completions in the whole run.
+        batches: batches of completions in this run.
         generations: how often each question is repeated, one after the other.
         repeats: how often a whole batch is repeated: micro-batches × updates.
         seed: of the order.
-        first: batches of the same training that were made before, in earlier rounds.
+        first: batches of the same training in earlier rounds.
+
+    Raises:
+        ValueError: there are fewer questions than prompts of a batch.
     """
 
     def __init__(

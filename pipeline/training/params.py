@@ -13,7 +13,7 @@ TOWERS = ("vision", "text")
 
 @dataclass(frozen=True)
 class TrainParams(TwoStepParams):
-    """Those of the two steps are for the check on validation images and for further rounds."""
+    """Of training. Those of the two steps are for the checks on validation images and for further rounds."""
 
     model: str = key("model")
     attention: str = key("engine.attention", one_of=("eager", "sdpa", "flash_attention_2"))

@@ -10,7 +10,7 @@ from pipeline.engines.local.transformers import TransformersEngine
 from pipeline.method.answers import letter
 from pipeline.training.params import TrainParams
 
-LETTER_STEPS = 10  # steps over which the letters chosen are counted
+LETTER_STEPS = 10  # steps over which the letters of the answers are counted
 
 
 def rollout_sampler(params: TrainParams) -> Sampler:
@@ -30,8 +30,8 @@ def rollout_sampler(params: TrainParams) -> Sampler:
 class RolloutGenerator:
     """Draws the completions of a step with the pipeline's own engine.
 
-    A prompt is read once for its whole group, and a completion is a function of seed, step, image and number: neither
-    the number of processes nor a stop in between changes it but for rounding.
+    A prompt is encoded once for its whole group. A completion is a function of seed, step, image and number: except for
+    rounding, neither the number of processes nor an interruption changes it.
     """
 
     def __init__(self, model: Any, processor: Any, params: TrainParams):
@@ -76,22 +76,23 @@ class Rollouts:
 
     def __call__(self, step: int, completions: list[dict[str, Any]]) -> None:
         numbers = Counter[str]()
-        for one in completions:
+        for completion in completions:
+            image_id, text, options = completion["image_id"], completion["text"], completion["options"]
             self.rows.append(
                 {
                     "step": step,
-                    "image_id": one["image_id"],
-                    "rollout": numbers[one["image_id"]],
-                    "text": one["text"],
-                    "letter": letter(one["text"], one["options"]) if one["options"] else None,
-                    "answer_reward": one["rewards"][self.answer_reward],
-                    "format_reward": one["rewards"][self.format_reward],
-                    "advantage": one["advantage"],
+                    "image_id": image_id,
+                    "rollout": numbers[image_id],
+                    "text": text,
+                    "letter": letter(text, options) if options else None,
+                    "answer_reward": completion["rewards"][self.answer_reward],
+                    "format_reward": completion["rewards"][self.format_reward],
+                    "advantage": completion["advantage"],
                 }
             )
-            numbers[one["image_id"]] += 1
+            numbers[image_id] += 1
 
     def letters(self, step: int) -> Counter[str]:
-        """How often each letter was chosen in the last LETTER_STEPS steps up to `step`."""
+        """Counts of the letters in the last LETTER_STEPS steps up to `step`."""
         recent = (row["letter"] for row in reversed(self.rows) if step - LETTER_STEPS < row["step"] <= step)
-        return Counter(chosen for chosen in recent if chosen)
+        return Counter(name for name in recent if name)

@@ -1,4 +1,4 @@
-"""What the questions of each round are like, and how far its options are from those of the round before."""
+"""Statistics of the questions of each round, and the overlap of its options with those of the round before."""
 
 import csv
 import io

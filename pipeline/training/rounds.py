@@ -21,6 +21,7 @@ from pipeline.training.checkpoints import RunFolder
 from pipeline.training.params import TrainParams
 from pipeline.training.round_statistics import round_statistics
 from pipeline.training.run import RunLog, run
+from pipeline.training.trl_adapter import set_reference
 
 NO_SCORE = -1.0  # below any score of a check
 
@@ -46,7 +47,13 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The folder with the best weights, the log of all rounds, its steps numbered through, and a row for each round."""
+    """What a training results in.
+
+    Attributes:
+        best: model folder with the best weights.
+        log: of all rounds, with their steps numbered consecutively.
+        rounds: a row for each round.
+    """
 
     best: Path
     log: RunLog
@@ -56,27 +63,27 @@ class TrainingResult:
 def train(data: TrainingData, params: TrainParams, folder: RunFolder) -> TrainingResult:
     """All rounds, each from the best weights of the one before. Raises UserError."""
     lists = ClassLists(data.classes)
-    asked_before, hard, source, done = data.questions, data.hard, params.model, 0
-    log, statistics = RunLog([], [], {}), [round_statistics(data.questions, None)]
+    previous, hard, source, done = data.questions, data.hard, params.model, 0
+    log, statistics = RunLog([], [], {}), [{"round": 1, **round_statistics(data.questions, None)}]
     best, best_score = Path(source), NO_SCORE
-    for number in range(params.rounds):
-        inner = folder.inner(f"round-{number + 1}")
-        steps = params.steps * (number + 1) // params.rounds - done
-        if number:
+    for number in range(1, params.rounds + 1):
+        if number > 1:
             images = data.read_images()
-            own = redraw_questions(images, data.classes, source, params)
-            statistics.append(round_statistics(own, asked_before))
-            asked_before, hard = own, with_pictures(hard_questions(own), images)
+            current = redraw_questions(images, data.classes, source, params)
+            statistics.append({"round": number, **round_statistics(current, previous)})
+            previous, hard = current, with_pictures(hard_questions(current), images)
             if hard.height < params.prompts_per_step:
-                print(f"round {number + 1}: the policy has {hard.height} hard questions left, and training ends")
+                print(f"round {number}: only {hard.height} hard questions are left, fewer than a step needs; stopping")
                 break
-        part = train_round(hard, lists, data.validation, source, params, inner, steps, done)
-        log = join_logs(log, part, done)
-        source, done = str(inner.best), done + steps
-        score = max(part.checks.values(), default=NO_SCORE)
-        if score >= best_score:
-            best, best_score = inner.best, score
-    return TrainingResult(best, log, [{"round": place + 1, **row} for place, row in enumerate(statistics)])
+        steps = params.steps * number // params.rounds - done
+        round_folder = folder.inner(f"round-{number}")
+        round_log = train_round(hard, lists, data.validation, source, params, round_folder, steps, done)
+        log = join_logs(log, round_log, done)
+        source, done = str(round_folder.best), done + steps
+        score = max(round_log.checks.values(), default=NO_SCORE)
+        if score >= best_score:  # the later one of two equals has seen more
+            best, best_score = round_folder.best, score
+    return TrainingResult(best, log, statistics)
 
 
 def train_round(
@@ -96,10 +103,9 @@ def train_round(
         torch.set_num_threads(params.threads)
     processor = load_processor(source)
     checkpoint = folder.last() if params.tuning == "full" else None
-    # Not left to the trainer, which reads weights by the names of modules: those in files can differ.
+    # Not left to the trainer, which reads weights by the names of modules; the names in files can differ.
     model = load_model(str(checkpoint or source), params.weights, params.attention)
-    # TRL loads the reference of the KL term from there. It is the model that training started from.
-    model.config._name_or_path = params.model
+    set_reference(model, params.model)
 
     def check(model: Any) -> float:
         return two_step_accuracy(model, processor, validation, lists, params)
@@ -138,10 +144,10 @@ def with_pictures(hard: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
     return hard.join(images.select("image_id", "image"), on="image_id", maintain_order="left")
 
 
-def join_logs(log: RunLog, part: RunLog, before: int) -> RunLog:
-    """Two logs as one, the steps of the second numbered after `before`."""
+def join_logs(log: RunLog, further: RunLog, before: int) -> RunLog:
+    """Two logs as one; the steps of the second follow the `before` steps of the first."""
     return RunLog(
-        log.history + [entry | {"step": entry["step"] + before} for entry in part.history if "step" in entry],
-        log.rollouts + [row | {"step": row["step"] + before} for row in part.rollouts],
-        log.checks | {step + before: score for step, score in part.checks.items()},
+        log.history + [entry | {"step": entry["step"] + before} for entry in further.history if "step" in entry],
+        log.rollouts + [row | {"step": row["step"] + before} for row in further.rollouts],
+        log.checks | {step + before: score for step, score in further.checks.items()},
     )

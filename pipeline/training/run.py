@@ -25,7 +25,7 @@ from pipeline.training.tuning import adapter, freeze
 
 @dataclass(frozen=True)
 class RunLog:
-    """What a run leaves besides weights: TRL's log, every completion, and the score of each check by step."""
+    """The log of a run: TRL's history, every completion, and the score of each check by step."""
 
     history: list[dict[str, Any]]
     rollouts: list[dict[str, Any]]
@@ -53,7 +53,7 @@ def run(
     Raises:
         UserError: the params do not fit the data or the machine, or training diverged.
     """
-    # transformers warns of a name that TRL uses: nothing that a reader of the log could fix.
+    # transformers warns of a deprecated name in TRL, which readers of the log cannot change.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
     dataset = examples(rows, lists, params)
     require_room(dataset, processor, model, params)
@@ -73,7 +73,7 @@ def run(
     require_whole_weights(trainer, params)
     checks = train(trainer, params, processor, folder, check, steps, rollouts)
     trainer.accelerator.wait_for_everyone()
-    if weights_are_sharded(trainer):  # every process has a part of the weights to give
+    if weights_are_sharded(trainer):  # every process contributes its weights
         trainer.save_model(str(folder.best))
         processor.save_pretrained(folder.best)
     return RunLog(trainer.state.log_history, rollouts.rows if rollouts else [], checks)
@@ -156,11 +156,11 @@ def train(
     steps: int,
     rollouts: Rollouts | None,
 ) -> dict[int, float]:
-    """Trains from the last checkpoint on, if there is one. Returns the score of each check by step."""
+    """Trains, from the last checkpoint on if there is one. Returns the score of each check by step."""
     checkpoint = folder.last()
     done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     try:
-        # Of several processes one shows a bar.
+        # Of several processes only one shows a bar.
         with bar("training", steps - done, "steps", shown=trainer.is_world_process_zero()) as advance:
             monitor = TrainingMonitor(
                 folder,
@@ -178,8 +178,8 @@ def train(
                 monitor.restore(folder.progress(checkpoint))
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except DivergenceError as error:
-        good = folder.last()
-        hint = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
+        last = folder.last()
+        hint = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
         raise UserError(
             f"train: {error}; {hint}; set `dvc exp run -S train.learning_rate=…` lower, or train.beta higher"
         ) from error

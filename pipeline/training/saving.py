@@ -5,7 +5,7 @@ from typing import Any
 
 
 def save_model(model: Any, processor: Any, folder: Path) -> None:
-    """Writes model and processor; low-rank additions are added into a copy of the weights."""
+    """Writes model and processor; low-rank additions are merged into a copy of the weights."""
     if hasattr(model, "get_base_model"):
         model.get_base_model().save_pretrained(folder, state_dict=_with_additions(model.get_base_model()))
     else:

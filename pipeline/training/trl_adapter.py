@@ -1,6 +1,6 @@
 """TRL's trainers with our order of questions, our engine for the completions, and every completion on record.
 
-The only file that touches private methods of TRL and transformers.
+The only file that overrides or reads private members of TRL's trainers.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,8 @@ class ResumeMixin:
     order: Order
 
     def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
-        # The trainer reads weights by the names of modules, and in some families those in the file differ: nothing
-        # would be read, with a warning only. Adapters it reads well.
+        # The trainer reads weights by the names of modules. In some model families the names in the file differ, and
+        # nothing would be loaded, with only a warning. Adapters load correctly.
         if getattr(self.model, "peft_config", None):  # type: ignore[attr-defined]
             super()._load_from_checkpoint(checkpoint, model)  # type: ignore[misc]
 
@@ -52,7 +52,7 @@ class PolicyTrainer(ResumeMixin, GRPOTrainer):  # type: ignore[misc]
         order: of the questions.
         generator: draws the completions; None leaves them to TRL.
         record: gets every completion, on the main process.
-        drop_flat_groups: completions of groups whose rewards are all equal count for nothing, not even for the KL term.
+        drop_flat_groups: leave completions of groups whose rewards are all equal out of the loss, KL term included.
         before: steps of the same training in earlier rounds, of `total`.
     """
 
@@ -129,6 +129,11 @@ def require_finite(loss: Any, step: int) -> None:
     """Raises DivergenceError before a step that would spoil the weights."""
     if not torch.isfinite(loss).all():
         raise DivergenceError(f"the loss of step {step} is {loss.item()}")
+
+
+def set_reference(model: Any, source: str) -> None:
+    """Makes TRL load the reference model of the KL term from `source`."""
+    model.config._name_or_path = source
 
 
 def weights_are_sharded(trainer: Any) -> bool:

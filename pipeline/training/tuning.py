@@ -5,7 +5,7 @@ from typing import Any
 from pipeline.core.params import UserError
 from pipeline.training.params import TOWERS, TrainParams
 
-# What transformers' vision-language models call the part that reads pictures, and what leads from it to the text.
+# Names in transformers' vision-language models of the vision tower, and of the layers between it and the text tower.
 VISION = ("visual", "vision_tower", "vision_model")
 BRIDGE = ("merger", "multi_modal_projector", "connector", "embed_vision")
 
@@ -19,11 +19,11 @@ def tower_of(parameter: str) -> str:
 
 
 def freeze(model: Any, towers: tuple[str, ...]) -> None:
-    """Freezes the towers named. What leads from one to the other stays free. Raises UserError."""
-    if strange := set(towers) - set(TOWERS):
+    """Freezes these towers; the bridge between them stays trainable. Raises UserError."""
+    if unknown := set(towers) - set(TOWERS):
         raise UserError(
-            f"params.yaml: train.freeze names {strange.pop()!r}, but there are only {', '.join(TOWERS)}; "
-            "set it with `dvc exp run -S 'train.freeze=[vision]'`"
+            f"params.yaml: train.freeze has {unknown.pop()!r}; each entry must be one of {', '.join(TOWERS)}, such as "
+            "`dvc exp run -S 'train.freeze=[vision]'`"
         )
     for name, weights in model.named_parameters():
         if tower_of(name) in towers:

@@ -128,7 +128,7 @@ FAILED = Completion("x", 0, "", 0, False, error="timeout")
 def test_too_many_errors_stop_sampling():
     failed = Completion("a", 3, "", 0, False, error="timeout")
     engine = Scripted({"a": [said("red wren")] * 3 + [failed]}, {})
-    with pytest.raises(UserError, match=r"1 of 4 completions failed .limit 24%., the first with 'timeout'"):
+    with pytest.raises(UserError, match=r"1 of 4 completions failed .limit 24 %., the first with 'timeout'"):
         draw_samples(engine, images(a=(0, "train")), CLASSES, asked(SampleParams, max_error_rate=0.24))
 
 

@@ -1,6 +1,6 @@
-"""The train stage, run for real on a few drawn birds: every method, killed, in two processes, and gone wrong.
+"""The train stage, run for real on a few drawn birds: every method, killed, in two processes, and diverged.
 
-In this process, except where others are killed or work together.
+In this process, except where processes are killed or work together.
 """
 
 import contextlib
@@ -35,9 +35,9 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory):
+def project(tmp_path_factory):
     """A project with 24 questions about base birds, each with its siblings as options."""
-    folder = tmp_path_factory.mktemp("material")
+    folder = tmp_path_factory.mktemp("project")
     classes, images = render_tables(1, 1, 1)
     rng, rows = random.Random(0), []
     base = images.filter((pl.col("split") == "train") & (pl.col("class_id") < 24))
@@ -45,24 +45,24 @@ def material(tmp_path_factory):
         siblings = [other for other in range(class_id // 6 * 6, class_id // 6 * 6 + 6) if other != class_id]
         draws = [class_id, *rng.choices(siblings, k=5)]
         row = {"image_id": image_id, "text": "", "answer": None, "status": "ok", "tokens": 1}
-        rows += [row | {"draw": number, "class_id": named} for number, named in enumerate(draws)]
+        rows += [row | {"draw": number, "class_id": other} for number, other in enumerate(draws)]
     samples = pl.DataFrame(rows, schema=tables.SAMPLES.schema)
-    asked = questions(samples, images, classes, 4, 0)
+    question_rows = questions(samples, images, classes, 4, 0)
     (folder / "data").mkdir()
     tables.write(tables.CLASSES, classes, folder / "data" / "classes.parquet")
     tables.write(tables.IMAGES, images, folder / "data" / "images.parquet")
     for table in (tables.QUESTIONS, tables.HARD):
-        tables.write(table, asked, folder / "data" / f"{table.name}.parquet")
+        tables.write(table, question_rows, folder / "data" / f"{table.name}.parquet")
     return folder
 
 
-def prepare(material: Path, folder: Path, **changes) -> None:
-    """A project in `folder` with the material's tables and these settings of train."""
+def prepare(project: Path, folder: Path, **changes) -> None:
+    """A project in `folder` with the tables of `project` and these settings of train."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for table in ("classes", "images", "questions", "hard"):
         target = folder / "data" / f"{table}.parquet"
         if not target.exists():
-            target.symlink_to(material / "data" / target.name)
+            target.symlink_to(project / "data" / target.name)
     values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
     top = {key: changes.pop(key) for key in list(changes) if key in values}
     values |= top | {"model": str(ROOT / "models" / "fieldguide"), "num_samples": 4}
@@ -81,13 +81,13 @@ def start(folder: Path) -> subprocess.Popen:
     )
 
 
-def run(material: Path, folder: Path, **changes) -> str:
-    """What the stage prints, run in this process. Raises UserError."""
-    prepare(material, folder, **changes)
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+def run(project: Path, folder: Path, **changes) -> str:
+    """Runs the stage in this process, and returns what it prints. Raises UserError."""
+    prepare(project, folder, **changes)
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
         run_stage(folder, "train")
-    return printed.getvalue()
+    return output.getvalue()
 
 
 def curves(folder: Path) -> pl.DataFrame:
@@ -106,23 +106,25 @@ BASE = load_file(ROOT / "models" / "fieldguide" / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
-def whole(material, tmp_path_factory):
+def undisturbed(project, tmp_path_factory):
     """An undisturbed run."""
-    folder = tmp_path_factory.mktemp("whole")
-    return folder, run(material, folder)
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, run(project, folder)
 
 
-def test_it_says_how_it_goes_and_leaves_nothing_unfinished(whole):
-    folder, said = whole
-    assert "step 2: " in said and "of the validation images right in two steps" in said and "step 4/4: right" in said
-    assert "divek: 4 steps of 4 prompts × 4 completions; best weights: step" in said
+def test_it_reports_its_progress_and_leaves_no_unfinished_run(undisturbed):
+    folder, output = undisturbed
+    assert (
+        "step 2: " in output and "of the validation images right in two steps" in output and "step 4/4: right" in output
+    )
+    assert "divek: 4 steps of 4 prompts × 4 completions; best weights: step" in output
     assert list(folder.glob(".work/train/*")) == []
     assert curves(folder)["step"].to_list() == [1, 2, 3, 4]
     assert curves(folder)["validation_two_step"].is_not_null().to_list() == [False, True, False, True]
 
 
-def test_every_completion_is_kept_and_the_curves_are_their_means(whole):
-    folder, _ = whole
+def test_every_completion_is_stored_and_the_curves_are_their_means(undisturbed):
+    folder, _ = undisturbed
     rows = rollouts(folder)
     assert rows.height == 4 * 4 * 4 and set(rows["rollout"]) == {0, 1, 2, 3}
     means = rows.group_by("step").agg(pl.col("answer_reward").mean(), pl.col("format_reward").mean()).sort("step")
@@ -135,87 +137,94 @@ def test_every_completion_is_kept_and_the_curves_are_their_means(whole):
     assert right.cast(pl.Float64).to_list() == rows["answer_reward"].to_list()
 
 
-def test_killed_and_run_again_it_ends_as_undisturbed(material, whole, tmp_path):
-    prepare(material, tmp_path)
+def test_killed_and_run_again_it_ends_as_undisturbed(project, undisturbed, tmp_path):
+    prepare(project, tmp_path)
     process = start(tmp_path)
     while process.poll() is None and not list(tmp_path.glob(".work/train/*/round-1/checkpoint-2/complete.json")):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert "continuing from" in run(material, tmp_path)
+    assert "continuing from" in run(project, tmp_path)
     for name in ("data/training.csv", "data/rollouts.parquet", "models/policy/model.safetensors"):
-        assert (tmp_path / name).read_bytes() == (whole[0] / name).read_bytes(), name
+        assert (tmp_path / name).read_bytes() == (undisturbed[0] / name).read_bytes(), name
 
 
-def test_two_processes_train_as_one(material, tmp_path):
+def test_two_processes_train_as_one(project, tmp_path):
     one = {"precision": "float32", "prompts_per_device": 2, "steps": 2, "threads": 1}
-    run(material, tmp_path / "one", **one)
+    run(project, tmp_path / "one", **one)
     two = one | {"launcher": "accelerate", "launch_config": str(ROOT / "presets/accelerate/two-cpus.yaml")}
-    prepare(material, tmp_path / "two", **two)
+    prepare(project, tmp_path / "two", **two)
     process = start(tmp_path / "two")
-    printed, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, printed
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
     first, second = (rollouts(tmp_path / name) for name in ("one", "two"))
     assert first.select("step", "image_id", "rollout", "text", "answer_reward").equals(
         second.select("step", "image_id", "rollout", "text", "answer_reward")
     )
     first, second = (weights(tmp_path / name) for name in ("one", "two"))
     assert max((first[name] - second[name]).abs().max().item() for name in first) < 1e-5
-    assert any((first[name] - BASE[name]).abs().max().item() > 1e-5 for name in first), "something was learned"
+    assert any((first[name] - BASE[name]).abs().max().item() > 1e-5 for name in first), "the weights have changed"
 
 
 @pytest.mark.parametrize("reward", ["matcher", "string"])
-def test_virft_asks_the_open_question(material, tmp_path, reward):
-    said = run(material, tmp_path, method="virft", virft_reward=reward, steps=2)
-    assert "virft: 2 steps of 4 prompts × 4 completions" in said
+def test_virft_poses_the_open_question(project, tmp_path, reward):
+    output = run(project, tmp_path, method="virft", virft_reward=reward, steps=2)
+    assert "virft: 2 steps of 4 prompts × 4 completions" in output
     rows = rollouts(tmp_path)
     assert rows.height == 32 and rows["letter"].null_count() == 32
     assert rows["text"].str.contains("<answer>").mean() > 0.5 and curves(tmp_path)["answer_reward"].null_count() == 0
 
 
-def test_sft_teaches_the_names(material, tmp_path):
-    said = run(material, tmp_path, method="sft", steps=6, learning_rate=1e-3)
-    assert "sft: 6 steps of 4 prompts;" in said and "step 6/6: loss" in said
+def test_two_updates_per_batch_draw_completions_in_every_second_step(project, tmp_path):
+    run(project, tmp_path, updates_per_batch=2)
+    assert set(rollouts(tmp_path)["step"]) == {1, 3} and rollouts(tmp_path).height == 2 * 4 * 4
+    assert curves(tmp_path)["answer_reward"].is_null().to_list() == [False, True, False, True]
+    assert curves(tmp_path)["loss"].null_count() == 0
+
+
+def test_sft_teaches_the_names(project, tmp_path):
+    output = run(project, tmp_path, method="sft", steps=6, learning_rate=1e-3)
+    assert "sft: 6 steps of 4 prompts;" in output and "step 6/6: loss" in output
     losses = curves(tmp_path)["loss"]
     assert losses[-1] < losses[0] and rollouts(tmp_path).height == 0
     assert any((weights(tmp_path)[name] - BASE[name]).abs().max() > 1e-4 for name in BASE)
 
 
-def test_none_is_the_model_itself(material, tmp_path):
-    assert "no training" in run(material, tmp_path, method="none")
-    found = weights(tmp_path)
-    assert all(torch.equal(found[name], BASE[name]) for name in BASE) and rollouts(tmp_path).height == 0
+def test_none_is_the_model_itself(project, tmp_path):
+    assert "no training" in run(project, tmp_path, method="none")
+    policy = weights(tmp_path)
+    assert all(torch.equal(policy[name], BASE[name]) for name in BASE) and rollouts(tmp_path).height == 0
 
 
-def test_low_rank_additions_are_added_into_the_weights(material, tmp_path):
-    run(material, tmp_path, tuning="lora", lora_rank=4, freeze=["vision"], learning_rate=1e-3, steps=4)
-    found = weights(tmp_path)
-    assert found.keys() == BASE.keys()
-    moved = {name for name in found if (found[name] - BASE[name]).abs().max() > 1e-6}
+def test_low_rank_additions_are_merged_into_the_weights(project, tmp_path):
+    run(project, tmp_path, tuning="lora", lora_rank=4, freeze=["vision"], learning_rate=1e-3, steps=4)
+    policy = weights(tmp_path)
+    assert policy.keys() == BASE.keys()
+    moved = {name for name in policy if (policy[name] - BASE[name]).abs().max() > 1e-6}
     assert moved and not any(name.startswith("visual.blocks") for name in moved)
     assert all("proj" in name or "mlp" in name for name in moved)
 
 
-def test_rounds_draw_the_options_anew(material, tmp_path):
-    said = run(material, tmp_path, rounds=2, steps=4)
+def test_rounds_draw_the_options_anew(project, tmp_path):
+    output = run(project, tmp_path, rounds=2, steps=4)
     table = pl.read_csv(tmp_path / "data" / "rounds.csv")
     assert table["round"].to_list() == [1, 2] and table["jaccard"].null_count() == 1
     assert 0 <= table["jaccard"][1] <= 1 and table["questions"][0] == 24
-    assert curves(tmp_path)["step"].to_list() == [1, 2, 3, 4], said
+    assert curves(tmp_path)["step"].to_list() == [1, 2, 3, 4], output
     rates = curves(tmp_path)["learning_rate"].to_list()
     assert rates == sorted(rates, reverse=True) and rates[0] == 5e-5, "one schedule over all rounds"
 
 
-def test_a_run_that_explodes_stops_with_a_sentence_and_its_last_good_checkpoint(material, tmp_path):
-    with pytest.raises(UserError) as caught:
-        run(material, tmp_path, learning_rate=1e9, steps=8, schedule="constant", check_every=1)
-    error = str(caught.value)
+def test_a_run_that_diverges_stops_with_one_sentence_and_its_last_good_checkpoint(project, tmp_path):
+    with pytest.raises(UserError) as error_info:
+        run(project, tmp_path, learning_rate=1e9, steps=8, schedule="constant", check_every=1)
+    error = str(error_info.value)
     assert "nats per token from the base model" in error or "the loss of step" in error
     assert "checkpoint" in error and "train.learning_rate" in error and "\n" not in error
     assert not (tmp_path / "models" / "policy").exists()
 
 
-def test_a_prompt_that_does_not_fit_is_named_before_the_first_step(material, tmp_path):
+def test_a_prompt_that_is_too_long_is_reported_before_the_first_step(project, tmp_path):
     with pytest.raises(UserError, match=r"data/hard.parquet: the prompt of image .*max_completion_length = 10000"):
-        run(material, tmp_path, max_completion_length=10_000)
+        run(project, tmp_path, max_completion_length=10_000)
     assert not list(tmp_path.glob(".work/train/*/round-1/checkpoint-*"))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
-from test_index import MAKE
+from support.official_files import MAKE
 
 from pipeline.datasets import OFFICIAL, index, layout
 from pipeline.datasets.published import Published
@@ -96,12 +96,12 @@ def driver(name: str, files: tuple[Published, ...], classes: list) -> str:
     rows = json.dumps([asdict(file) for file in files])
     return f"""
 import json, sys
-from pipeline import fetching
+from pipeline.datasets.published import Archive, Published
 from pipeline.datasets import OFFICIAL, layout
 from pipeline.stages.download import main
 from pathlib import Path
 rows = json.loads({rows!r})
-files = [layout.Published(fetching.Archive(**row["archive"]), tuple(row["unpacked"]), row["optional"]) for row in rows]
+files = [Published(Archive(**row["archive"]), tuple(row["unpacked"]), row["optional"]) for row in rows]
 OFFICIAL[{name!r}].FILES = tuple(files)
 layout.class_table = lambda name: {classes!r}
 main(Path("data/classes.parquet"), Path("data/images.parquet"), False)

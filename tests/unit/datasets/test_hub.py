@@ -11,18 +11,17 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.download_project import CLASSES, IMAGES, write_settings
 from support.hub_server import SHA, Handler, serving
 from support.official_sets import picture
 from support.project import ROOT
-from test_download import CLASSES, IMAGES, write_settings
 
 from pipeline.core import tables
-from pipeline.core.params import UserError
-from pipeline.core.timings import load
-from pipeline.datasets import hub, layout, opened
+from pipeline.core.params import UserError, load_params
+from pipeline.datasets import hub, layout, open_dataset
 from pipeline.datasets.params import DataParams
 
-DEFAULTS = replace(load(DataParams, ROOT / "params.yaml"), noun="")
+DEFAULTS = replace(load_params(DataParams, ROOT / "params.yaml"), noun="")
 CARS = [
     (0, "2012 Audi TTS Coupe", []),
     (1, "1994 Audi 100 Wagon", []),
@@ -57,7 +56,7 @@ def cars(monkeypatch, tmp_path):
 
 
 def source(folder: Path | str, name: str = "cars", **changes):
-    with opened(name, replace(DEFAULTS, dataset=(name,), hub=str(folder), **changes)) as found:
+    with open_dataset(name, replace(DEFAULTS, dataset=(name,), hub=str(folder), **changes)) as found:
         return found
 
 
@@ -68,7 +67,7 @@ NAMES = ["Chevy Tahoe 2012", "Audi 100 Wagon 1994", "Audi TTS Coupe 2012"]
 def test_a_mirror_has_the_official_classes_whatever_its_order(cars, tmp_path):
     found = source(mirror(tmp_path / "m", {"train": [0, 1, 2, 0], "test": [2, 1, 0]}, NAMES))
     assert list(found.names) == [name for _, name, _ in CARS] and found.noun == "car"
-    assert found.rows.sort("path").select("path", "class_id", "part").rows() == [
+    assert found.rows.sort("path").select("path", "class_id", "split").rows() == [
         ("test/000000", 0, "test"), ("test/000001", 1, "test"), ("test/000002", 2, "test"),
         ("train/000000", 2, "train"), ("train/000001", 1, "train"), ("train/000002", 0, "train"),
         ("train/000003", 2, "train"),
@@ -90,32 +89,32 @@ BAD = [
         {"train": [0, 1, 2], "test": [2, 1, 0]},
         NAMES,
         {},
-        "found 3 train, 3 test images, wanted the official 4 train, 3 test",
+        "3 train, 3 test images, expected the official 4 train, 3 test",
     ),
-    ({"train": [0, 1, 2, 0], "test": [2, 1, 0]}, ["Audi TTS", *NAMES[1:]], {}, "found the class 'Audi TTS'"),
-    ({"train": [0, 1, 1, 0], "test": [1, 1, 0]}, NAMES, {}, "found no class '2012 Audi TTS Coupe'"),
+    ({"train": [0, 1, 2, 0], "test": [2, 1, 0]}, ["Audi TTS", *NAMES[1:]], {}, "the class 'Audi TTS'"),
+    ({"train": [0, 1, 1, 0], "test": [1, 1, 0]}, NAMES, {}, "no class '2012 Audi TTS Coupe'"),
     (
         {"train": [0, 1, 2, 3], "test": [2, 1, 0]},
         [*NAMES, "1994 Audi 100 Wagon"],
         {},
-        "found the class 'Audi 100 Wagon 1994', wanted each of the official classes once",
+        "the class 'Audi 100 Wagon 1994', expected each of the official classes once",
     ),
-    ({"train": [0, 1, 2, 0], "test": [2, 1, 0]}, NAMES, {"depth": 1}, "found the columns image, label, depth"),
-    ({"train": ["a"] * 4, "test": ["a"] * 3}, None, {"column": "make"}, "found the columns image, make"),
+    ({"train": [0, 1, 2, 0], "test": [2, 1, 0]}, NAMES, {"depth": 1}, "the columns image, label, depth"),
+    ({"train": ["a"] * 4, "test": ["a"] * 3}, None, {"column": "make"}, "the columns image, make"),
     (
         {"train": [0, 1, 2, 0], "holdout": [2, 1, 0]},
         NAMES,
         {},
-        "found 4 train images, wanted the official 4 train, 3 test",
+        "4 train images, expected the official 4 train, 3 test",
     ),
-    ({"train": [0, 1, 2, 0], "test": [-1, -1, -1]}, NAMES, {}, "found no label in test/000000"),
-    ({"train": [1, 2, 3, 1], "test": [3, 2, 1]}, None, {}, "found the class 1, wanted each"),
-    ({"train": [0, 1, 1, 0], "test": [0, 1, 0]}, None, {}, "found the class 0, wanted each"),
+    ({"train": [0, 1, 2, 0], "test": [-1, -1, -1]}, NAMES, {}, "no label in test/000000"),
+    ({"train": [1, 2, 3, 1], "test": [3, 2, 1]}, None, {}, "the class 1, expected each"),
+    ({"train": [0, 1, 1, 0], "test": [0, 1, 0]}, None, {}, "the class 0, expected each"),
     (
         {"train": [0, 1, 2, 0], "test": [2, 1, 0], "trainval": [0]},
         NAMES,
         {},
-        "found the splits train, test, trainval, wanted train, validation and test, each by itself",
+        "the splits train, test, trainval, expected train, validation and test, each by itself",
     ),
 ]
 
@@ -129,7 +128,7 @@ def test_a_mirror_that_is_none_is_one_sentence(cars, tmp_path, splits, names, mo
 
 
 def test_a_mirror_knows_no_other_protocol(cars, tmp_path):
-    with pytest.raises(UserError, match=r"data\.protocol coop, wanted official; set it with `dvc exp run -S data\."):
+    with pytest.raises(UserError, match=r"data\.protocol coop, expected official; set it with `dvc exp run -S data\."):
         source(tmp_path / "m", protocol="coop")
 
 
@@ -159,14 +158,14 @@ def test_of_several_columns_of_labels_one_must_have_the_name_of_labels(cars, tmp
     if taken:
         assert source(tmp_path / "m").rows["class_id"].n_unique() == 3
         return
-    with pytest.raises(UserError, match=f"found the columns image, {', '.join(columns)}, wanted one column of images"):
+    with pytest.raises(UserError, match=f"the columns image, {', '.join(columns)}, expected one column of images"):
         source(tmp_path / "m")
 
 
 def test_numbers_are_labels_of_a_mirror_where_they_are_the_official_ones(cars, tmp_path):
     folder = mirror(tmp_path / "m", {"train": [0, 1, 2, 0], "test": [2, 1, 0]}, None)
     assert source(folder).rows.sort("path")["class_id"].to_list() == [2, 1, 0, 0, 1, 2, 0]
-    with pytest.raises(UserError, match="found numbers without names in the column label"):
+    with pytest.raises(UserError, match="numbers without names in the column label"):
         source(folder, "folder")
 
 
@@ -174,7 +173,7 @@ def test_splits_that_are_no_part_are_left_out(cars, tmp_path, capsys):
     """As in tanganke/stanford_cars, which has the test images seven times more, with noise."""
     splits = {"train": [0, 1, 2, 0], "test": [2, 1, 0], "contrast": [2, 1, 0], "motion_blur": [2, 1, 0]}
     found = source(mirror(tmp_path / "m", splits, NAMES))
-    assert found.rows["part"].value_counts().sort("part").rows() == [("test", 3), ("train", 4)]
+    assert found.rows["split"].value_counts().sort("split").rows() == [("test", 3), ("train", 4)]
     assert "left out the splits contrast, motion_blur" in capsys.readouterr().out
 
 
@@ -183,7 +182,7 @@ def test_the_banner_of_aircraft_is_cut_off_a_mirror_too(monkeypatch, cars, tmp_p
     splits = {"train": [0, 1, 2, 0], "validation": [0, 1, 2], "test": [2, 1, 0]}
     found = source(mirror(tmp_path / "m", splits, NAMES), "aircraft")
     assert (found.crop_bottom, found.noun) == (20, "aircraft")
-    assert found.rows["part"].value_counts().sort("part").rows() == [("test", 3), ("train", 4), ("val", 3)]
+    assert found.rows["split"].value_counts().sort("split").rows() == [("test", 3), ("train", 4), ("val", 3)]
 
 
 def test_the_images_of_the_official_parts_are_counted_as_their_authors_did():
@@ -200,7 +199,7 @@ def test_files_in_folders_of_their_classes_are_read_as_they_are(cars, tmp_path):
                 path.write_bytes(picture(f"{part}{name}{number}"))
     found = source(tmp_path / "m", "folder")
     pictures = {content: path for path, content in found.pictures(found.rows["path"])}
-    about = {path: (name, part) for path, name, part in found.rows.select("path", "class_name", "part").iter_rows()}
+    about = {path: (name, part) for path, name, part in found.rows.select("path", "class_name", "split").iter_rows()}
     for name in NAMES:
         assert about[pictures[picture(f"train{name}1")]] == (name, "train")
         assert about[pictures[picture(f"test{name}0")]] == (name, "test")
@@ -214,7 +213,7 @@ def test_a_row_without_an_image_is_one_sentence(cars, tmp_path):
     pq.write_table(table.set_column(0, table.field(0), pa.array(images, table.field(0).type)), file)
     found = source(folder)
     for path in ("test/000001", "test/000002"):
-        with pytest.raises(UserError, match=f"found no image in {path}, wanted one in every row"):
+        with pytest.raises(UserError, match=f"no image in {path}, expected one in every row"):
             list(found.pictures([path]))
 
 
@@ -225,10 +224,10 @@ def test_any_data_set_with_images_and_labels_is_a_folder(cars, tmp_path):
     found = source(parts, "folder", noun="owl")
     assert found.name == "folder" and source(parts, "folder").noun == "object"
     assert list(found.names) == ["Barn Owl", "snowy owl"] and found.noun == "owl"
-    assert found.rows["part"].value_counts().sort("part").rows() == [("test", 2), ("train", 3), ("val", 1)]
+    assert found.rows["split"].value_counts().sort("split").rows() == [("test", 2), ("train", 3), ("val", 1)]
     whole = mirror(tmp_path / "whole", {"train": [0, 1] * 10}, ["snowy_owl", "Barn Owl"])
     found = source(whole, "folder", test_share=0.3)
-    counts = found.rows.group_by("class_id", "part").len().sort("class_id", "part")
+    counts = found.rows.group_by("class_id", "split").len().sort("class_id", "split")
     assert counts.rows() == [(0, "test", 3), (0, "train", 7), (1, "test", 3), (1, "train", 7)]
 
 
@@ -242,12 +241,12 @@ PROBE = f"""
 import sys
 from dataclasses import replace
 from pathlib import Path
-from pipeline.datasets import opened
+from pipeline.datasets import open_dataset
 from pipeline.datasets.params import DataParams
-from pipeline.core.params import UserError, load
+from pipeline.core.params import UserError, load_params
 for hub in sys.argv[1:]:
     try:
-        with opened("folder", replace(load(DataParams, Path({str(ROOT / "params.yaml")!r})), hub=hub)) as found:
+        with open_dataset("folder", replace(load_params(DataParams, Path({str(ROOT / "params.yaml")!r})), hub=hub)) as found:
             print(found.licence, found.rows.height)
     except UserError as error:
         print(f"error: {{error}}")
@@ -330,7 +329,7 @@ def test_what_the_hub_does_not_give_is_one_sentence_with_the_next_command(tmp_pa
         "some/script": ("scripts are no longer", "`dvc exp run -S data.hub=some/script@refs/convert/parquet`"),
     }
     for line, (name, (reason, command)) in zip(errors, wanted.items(), strict=True):
-        assert line.startswith(f"error: data.hub {name}: found ") and reason in line and command in line
+        assert line.startswith(f"error: data.hub {name}: ") and reason in line and command in line
 
 
 def test_offline_only_the_commit_asked_for_will_do(tmp_path):
@@ -348,4 +347,4 @@ def test_offline_only_the_commit_asked_for_will_do(tmp_path):
 def test_a_hub_that_does_not_answer_is_one_sentence(tmp_path):
     at_once = "import time; time.sleep = lambda seconds: None"  # between the library's five tries, 24 s in all
     (said,) = said_of(online("http://127.0.0.1:9", tmp_path / "hf"), "some/owls", before=at_once)
-    assert said.startswith("error: data.hub some/owls: found ") and "go online" in said
+    assert said.startswith("error: data.hub some/owls: ") and "go online" in said

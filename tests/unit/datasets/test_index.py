@@ -11,110 +11,20 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 from scipy.io import loadmat, savemat
+from support.official_files import MAKE, annotations
 from support.project import ROOT
 
 from pipeline.core.params import UserError
-from pipeline.datasets import OFFICIAL, index, layout
+from pipeline.datasets import OFFICIAL, index, layout, protocols
 
 SHARED = Path(os.environ.get("DIVEK_DATASETS", ROOT.parent / "shared" / "datasets"))
 real = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no official metadata at {SHARED}; set DIVEK_DATASETS")
 
-COLUMNS = {"path": pl.String, "class_id": pl.Int64, "class_name": pl.String, "split": pl.String, "part": pl.String}
+COLUMNS = {"path": pl.String, "class_id": pl.Int64, "class_name": pl.String, "subset": pl.String, "split": pl.String}
 
 # --- Small data sets in the official layouts ---
 
 
-def write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-
-
-def annotations(file: Path, rows, labelled: bool = True) -> None:
-    """The devkit's form: a 1×n struct whose every field is a 1×1 array or a text."""
-    fields = ["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", *(["class"] if labelled else []), "fname"]
-    struct = np.zeros((1, len(rows)), dtype=[(field, object) for field in fields])
-    for i, (name, label) in enumerate(rows):
-        struct[0, i] = tuple(np.array([[9]], np.uint8) for _ in range(4)) + ((label,) if labelled else ()) + (name,)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    savemat(file, {"annotations": struct}, do_compression=True)
-
-
-def make_flowers(root: Path) -> None:
-    names = {"2": "colt's foot", "1": "globe-flower", "3": "rose"}  # keys in no order, as in the real file
-    write(root / "cat_to_name.json", json.dumps(names))
-    savemat(root / "imagelabels.mat", {"labels": np.array([[3, 3, 1, 1, 2, 2, 1]], np.uint8)})
-    ids = {"trnid": [7, 5, 1], "valid": [3], "tstid": [6, 4, 2]}
-    savemat(root / "setid.mat", {key: np.array([value], np.uint16) for key, value in ids.items()})
-    split = {
-        "train": [["image_00003.jpg", 0, "globe-flower"], ["image_00001.jpg", 2, "rose"]],
-        "val": [["image_00004.jpg", 0, "globe-flower"], ["image_00005.jpg", 1, "colt's foot"]],
-        "test": [["image_00002.jpg", 2, "rose"], ["image_00006.jpg", 1, "x"], ["image_00007.jpg", 0, "globe-flower"]],
-    }
-    write(root / "split_zhou_OxfordFlowers.json", json.dumps(split))
-
-
-def make_pets(root: Path) -> None:
-    trainval = [f"Egyptian_Mau_{i} 1 1 1" for i in range(1, 11)] + [f"pug_{i} 2 2 1" for i in range(1, 6)]
-    test = ["Egyptian_Mau_100 1 1 1", "pug_191 2 2 1"]
-    head = "#Image CLASS-ID SPECIES BREED ID\n#ID: 1:37 Class ids\n#SPECIES: 1:Cat 2:Dog\n#BREED ID\n#All images\n#x\n"
-    write(root / "annotations/list.txt", head + "\n".join(trainval + test) + "\n")
-    write(root / "annotations/trainval.txt", "\n".join(trainval) + "\n")
-    write(root / "annotations/test.txt", "\n".join(test) + "\n")
-    write(root / "images/Egyptian_Mau_139.mat", "a stray file of the official archive")
-    rows = [[f"{line.split()[0]}.jpg", int(line.split()[1]) - 1, "egyptian_mau"] for line in trainval + test]
-    write(root / "split_zhou_OxfordPets.json", json.dumps({"train": rows[:7], "val": rows[7:15], "test": rows[15:]}))
-
-
-def make_cars(root: Path) -> None:
-    names = [
-        "Ram C/V Cargo Van Minivan 2012",
-        "Bentley Continental Supersports Conv. Convertible 2012",
-        "Audi 100 1994",
-    ]
-    train = [("00001.jpg", 3), ("00002.jpg", 1), ("00003.jpg", 2)]
-    test = [("00001.jpg", 2), ("00002.jpg", 3)]
-    annotations(root / "devkit/cars_train_annos.mat", train)
-    annotations(root / "devkit/cars_test_annos.mat", test, labelled=False)
-    annotations(root / "cars_test_annos_withlabels.mat", test)
-    savemat(root / "devkit/cars_meta.mat", {"class_names": np.array([names], dtype=object)})
-    split = {
-        "train": [["cars_train/00002.jpg", 0, "x"]],
-        "val": [["cars_train/00001.jpg", 2, "x"], ["cars_train/00003.jpg", 1, "x"]],
-        "test": [["cars_test/00001.jpg", 1, "x"], ["cars_test/00002.jpg", 2, "x"]],
-    }
-    write(root / "split_zhou_StanfordCars.json", json.dumps(split))
-
-
-def make_aircraft(root: Path) -> None:
-    data = root / "fgvc-aircraft-2013b" / "data"
-    write(data / "variants.txt", "Boeing 717\nF-16A/B\nF/A-18\n")
-    lists = {
-        "train": "1025794 Boeing 717\n0056978 F-16A/B\n0000007 F/A-18\n",
-        "val": "0000010 Boeing 717\n0000002 F-16A/B\n0000001 F/A-18\n",
-        "test": "0000100 Boeing 717\n2222222 F-16A/B\n0034309 F/A-18\n",
-    }
-    lists["trainval"] = lists["val"] + lists["train"]
-    for part, text in lists.items():
-        write(data / f"images_variant_{part}.txt", text)
-
-
-def make_cub(root: Path) -> None:
-    data = root / "CUB_200_2011"
-    write(data / "classes.txt", "1 001.Artic_Tern\n2 002.Chuck_will_Widow\n3 003.Cape_May_Warbler\n")
-    folders = ["001.Artic_Tern"] * 11 + ["002.Chuck_will_Widow"] * 2 + ["003.Cape_May_Warbler"] * 10
-    rows = list(enumerate(folders, start=1))
-    write(data / "images.txt", "".join(f"{i} {folder}/{folder[4:]}_{i:04}_9.jpg\n" for i, folder in rows))
-    write(data / "image_class_labels.txt", "".join(f"{i} {int(folder[:3])}\n" for i, folder in rows))
-    write(data / "train_test_split.txt", "".join(f"{i} {int(i not in (1, 12))}\n" for i, _ in rows))
-
-
-MAKE = {
-    "flowers": make_flowers,
-    "pets": make_pets,
-    "cars": make_cars,
-    "aircraft": make_aircraft,
-    "cub": make_cub,
-}
 CASES = [(n, p) for n in OFFICIAL for p in layout.PROTOCOLS if not (p == "coop" and n in ("aircraft", "cub"))]
 
 
@@ -137,7 +47,7 @@ def test_the_table_has_the_columns_order_and_values_of_the_contract(small, name,
     assert dict(found.schema) == COLUMNS
     assert found.height and found["path"].is_unique().all() and not found.null_count().sum_horizontal().item()
     assert_frame_equal(found, found.sort("class_id", "path"))
-    assert set(found["split"]) <= {"base", "novel"} and set(found["part"]) <= {"train", "val", "test"}
+    assert set(found["subset"]) <= {"base", "novel"} and set(found["split"]) <= {"train", "val", "test"}
 
 
 def test_flowers(small):
@@ -151,9 +61,9 @@ def test_flowers(small):
         ("jpg/image_00001.jpg", 2, "rose", "novel", "train"),
         ("jpg/image_00002.jpg", 2, "rose", "novel", "test"),
     ]
-    assert index("flowers", root, "coop")["part"].to_list() == ["train", "val", "test", "val", "test", "train", "test"]
+    assert index("flowers", root, "coop")["split"].to_list() == ["train", "val", "test", "val", "test", "train", "test"]
     # Base train, then the base test from CoOp's val, the novel test from CoOp's test.
-    assert index("flowers", root, "paper").select("path", "split", "part").rows() == [
+    assert index("flowers", root, "paper").select("path", "subset", "split").rows() == [
         ("jpg/image_00003.jpg", "base", "train"),
         ("jpg/image_00004.jpg", "base", "test"),
         ("jpg/image_00005.jpg", "base", "test"),
@@ -170,7 +80,7 @@ def test_flowers_names_are_known_without_cat_to_name(small):
         "hard-leaved pocket orchid",
         "canterbury bells",
     ]
-    assert set(found["split"]) == {"base"}, "three of 102 classes"
+    assert set(found["subset"]) == {"base"}, "three of 102 classes"
 
 
 def test_our_table_of_flowers():
@@ -183,10 +93,10 @@ def test_pets(small):
     root = small("pets")
     found = index("pets", root, "official")
     assert found["class_name"].unique(maintain_order=True).to_list() == ["Egyptian Mau", "pug"]
-    assert found.filter(part="test")["path"].to_list() == ["images/Egyptian_Mau_100.jpg", "images/pug_191.jpg"]
-    assert found.filter(part="train").height == 15 and found.filter(split="base").height == 11
-    assert Counter(index("pets", root, "coop")["part"]) == {"train": 7, "val": 8, "test": 2}
-    assert Counter(index("pets", root, "paper").select("split", "part").rows()) == {
+    assert found.filter(split="test")["path"].to_list() == ["images/Egyptian_Mau_100.jpg", "images/pug_191.jpg"]
+    assert found.filter(split="train").height == 15 and found.filter(subset="base").height == 11
+    assert Counter(index("pets", root, "coop")["split"]) == {"train": 7, "val": 8, "test": 2}
+    assert Counter(index("pets", root, "paper").select("subset", "split").rows()) == {
         ("base", "train"): 8,
         ("base", "test"): 2,
         ("novel", "test"): 1,
@@ -202,8 +112,8 @@ def test_cars(small):
         ("cars_test/00002.jpg", 2, "1994 Audi 100", "novel", "test"),
         ("cars_train/00001.jpg", 2, "1994 Audi 100", "novel", "train"),
     ]
-    assert index("cars", root, "coop")["part"].to_list() == ["train", "test", "val", "test", "val"]
-    assert index("cars", root, "paper").select("path", "part").rows() == [
+    assert index("cars", root, "coop")["split"].to_list() == ["train", "test", "val", "test", "val"]
+    assert index("cars", root, "paper").select("path", "split").rows() == [
         ("cars_train/00002.jpg", "train"),
         ("cars_train/00003.jpg", "test"),
         ("cars_train/00001.jpg", "test"),
@@ -219,7 +129,7 @@ def test_cars_without_labels_of_the_test_images(small):
     (root / "devkit" / labelled.name).unlink()
     for protocol in ("coop", "paper"):
         assert_frame_equal(index("cars", root, protocol), whole[protocol])
-    with pytest.raises(UserError, match=r"cars_test_annos_withlabels\.mat: not found"):
+    with pytest.raises(UserError, match=r"cars_test_annos_withlabels\.mat: no such file"):
         index("cars", root, "official")
     shutil.copy(root / "devkit/cars_test_annos.mat", labelled)
     with pytest.raises(UserError, match=r"withlabels\.mat: annotations without 'class'"):
@@ -241,7 +151,7 @@ def test_aircraft(small):
         (f"{images}/0000007.jpg", 2, "F/A-18", "novel", "train"),
         (f"{images}/0034309.jpg", 2, "F/A-18", "novel", "test"),
     ]
-    paper = index("aircraft", root, "paper").select(pl.col("path").str.split("/").list.last(), "part")
+    paper = index("aircraft", root, "paper").select(pl.col("path").str.split("/").list.last(), "split")
     assert paper.rows() == [
         ("0000010.jpg", "test"),
         ("1025794.jpg", "train"),
@@ -256,11 +166,11 @@ def test_cub(small):
     found = index("cub", root, "official")
     names = ["Artic Tern", "Chuck will Widow", "Cape May Warbler"]
     assert found["class_name"].unique(maintain_order=True).to_list() == names, "as the data set spells them"
-    assert found.filter(part="test")["path"].to_list() == [
+    assert found.filter(split="test")["path"].to_list() == [
         "CUB_200_2011/images/001.Artic_Tern/Artic_Tern_0001_9.jpg",
         "CUB_200_2011/images/002.Chuck_will_Widow/Chuck_will_Widow_0012_9.jpg",
     ]
-    assert Counter(index("cub", root, "paper").select("class_id", "part").rows()) == {
+    assert Counter(index("cub", root, "paper").select("class_id", "split").rows()) == {
         (0, "train"): 8,
         (0, "test"): 2,
         (1, "train"): 1,
@@ -286,12 +196,12 @@ def test_the_cut_takes_four_fifths_of_each_class_and_knows_no_order():
     rows = [
         (f"images/{c}/{i}.jpg", c, "train") for c, count in enumerate([30, 29, 93, 96, 99, 100]) for i in range(count)
     ]
-    found = layout.cut(rows, 0)
+    found = protocols.cut(rows, 0)
     counts = Counter((class_id, part) for _, class_id, part in found)
     assert [counts[c, "train"] for c in range(6)] == [24, 23, 74, 77, 79, 80]
-    assert sorted(layout.cut(rows[::-1], 0)) == sorted(found)
-    assert sorted(layout.cut(rows, 1)) != sorted(found)
-    alone = layout.cut([row for row in rows if row[1] == 2], 0)
+    assert sorted(protocols.cut(rows[::-1], 0)) == sorted(found)
+    assert sorted(protocols.cut(rows, 1)) != sorted(found)
+    alone = protocols.cut([row for row in rows if row[1] == 2], 0)
     assert sorted(alone) == sorted(row for row in found if row[1] == 2)
 
 
@@ -313,13 +223,17 @@ def test_the_base_half_is_the_larger_one(count, base):
 
 
 def test_unknown_data_set_and_protocol(tmp_path):
-    with pytest.raises(UserError, match="no data set 'birds', wanted one of flowers, pets, cars, aircraft, cub"):
+    with pytest.raises(
+        UserError, match="there is no official data set 'birds', only flowers, pets, cars, aircraft, cub"
+    ):
         index("birds", tmp_path, "official")
     for name in OFFICIAL:
-        with pytest.raises(UserError, match=f"{name}: no protocol 'Paper', wanted one of official"):
+        with pytest.raises(UserError, match=f"{name}: no protocol 'Paper'; set data.protocol to one of official"):
             index(name, tmp_path, "Paper")
     for name in ("cub", "aircraft"):
-        with pytest.raises(UserError, match=f"{name}: CoOp has no split file of it, wanted one of official, paper"):
+        with pytest.raises(
+            UserError, match=f"{name}: CoOp has no split file of it; set data.protocol to one of official, paper"
+        ):
             index(name, tmp_path, "coop")
 
 
@@ -355,7 +269,7 @@ def test_a_missing_empty_or_cut_file_is_named(small, protocol, name, file):
         assert str(path.parent) in str(error.value) and path.suffix in str(error.value), damage
         if damage in ("missing", "a folder", "empty", "not UTF-8"):
             assert str(error.value).startswith(f"{path}: ")
-            assert ", wanted " in str(error.value) and "; " in str(error.value)
+            assert ", expected " in str(error.value) and "; " in str(error.value)
         path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
         path.write_bytes(whole)
 
@@ -373,39 +287,63 @@ def test_a_mat_file_cut_anywhere_is_a_mistake(small, file):
 DATA = "fgvc-aircraft-2013b/data"
 BAD_LINES = [
     # data set, file, old text, new text, what the message must say
-    ("cub", "CUB_200_2011/image_class_labels.txt", "\n5 1\n", "\n5 4\n", "class '4' of image 5, wanted a whole number"),
+    (
+        "cub",
+        "CUB_200_2011/image_class_labels.txt",
+        "\n5 1\n",
+        "\n5 4\n",
+        "class '4' of image 5, expected a whole number",
+    ),
     ("cub", "CUB_200_2011/image_class_labels.txt", "\n5 1\n", "\n5 0\n", "class '0' of image 5"),
     ("cub", "CUB_200_2011/image_class_labels.txt", "\n5 1\n", "\n5 -1\n", "class '-1' of image 5"),
     ("cub", "CUB_200_2011/image_class_labels.txt", "\n5 1\n", "\n5 1.0\n", "class '1.0' of image 5"),
-    ("cub", "CUB_200_2011/image_class_labels.txt", "\n5 1\n", "\n5\n", "the line '5', wanted 2 fields, image class"),
+    ("cub", "CUB_200_2011/image_class_labels.txt", "\n5 1\n", "\n5\n", "the line '5', expected 2 fields, image class"),
     ("cub", "CUB_200_2011/image_class_labels.txt", "\n5 1\n", "\n99 1\n", "unknown image '99'"),
-    ("cub", "CUB_200_2011/image_class_labels.txt", "\n5 1\n", "\n", "1 missing, first image '5', wanted all 23"),
-    ("cub", "CUB_200_2011/train_test_split.txt", "\n5 1\n", "\n5 2\n", "'2' for image 5, wanted 1 (train) or 0 (test)"),
+    ("cub", "CUB_200_2011/image_class_labels.txt", "\n5 1\n", "\n", "1 missing, first image '5', expected all 23"),
+    (
+        "cub",
+        "CUB_200_2011/train_test_split.txt",
+        "\n5 1\n",
+        "\n5 2\n",
+        "'2' for image 5, expected 1 (train) or 0 (test)",
+    ),
     ("cub", "CUB_200_2011/train_test_split.txt", "\n5 1\n", "\n99 1\n", "unknown image '99'"),
     ("cub", "CUB_200_2011/train_test_split.txt", "\n5 1\n", "\n5 1\n5 1\n", "'5' on two lines"),
     ("cub", "CUB_200_2011/classes.txt", "2 002.Chuck", "7 002.Chuck", "unknown class '7'"),
-    ("cub", "CUB_200_2011/classes.txt", "001.Artic_Tern", "Artic_Tern", "class 'Artic_Tern', wanted a name such as"),
+    ("cub", "CUB_200_2011/classes.txt", "001.Artic_Tern", "Artic_Tern", "class 'Artic_Tern', expected a name such as"),
     ("aircraft", f"{DATA}/images_variant_train.txt", "F-16A/B", "F-16", "unknown variant 'F-16' of image 0056978"),
     (
         "aircraft",
         f"{DATA}/images_variant_test.txt",
         " F/A-18",
         "",
-        "the line '0034309', wanted 2 fields, image variant",
+        "the line '0034309', expected 2 fields, image variant",
     ),
     ("aircraft", f"{DATA}/images_variant_trainval.txt", "0000010", "0000011", "unknown image (of train and val)"),
     ("aircraft", f"{DATA}/images_variant_test.txt", "0034309", "0000001", "image 0000001, also in trainval"),
     ("aircraft", f"{DATA}/variants.txt", "F/A-18", "F-16A/B", "'F-16A/B' on two lines"),
-    ("pets", "annotations/list.txt", "pug_1 2 2 1", "pug_1 3 2 1", "class '3' of pug_1, wanted a whole number from 1"),
-    ("pets", "annotations/list.txt", "pug_1 2 2 1", "pug_1 1 2 1", "pug_1 in class 1, wanted images"),
-    ("pets", "annotations/list.txt", "pug_1 2 2 1", "pug_1 2", "the line 'pug_1 2', wanted 4 fields, stem class"),
-    ("pets", "annotations/trainval.txt", "pug_1 2 2 1", "pug_8 2 2 1", "unknown image 'pug_8', wanted images of list"),
+    (
+        "pets",
+        "annotations/list.txt",
+        "pug_1 2 2 1",
+        "pug_1 3 2 1",
+        "class '3' of pug_1, expected a whole number from 1",
+    ),
+    ("pets", "annotations/list.txt", "pug_1 2 2 1", "pug_1 1 2 1", "pug_1 in class 1, expected images"),
+    ("pets", "annotations/list.txt", "pug_1 2 2 1", "pug_1 2", "the line 'pug_1 2', expected 4 fields, stem class"),
+    (
+        "pets",
+        "annotations/trainval.txt",
+        "pug_1 2 2 1",
+        "pug_8 2 2 1",
+        "unknown image 'pug_8', expected images of list",
+    ),
     (
         "pets",
         "annotations/trainval.txt",
         "pug_1 2 2 1",
         "pug_1 1 2 1",
-        "class 1 of pug_1, wanted 2, as list.txt has it",
+        "class 1 of pug_1, expected 2, as list.txt has it",
     ),
     ("pets", "annotations/test.txt", "pug_191 2 2 1", "pug_1 2 2 1", "'pug_1' twice"),
     ("pets", "annotations/test.txt", "pug_191 2 2 1\n", "", "1 missing"),
@@ -426,13 +364,13 @@ def test_a_bad_line_is_named_with_its_file(small, name, file, old, new, message)
 
 BAD_SPLITS = [
     ([["image_00099.jpg", 0, "x"]], "unknown image 'image_00099.jpg'"),
-    ([["image_00001.jpg", 1, "x"]], "label 1 of 'image_00001.jpg', wanted the official one, 2"),
-    ([["image_00001.jpg", 3, "x"]], "label 3 of 'image_00001.jpg', wanted a whole number from 0 to 2"),
+    ([["image_00001.jpg", 1, "x"]], "label 1 of 'image_00001.jpg', expected the official one, 2"),
+    ([["image_00001.jpg", 3, "x"]], "label 3 of 'image_00001.jpg', expected a whole number from 0 to 2"),
     ([["image_00001.jpg", -1, "x"]], "label -1 of"),
-    ([["image_00001.jpg", True, "x"]], "in train, wanted path, 0-based label and class name"),
-    ([["image_00001.jpg", 2]], "in train, wanted path, 0-based label and class name"),
+    ([["image_00001.jpg", True, "x"]], "in train, expected path, 0-based label and class name"),
+    ([["image_00001.jpg", 2]], "in train, expected path, 0-based label and class name"),
     ([["image_00001.jpg", 2, "x"]] * 2, "image 'jpg/image_00001.jpg' twice"),
-    (None, "other keys, wanted the lists train, val and test"),
+    (None, "other keys, expected the lists train, val and test"),
 ]
 
 
@@ -471,7 +409,7 @@ def test_bad_annotations_of_cars_are_named(small):
     root = small("cars")
     train = root / "devkit/cars_train_annos.mat"
     for rows, message in [
-        ([("00001.jpg", 4)], "class '4' of 00001.jpg, wanted a whole number from 1 to 3"),
+        ([("00001.jpg", 4)], "class '4' of 00001.jpg, expected a whole number from 1 to 3"),
         ([("00001.jpg", 1), ("00001.jpg", 2)], "'00001.jpg' twice"),
         ([("00001.jpg", [1, 2])], "the cell array"),
     ]:
@@ -483,7 +421,7 @@ def test_bad_annotations_of_cars_are_named(small):
     with pytest.raises(UserError, match="annotations without 'fname'"):
         index("cars", root, "official")
     savemat(root / "devkit/cars_meta.mat", {"class_names": np.array([["Audi 100 1994", "Audi TT"]], dtype=object)})
-    with pytest.raises(UserError, match=r"cars_meta\.mat: class name 'Audi TT', wanted the model, then its year"):
+    with pytest.raises(UserError, match=r"cars_meta\.mat: class name 'Audi TT', expected the model, then its year"):
         index("cars", root, "official")
 
 
@@ -528,7 +466,7 @@ def coop_json(name: str):
 
 def members(frame: pl.DataFrame, part: str) -> set[tuple[str, int]]:
     """Images of a part as (file name, class): for the five data sets the names are unique within a part."""
-    return set(frame.filter(part=part).select(pl.col("path").str.split("/").list.last(), "class_id").rows())
+    return set(frame.filter(split=part).select(pl.col("path").str.split("/").list.last(), "class_id").rows())
 
 
 def official(name: str) -> dict[str, set[tuple[str, int]]]:
@@ -597,9 +535,9 @@ PAPER_COUNTS = {
 def test_real_classes_and_halves(roots, name):
     found = index(name, roots / name, "official")
     count, base, names = CLASSES[name]
-    classes = found.select("class_id", "class_name", "split").unique().sort("class_id")
+    classes = found.select("class_id", "class_name", "subset").unique().sort("class_id")
     assert classes["class_id"].to_list() == list(range(count)) and classes["class_name"].n_unique() == count
-    assert classes["split"].to_list() == ["base"] * base + ["novel"] * (count - base)
+    assert classes["subset"].to_list() == ["base"] * base + ["novel"] * (count - base)
     assert {i: classes["class_name"][i] for i in names} == names
     assert not classes["class_name"].str.contains("_|^ | $").any()
 
@@ -608,12 +546,12 @@ def test_real_classes_and_halves(roots, name):
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_real_official_parts(roots, name):
     found = index(name, roots / name, "official")
-    assert Counter(found["part"]) == OFFICIAL_COUNTS[name]
+    assert Counter(found["split"]) == OFFICIAL_COUNTS[name]
     wanted = official(name)
     for part in wanted:
         assert members(found, part) == wanted[part]
     # Counts of each class and part follow from the sets, but a wrong set would be easier to read here.
-    assert Counter(found.select("part", "class_id").rows()) == Counter((p, c) for p in wanted for _, c in wanted[p])
+    assert Counter(found.select("split", "class_id").rows()) == Counter((p, c) for p in wanted for _, c in wanted[p])
 
 
 @real
@@ -635,7 +573,7 @@ def test_real_coop_parts(roots, name):
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_real_paper_counts(roots, name):
     found = index(name, roots / name, "paper")
-    counts = Counter(found.select("split", "part").rows())
+    counts = Counter(found.select("subset", "split").rows())
     wanted = dict(zip([("base", "train"), ("base", "test"), ("novel", "test")], PAPER_COUNTS[name], strict=True))
     assert counts == wanted
 
@@ -643,7 +581,7 @@ def test_real_paper_counts(roots, name):
 @real
 def test_real_paper_parts_come_from_the_right_lists(roots):
     def of(name, split, part):
-        return set(index(name, roots / name, "paper").filter(split=split, part=part)["path"])
+        return set(index(name, roots / name, "paper").filter(subset=split, split=part)["path"])
 
     for name, sources in {"flowers": ("train", "val", "test"), "cars": ("train", "val", "val")}.items():
         coop, inside = coop_json(name), "jpg/" if name == "flowers" else ""
@@ -658,7 +596,7 @@ def test_real_paper_parts_come_from_the_right_lists(roots):
         for (split, part), source in zip(
             [("base", "train"), ("base", "test"), ("novel", "test")], sources, strict=True
         ):
-            pool = set(official_table.filter(split=split, part=source)["path"])
+            pool = set(official_table.filter(subset=split, split=source)["path"])
             found = of(name, split, part)
             assert found == pool if name == "aircraft" else found < pool
 
@@ -666,7 +604,7 @@ def test_real_paper_parts_come_from_the_right_lists(roots):
 @real
 def test_coops_flowers_train_holds_official_test_images(roots):
     coop, own = (index("flowers", roots / "flowers", protocol) for protocol in ("coop", "official"))
-    both = set(coop.filter(part="train")["path"]) & set(own.filter(part="test")["path"])
+    both = set(coop.filter(split="train")["path"]) & set(own.filter(split="test")["path"])
     assert len(both) == 3097
 
 
@@ -682,5 +620,5 @@ def test_cars_need_no_labels_of_test_images_beside_coops(roots, tmp_path):
     (tmp_path / "cars/cars_test_annos_withlabels.mat").unlink()
     for protocol in ("coop", "paper"):
         assert_frame_equal(index("cars", tmp_path / "cars", protocol), index("cars", roots / "cars", protocol))
-    with pytest.raises(UserError, match=r"cars_test_annos_withlabels\.mat: not found"):
+    with pytest.raises(UserError, match=r"cars_test_annos_withlabels\.mat: no such file"):
         index("cars", tmp_path / "cars", "official")

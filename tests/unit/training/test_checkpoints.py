@@ -1,0 +1,46 @@
+"""The folder of a run: no other run's checkpoints, none that is incomplete."""
+
+import json
+from dataclasses import replace
+
+import polars as pl
+import pytest
+from support.training import DEFAULTS, question, questions
+
+from pipeline.training.checkpoints import COMPLETE, RunFolder
+
+
+@pytest.fixture
+def run_folder_of(tmp_path, monkeypatch):
+    """The folder of a run with these settings and questions."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setattr("pipeline.training.checkpoints.content", lambda model: f"content of {model}")
+    first = questions(question(0, 0, 1))
+
+    def folder(params=DEFAULTS, rows=first):
+        rows = rows.with_columns(image=pl.lit(b"x"))
+        return RunFolder.of(params, rows, pl.DataFrame({"image_id": ["v"]}))
+
+    return folder
+
+
+def test_a_run_of_other_settings_or_questions_has_another_folder(run_folder_of):
+    others = [replace(DEFAULTS, learning_rate=1e-4), replace(DEFAULTS, seed=1), replace(DEFAULTS, model="other")]
+    rows = questions(question(0, 0, 2))
+    folders = [run_folder_of().path, *(run_folder_of(params).path for params in others), run_folder_of(rows=rows).path]
+    assert len(set(folders)) == 5 and run_folder_of().path == folders[0]
+
+
+def test_only_complete_checkpoints_count(run_folder_of):
+    folder = run_folder_of()
+    assert folder.last() is None
+    for number in (2, 4, 10):
+        (folder.path / f"checkpoint-{number}").mkdir(parents=True)
+    folder.complete(folder.path / "checkpoint-2", {"checks": {"2": 0.5}, "rollouts": []})
+    assert folder.last().name == "checkpoint-2", "the others are not complete"
+    folder.complete(folder.path / "checkpoint-4", {"checks": {}, "rollouts": []})
+    assert folder.last().name == "checkpoint-4"
+    assert sorted(path.name for path in folder.path.iterdir()) == ["checkpoint-10", "checkpoint-4"]
+    folder.complete(folder.path / "checkpoint-10", {"checks": {"4": 0.25}, "rollouts": []})
+    assert folder.last().name == "checkpoint-10" and RunFolder.progress(folder.last())["checks"] == {"4": 0.25}
+    assert json.loads((folder.last() / COMPLETE).read_text())

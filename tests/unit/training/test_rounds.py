@@ -1,0 +1,78 @@
+"""Several rounds as one training: their statistics, their logs, and the best weights of all."""
+
+from dataclasses import replace
+
+import polars as pl
+import pytest
+from support.training import DEFAULTS, question, questions
+
+from pipeline.core import tables
+from pipeline.training import rounds
+from pipeline.training.checkpoints import RunFolder
+from pipeline.training.round_statistics import round_statistics
+from pipeline.training.rounds import join_logs, with_pictures
+from pipeline.training.run import RunLog
+
+
+def test_questions_come_with_their_pictures():
+    hard = questions(question(0, 0, 1), question(0, 0, 1, image="y"))
+    images = pl.DataFrame({"image_id": ["y", "z", "x"], "image": [b"Y", b"Z", b"X"]})
+    assert with_pictures(hard, images).select("image_id", "image").rows() == [("x", b"X"), ("y", b"Y")]
+
+
+def test_statistics_measure_the_overlap_of_the_options():
+    before = questions(question(0, 0, 1), question(0, 0, 1, image="y"))
+    after = questions(question(0, 0, 2), question(0, 0, 1, image="z"))
+    assert round_statistics(before, None)["jaccard"] is None and round_statistics(before, None)["pass@1"] == 0.5
+    assert round_statistics(before, None)["hard"] == 2
+    assert round_statistics(after, before)["jaccard"] == round(1 / 3, 4)
+    assert round_statistics(after, before)["questions"] == 2
+
+
+@pytest.fixture
+def train(monkeypatch, tmp_path):
+    """Trains two rounds without a model, whose checks return these scores; `left` are the hard questions of round 2."""
+    rows = questions(question(0, 0, 1))
+    classes = pl.DataFrame(schema=tables.CLASSES.schema)
+    data = rounds.TrainingData(rows, rows, lambda: rows, rows, classes)
+
+    def train(scores, left=rows):
+        remaining = iter(scores)
+
+        def train_round(*_):
+            score = next(remaining)
+            return RunLog([], [], {} if score is None else {1: score})
+
+        monkeypatch.setattr(rounds, "train_round", train_round)
+        monkeypatch.setattr(rounds, "redraw_questions", lambda *_: left)
+        monkeypatch.setattr(rounds, "with_pictures", lambda hard, _: hard)
+        return rounds.train(data, replace(DEFAULTS, rounds=2, prompts_per_step=1), RunFolder(tmp_path))
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("scores", "best", "reason"),
+    [
+        ([0.7, 0.65], 1, "the second round is worse"),
+        ([0.7, 0.7], 2, "the later one of two equals"),
+        ([0.6, 0.7], 2, "the second is better"),
+        ([None, None], 2, "no checks: the last weights"),
+    ],
+)
+def test_the_result_is_the_best_weights_of_all_rounds(train, tmp_path, scores, best, reason):
+    assert train(scores).best == RunFolder(tmp_path).inner(f"round-{best}").best, reason
+
+
+def test_training_ends_where_too_few_hard_questions_are_left(train, tmp_path, capsys):
+    result = train([0.7], left=questions())
+    assert result.best == RunFolder(tmp_path).inner("round-1").best
+    assert [row["round"] for row in result.rounds] == [1, 2] and result.rounds[1]["hard"] == 0
+    assert "round 2: only 0 hard questions are left" in capsys.readouterr().out
+
+
+def test_steps_are_numbered_consecutively():
+    log = RunLog([{"step": 1, "loss": 1.0}], [{"step": 1, "image_id": "a"}], {1: 0.5})
+    both = join_logs(join_logs(RunLog([], [], {}), log, 0), log, 10)
+    assert [entry["step"] for entry in both.history] == [1, 11] and both.checks == {1: 0.5, 11: 0.5}
+    assert [row["step"] for row in both.rollouts] == [1, 11]

@@ -1,0 +1,85 @@
+"""Which weights are trained, and how they are saved."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from support.training import DEFAULTS
+
+from pipeline.core.params import UserError
+from pipeline.engines.common.loading import load_model, load_processor
+from pipeline.training.saving import save_model
+from pipeline.training.tuning import adapter, freeze, tower_of
+
+
+@pytest.mark.parametrize(
+    ("name", "tower"),
+    [
+        ("model.visual.blocks.0.attn.qkv.weight", "vision"),
+        ("model.visual.merger.mlp.0.weight", "bridge"),
+        ("model.vision_tower.encoder.layers.0.mlp.fc1.weight", "vision"),
+        ("model.multi_modal_projector.mm_input_projection_weight", "bridge"),
+        ("model.connector.modality_projection.proj.weight", "bridge"),
+        ("model.language_model.layers.0.mlp.up_proj.weight", "text"),
+        ("lm_head.weight", "text"),
+    ],
+)
+def test_the_tower_by_the_name_of_a_parameter(name, tower):
+    assert tower_of(name) == tower
+
+
+def test_an_unknown_tower_is_refused():
+    with pytest.raises(UserError, match=r"train\.freeze has 'audio'; each entry must be one of vision, text"):
+        freeze(torch.nn.Linear(1, 1), ("audio",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("towers", "trainable"),
+    [
+        ((), {"vision", "bridge", "text"}),
+        (("vision",), {"bridge", "text"}),
+        (("text",), {"vision", "bridge"}),
+    ],
+)
+def test_towers_are_frozen(base_model, towers, trainable):
+    model = load_model(base_model, "float32", "eager")
+    freeze(model, towers)
+    assert {tower_of(name) for name, weights in model.named_parameters() if weights.requires_grad} == trainable
+
+
+@pytest.mark.slow
+def test_low_rank_additions_are_put_on_the_towers_that_are_not_frozen(base_model):
+    model = load_model(base_model, "float32", "eager")
+    assert adapter(model, DEFAULTS) is None
+    config = adapter(
+        model, replace(DEFAULTS, tuning="lora", lora_rank=4, lora_alpha=12, lora_dropout=0.25, freeze=("vision",))
+    )
+    assert (config.r, config.lora_alpha, config.lora_dropout) == (4, 12, 0.25)
+    assert {tower_of(f"{name}.weight") for name in config.target_modules} == {"text", "bridge"}
+    assert not any("lm_head" in name for name in config.target_modules)
+    everywhere = adapter(model, replace(DEFAULTS, tuning="lora"))
+    assert len(everywhere.target_modules) > len(config.target_modules)
+
+
+@pytest.mark.slow
+def test_saving_low_rank_additions_leaves_the_weights_as_they_are(base_model, tmp_path):
+    """Merging in place and undoing it would not, in 16 bits."""
+    from peft import get_peft_model
+
+    model = load_model(base_model, "bfloat16", "eager")
+    before = {name: weights.clone() for name, weights in model.state_dict().items()}
+    policy = get_peft_model(model, adapter(model, replace(DEFAULTS, tuning="lora", lora_rank=4)))
+    torch.manual_seed(0)
+    for name, weights in policy.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.02)
+    save_model(policy, load_processor(base_model), tmp_path)
+    after = {name.replace(".base_layer", ""): weights for name, weights in model.state_dict().items()}
+    assert all(torch.equal(after[name], weights) for name, weights in before.items())
+    result = load_model(str(tmp_path), "bfloat16", "eager").state_dict()
+    assert result.keys() == before.keys()
+    name = "model.visual.blocks.0.attn.qkv"
+    delta = model.get_submodule(name).get_delta_weight("default").float()
+    assert delta.abs().max() > 1e-3
+    assert torch.equal(result[f"{name}.weight"], (before[f"{name}.weight"].float() + delta).bfloat16())
