@@ -21,5 +21,6 @@ def draws() -> None:
         total, taken = total + count, taken + size
     print(f"{total:>9,} draws, {taken / 2**20:.1f} MiB in {folder}")
     print(
-        "`python -m pipeline.stages.sample --forget` forgets those of the present settings; removing the folder forgets all"
+        "`python -m pipeline.stages.sample --forget` deletes those of the present settings; "
+        "delete the folder to delete all"
     )

@@ -3,7 +3,7 @@
 root/jpg/image_00001.jpg …            102flowers.tgz
 root/imagelabels.mat                  labels from 1, in the order of the images
 root/setid.mat                        trnid, valid, tstid: numbers of images, from 1
-root/cat_to_name.json                 {"1": "pink primrose", …}; where it is missing, our names/flowers.csv
+root/cat_to_name.json                 {"1": "pink primrose", …}; where it is missing, class_lists/flowers.csv
 root/split_zhou_OxfordFlowers.json    CoOp's split, for the protocols coop and paper
 
 CoOp's train holds 3,097 images of the official test set: results of different protocols must not be mixed.

@@ -47,7 +47,8 @@ def open_source(place: Path, params: DataParams) -> Source:
     if not files:
         raise UserError(
             f"{place}: no pictures; expected one folder for each class with {', '.join(SUFFIXES)} files in "
-            "it; set another folder with `dvc exp run -S data.path=…`, or a table in it with `-S data.labels=…` (docs/your-data.md)"
+            "it; set another folder with `dvc exp run -S data.path=…`, "
+            "or a table in it with `-S data.labels=…` (docs/your-data.md)"
         )
     names = class_names(place, {label for _, label, _ in files})
     class_ids = {label: names.index(class_name(label)) for label in {label for _, label, _ in files}}

@@ -44,7 +44,7 @@ def index(root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:
         coop_file = Metadata(root / "split_zhou_OxfordPets.json", COOP)
         official = {_path(stem): class_id for stem, class_id in labels.items()}
         return layout.table(protocols.coop(coop_file, official, len(names), inside="images/"), names)
-    splits = {"train": _known(trainval, labels, len(names)), "test": _known(test, labels, len(names))}
+    splits = {"train": _listed(trainval, labels, len(names)), "test": _listed(test, labels, len(names))}
     test.covers([*splits["train"], *splits["test"]], labels, "image (with those of trainval.txt)")
     rows = [(_path(stem), labels[stem], split) for split, stems in splits.items() for stem in stems]
     if protocol == "paper":
@@ -61,8 +61,8 @@ def _labels(file: Metadata, count: int) -> dict[str, int]:
     return {stem: file.label(rest[0], count, stem) for stem, rest in file.keyed(FORM).items()}
 
 
-def _known(file: Metadata, labels: dict[str, int], count: int) -> list[str]:
-    """The stems of a part, all of them in list.txt under the same class."""
+def _listed(file: Metadata, labels: dict[str, int], count: int) -> list[str]:
+    """The stems of a split, all of them in list.txt under the same class."""
     split = _labels(file, count)
     for stem, class_id in split.items():
         if stem not in labels:

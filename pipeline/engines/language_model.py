@@ -89,7 +89,7 @@ def replies(
                     answers[question_of[done.image_id]] = done.text
     if len(failed) > limit * len(question_of):
         raise UserError(
-            f"{setting}: {len(failed)} of {len(question_of)} questions failed (limit {100 * limit:g} %), the first with "
-            f"{failed[0]!r}: fix the cause and `dvc repro {stage}`, which sends only the missing ones"
+            f"{setting}: {len(failed)} of {len(question_of)} questions failed (limit {100 * limit:g} %), "
+            f"the first with {failed[0]!r}: fix the cause and `dvc repro {stage}`, which sends only the missing ones"
         )
     return answers

@@ -148,7 +148,7 @@ def test_cars_come_from_a_folder_and_are_published_nowhere(project, small):
     (packed / "cars_test_annos_withlabels.mat").unlink()
     IMAGES.unlink(), CLASSES.unlink()
     said = refused(project("cars", path=str(packed)))
-    assert "cars_test_annos_withlabels.mat: not found" in said and "use the protocol coop" in said
+    assert "cars_test_annos_withlabels.mat: no such file" in said and "use the protocol coop" in said
     taken(project("cars", path=str(packed), protocol="coop"))
 
 
@@ -268,7 +268,7 @@ def test_missing_images_are_counted(project, small):
         path.unlink()
     said = refused(project("cub", path=str(place)))
     assert (
-        "cub: 3 of 23 images are not there, first "
+        "cub: 3 of 23 images are missing, the first "
         "'CUB_200_2011/images/003.Cape_May_Warbler/Cape_May_Warbler_0014_9.jpg'" in said
     )
 

@@ -20,8 +20,7 @@ from pipeline.engines.common.loading import content, load_model, load_processor
 from pipeline.engines.common.probability import answer_probability
 from pipeline.engines.local.prefill import Prefill, PromptReader
 
-# Raise it when the same request and sampler give other draws than before: cached draws are stored under it.
-VERSION = 3
+VERSION = 3  # Part of the cache key: raise it when the same request and sampler give other draws than before.
 
 # What the configurations of the families call them.
 PLACEHOLDERS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")

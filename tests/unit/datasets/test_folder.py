@@ -312,7 +312,7 @@ def test_the_check_says_what_will_give_trouble_and_writes_nothing(project):
     assert re.search(
         r"the same picture in .*: 1\n  house wren/0.jpg \(\w+\) and owl/copy.jpg|owl/copy.jpg \(\w+\) and", said
     )
-    assert "class names that are hard to tell apart: 1\n  'house wren' and 'mouse wren'" in said
+    assert "class names that are easily confused: 1\n  'house wren' and 'mouse wren'" in said
     assert not Path("data/images.parquet").exists()
 
 

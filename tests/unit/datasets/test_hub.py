@@ -246,7 +246,8 @@ from pipeline.datasets.params import DataParams
 from pipeline.core.params import UserError, load_params
 for hub in sys.argv[1:]:
     try:
-        with open_dataset("folder", replace(load_params(DataParams, Path({str(ROOT / "params.yaml")!r})), hub=hub)) as found:
+        params = load_params(DataParams, Path({str(ROOT / "params.yaml")!r}))
+        with open_dataset("folder", replace(params, hub=hub)) as found:
             print(found.licence, found.rows.height)
     except UserError as error:
         print(f"error: {{error}}")

@@ -580,24 +580,24 @@ def test_real_paper_counts(roots, name):
 
 @real
 def test_real_paper_parts_come_from_the_right_lists(roots):
-    def of(name, split, part):
-        return set(index(name, roots / name, "paper").filter(subset=split, split=part)["path"])
+    def of(name, subset, split):
+        return set(index(name, roots / name, "paper").filter(subset=subset, split=split)["path"])
 
     for name, sources in {"flowers": ("train", "val", "test"), "cars": ("train", "val", "val")}.items():
         coop, inside = coop_json(name), "jpg/" if name == "flowers" else ""
-        for (split, part), source in zip(
+        for (subset, split), source in zip(
             [("base", "train"), ("base", "test"), ("novel", "test")], sources, strict=True
         ):
-            subset = CLASSES[name][1]
-            wanted = {inside + path for path, label, _ in coop[source] if (label < subset) == (split == "base")}
-            assert of(name, split, part) == wanted
+            base_count = CLASSES[name][1]
+            wanted = {inside + path for path, label, _ in coop[source] if (label < base_count) == (subset == "base")}
+            assert of(name, subset, split) == wanted
     for name, sources in {"aircraft": ("train", "val", "val"), "pets": ("train",) * 3, "cub": ("train",) * 3}.items():
         official_table = index(name, roots / name, "official")
-        for (split, part), source in zip(
+        for (subset, split), source in zip(
             [("base", "train"), ("base", "test"), ("novel", "test")], sources, strict=True
         ):
-            pool = set(official_table.filter(subset=split, split=source)["path"])
-            found = of(name, split, part)
+            pool = set(official_table.filter(subset=subset, split=source)["path"])
+            found = of(name, subset, split)
             assert found == pool if name == "aircraft" else found < pool
 
 

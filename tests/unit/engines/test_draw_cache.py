@@ -129,7 +129,7 @@ def test_what_a_killed_run_left_half_written_is_not_read_and_goes(tmp_path):
     assert not old.exists()
 
 
-def test_forgetting_forgets_one_shelf(tmp_path):
+def test_forgetting_deletes_one_cache(tmp_path):
     drawn(tmp_path, requests())
     drawn(tmp_path, requests(), sampler=replace(SAMPLER, seed=1))
     assert CachingEngine(Counting(), tmp_path).cache(SAMPLER).clear() == 32
