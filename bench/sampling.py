@@ -1,12 +1,12 @@
-"""How fast K answers are drawn, ours beside generate's, and what the store of draws costs and survives.
+"""How fast K answers are drawn, by our engine and by `generate`, and what the draw cache costs and survives.
 
     python bench/sampling.py            writes bench/results/sampling.md; about fifteen minutes on two cores
-    python bench/sampling.py --engine   the engine alone: wants only torch, transformers, numpy and pillow
+    python bench/sampling.py --engine   the engine alone: needs only torch, transformers, numpy and pillow
 
-Ours and the two peers take turns on the same images in one process; a figure is the median over the rounds of the ratio
-within a round. On a CUDA device the models run in bfloat16 with sdpa, and the full geometry of Qwen2.5-VL-7B, with
-random weights, is measured too: there only speed means anything. The floor is the time that the arithmetic and the
-bytes of weights, keys and values would take at the rates that the same device reaches in a matrix product and a copy.
+Our engine and the two peers alternate on the same images in one process; a figure is the median, over the rounds, of
+the ratio within a round. On a CUDA device the models run in bfloat16 with sdpa, and the full geometry of Qwen2.5-VL-7B
+with random weights is measured too, for speed only. The floor is the time that the arithmetic and the bytes of weights,
+keys and values would take at the rates that the same device reaches in a matrix product and a copy.
 """
 
 import argparse
@@ -56,7 +56,7 @@ WIDE = ((512, 12, 8, 2, 1408, 32_000), (256, 8, 8, 704))
 QWEN_7B = ((3584, 28, 28, 4, 18_944, 152_064), (1280, 32, 16, 3420))
 
 
-# What is drawn from
+# Models and images
 
 
 def birds(count: int, pixels: int) -> list[Request]:
@@ -77,7 +77,7 @@ def random_model(processor: Any, sizes: Any, dtype: Any, device: str) -> Any:
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     token = processor.tokenizer.convert_tokens_to_ids
-    (width, layers, heads, groups, inner, vocabulary), (seen_width, seen_layers, seen_heads, seen_inner) = sizes
+    (width, layers, heads, groups, inner, vocabulary), (vision_width, vision_layers, vision_heads, vision_inner) = sizes
     pairs = width // heads // 2
     config = Qwen2_5_VLConfig(
         text_config={
@@ -98,14 +98,14 @@ def random_model(processor: Any, sizes: Any, dtype: Any, device: str) -> Any:
             "bos_token_id": None,
         },
         vision_config={
-            "depth": seen_layers,
-            "hidden_size": seen_width,
-            "intermediate_size": seen_inner,
-            "num_heads": seen_heads,
+            "depth": vision_layers,
+            "hidden_size": vision_width,
+            "intermediate_size": vision_inner,
+            "num_heads": vision_heads,
             "out_hidden_size": width,
             "patch_size": 14,
             "window_size": 112,
-            "fullatt_block_indexes": [n for n in range(seen_layers) if n % 8 == 7],
+            "fullatt_block_indexes": [n for n in range(vision_layers) if n % 8 == 7],
         },
         **{f"{name}_token_id": token(f"<|{word}|>") for name, word in PLACEHOLDERS.items()},
     )
@@ -141,7 +141,7 @@ def wide(device: str, sizes: Any, rows: int) -> TransformersEngine:
 THREADS = min(os.cpu_count() or 1, 16)
 
 
-# Who draws
+# Engines
 
 
 def ours(engine: TransformersEngine, requests: list[Request], sampler: Sampler) -> int:
@@ -149,10 +149,10 @@ def ours(engine: TransformersEngine, requests: list[Request], sampler: Sampler) 
 
 
 def generate(engine: TransformersEngine, requests: list[Request], sampler: Sampler, images: int) -> int:
-    """The peer: transformers' generate with num_return_sequences, so many images in a batch."""
+    """The peer: transformers' generate with num_return_sequences, with `images` images per batch."""
     import torch
 
-    drawn = 0
+    draws = 0
     for start in range(0, len(requests), images):
         batch = requests[start : start + images]
         inputs = engine.reader.inputs(batch, [picture(request.image) for request in batch])
@@ -168,11 +168,11 @@ def generate(engine: TransformersEngine, requests: list[Request], sampler: Sampl
                 num_return_sequences=K,
                 max_new_tokens=sampler.max_new_tokens,
             )
-        drawn += len(engine.processor.tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :]))
-    return drawn
+        draws += len(engine.processor.tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :]))
+    return draws
 
 
-class Counted:
+class ForwardCounter:
     """Counts what the model's forward passes do: prompt tokens read, bytes touched, operations."""
 
     def __init__(self, model: Any):
@@ -184,27 +184,29 @@ class Counted:
         width = next(model.parameters()).element_size()
         self.token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * head * width
         self.weights = sum(p.numel() for name, p in model.named_parameters() if "visual" not in name)
-        self.seen_weights = sum(p.numel() for name, p in model.named_parameters() if "visual" in name)
+        self.vision_weights = sum(p.numel() for name, p in model.named_parameters() if "visual" in name)
         self.width = width
 
-    def __enter__(self) -> "Counted":
+    def __enter__(self) -> "ForwardCounter":
         # generate looks at the signature of what it calls.
-        self.model.forward = functools.wraps(self.forward)(lambda *args, **kwargs: self.called(*args, **kwargs))
+        self.model.forward = functools.wraps(self.forward)(lambda *args, **kwargs: self.count(*args, **kwargs))
         return self
 
     def __exit__(self, *_: Any) -> None:
         self.model.forward = self.forward
 
-    def called(self, *args: Any, **kwargs: Any) -> Any:
+    def count(self, *args: Any, **kwargs: Any) -> Any:
         rows, tokens = kwargs["input_ids"].shape
         prefix, pixels = kwargs.get("prefix"), kwargs.get("pixel_values")
         before = kwargs["past_key_values"].get_seq_length()
         self.prompt_tokens += rows * tokens if tokens > 1 else 0
-        held = rows * (before + tokens) + (prefix.mask.numel() if prefix else 0)
-        seen = before + tokens + (prefix.mask.shape[1] if prefix else 0)
-        operations = 2 * self.weights * rows * tokens + 4 * self.layers * self.queries * rows * tokens * seen
-        operations += 2 * self.seen_weights * len(pixels) if pixels is not None else 0
-        moved = self.width * (self.weights + (self.seen_weights if pixels is not None else 0)) + self.token_bytes * held
+        cached = rows * (before + tokens) + (prefix.mask.numel() if prefix else 0)
+        length = before + tokens + (prefix.mask.shape[1] if prefix else 0)
+        operations = 2 * self.weights * rows * tokens + 4 * self.layers * self.queries * rows * tokens * length
+        operations += 2 * self.vision_weights * len(pixels) if pixels is not None else 0
+        moved = (
+            self.width * (self.weights + (self.vision_weights if pixels is not None else 0)) + self.token_bytes * cached
+        )
         self.floor += max(operations / PEAK["operations"], moved / PEAK["bytes"])
         return self.forward(*args, **kwargs)
 
@@ -252,22 +254,22 @@ def race(
     """Ours against one image at a time and against the best of several batch sizes, in turns."""
     ours(engine, requests[:2], sampler)
     generate(engine, requests[:2], sampler, 2)
-    tried = {size: seconds(lambda size=size: generate(engine, requests, sampler, size), device)[0] for size in batches}
-    images = min(tried, key=tried.get)
+    times = {size: seconds(lambda size=size: generate(engine, requests, sampler, size), device)[0] for size in batches}
+    images = min(times, key=times.get)
     alone, batched, rates, shares = [], [], [], []
     for _ in range(rounds):
-        with Counted(engine.model) as counted:
-            mine, drawn = seconds(lambda: ours(engine, requests, sampler), device)
-        assert drawn == len(requests) * K
+        with ForwardCounter(engine.model) as counter:
+            mine, draws = seconds(lambda: ours(engine, requests, sampler), device)
+        assert draws == len(requests) * K
         one = seconds(lambda: generate(engine, requests, sampler, 1), device)[0]
         many = seconds(lambda: generate(engine, requests, sampler, images), device)[0]
         alone.append(one / mine)
         batched.append(many / mine)
-        rates.append(drawn / mine)
-        shares.append(counted.floor / mine)
-    with Counted(engine.model) as peers:
+        rates.append(draws / mine)
+        shares.append(counter.floor / mine)
+    with ForwardCounter(engine.model) as peers:
         generate(engine, requests[:2], sampler, 2)
-    with Counted(engine.model) as mine_too:
+    with ForwardCounter(engine.model) as mine_too:
         ours(engine, requests[:2], sampler)
     read = mine_too.prompt_tokens / peers.prompt_tokens
     rate, share = statistics.median(rates), statistics.median(shares)
@@ -295,10 +297,10 @@ def engine_lines(device: str) -> list[str]:
     for rows in (K, 32 * K):
         engine.max_rows = rows
         texts.append({(d.image_id, d.draw): d.text for batch in engine.draw(small, SAMPLER) for d in batch})
-    differing = sum(texts[0][key] != text for key, text in texts[1].items())
+    differences = sum(texts[0][key] != text for key, text in texts[1].items())
     lines.append(
         f"| field guide: draws that differ between 1 and 32 images at once, {engine.dtype} | "
-        f"{differing} of {len(texts[0]):,} |"
+        f"{differences} of {len(texts[0]):,} |"
     )
     long = replace(SAMPLER, max_new_tokens=WIDE_TOKENS)
     question = " ".join([QUESTION] * 58)
@@ -315,7 +317,7 @@ def engine_lines(device: str) -> list[str]:
     return lines
 
 
-# The store
+# The draw cache
 
 
 def stage(folder: str) -> None:
@@ -332,13 +334,13 @@ def stage(folder: str) -> None:
 
 
 def kill_line(trials: int, rng: random.Random) -> str:
-    """The sample stage killed at a random moment and run again, so many times: are the bytes those of a whole run?"""
+    """The sample stage killed at a random moment and run again, `trials` times: are the bytes the same?"""
     import multiprocessing
 
     from pipeline.core import tables
     from pipeline.fieldguide.rendering import render_tables
 
-    # A server that has the packages imported, so that a child starts at once.
+    # A server that has imported the packages, so that a child starts at once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["torch", "transformers", "polars", "pipeline.stages.sample", "pipeline.engines.local.tokens"]
@@ -357,7 +359,7 @@ def kill_line(trials: int, rng: random.Random) -> str:
             return folder
 
         def run(folder: Path, limit: float | None) -> bool:
-            """Whether the stage came to its end before `limit` seconds."""
+            """Whether the stage ended within `limit` seconds."""
             child = context.Process(target=stage, args=(str(folder),))
             child.start()
             child.join(limit)
@@ -373,29 +375,29 @@ def kill_line(trials: int, rng: random.Random) -> str:
         start = time.perf_counter()
         run(whole, None)
         length = time.perf_counter() - start
-        wanted = (whole / "samples.parquet").read_bytes()
-        equal = killed = kept = 0
-        while killed < trials:
-            folder = fresh(f"trial{killed}")
+        expected = (whole / "samples.parquet").read_bytes()
+        equal = kills = with_draws = 0
+        while kills < trials:
+            folder = fresh(f"trial{kills}")
             if run(folder, rng.uniform(0, length)):
                 shutil.rmtree(folder)
                 continue
-            killed += 1
-            kept += any((folder / ".work").glob("draws/*/*.parquet"))
+            kills += 1
+            with_draws += any((folder / ".work").glob("draws/*/*.parquet"))
             run(folder, None)
-            equal += (folder / "samples.parquet").read_bytes() == wanted
+            equal += (folder / "samples.parquet").read_bytes() == expected
             shutil.rmtree(folder)
-    print(f"killed {killed}, of these with draws kept {kept}, equal {equal}", flush=True)
+    print(f"killed {kills}, of these with cached draws {with_draws}, equal {equal}", flush=True)
     what = "sample stage killed at a random moment, then run again: same bytes as undisturbed"
-    return f"| {what} | {equal} of {killed}; some draws were kept in {kept} of them |"
+    return f"| {what} | {equal} of {kills}; draws were in the cache in {with_draws} of them |"
 
 
-def full_store_line(count: int) -> str:
-    """Seconds to get so many draws that are all in the store."""
+def full_cache_line(count: int) -> str:
+    """Seconds to get `count` draws that are all in the draw cache."""
     from pipeline.core.engine import Completion
     from pipeline.engines.common.draw_cache import CachingEngine
 
-    class Ready:
+    class ConstantEngine:
         def fingerprint(self) -> dict[str, str]:
             return {"engine": "ready"}
 
@@ -411,24 +413,24 @@ def full_store_line(count: int) -> str:
         Request(hashlib.sha256(str(n).encode()).hexdigest()[:16], b"", QUESTION, range(K)) for n in range(count // K)
     ]
     with tempfile.TemporaryDirectory() as scratch:
-        for _ in CachingEngine(Ready(), Path(scratch)).draw(requests, SAMPLER):
+        for _ in CachingEngine(ConstantEngine(), Path(scratch)).draw(requests, SAMPLER):
             pass
         start = time.perf_counter()
-        found = sum(len(batch) for batch in CachingEngine(Ready(), Path(scratch)).draw(requests, SAMPLER))
+        hits = sum(len(batch) for batch in CachingEngine(ConstantEngine(), Path(scratch)).draw(requests, SAMPLER))
         spent = time.perf_counter() - start
-        assert found == count
-    return f"| extra time of a run that finds all of its {count:,} draws in the store | {spent:.1f} s |"
+        assert hits == count
+    return f"| extra time of a run with all of its {count:,} draws in the cache | {spent:.1f} s |"
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--engine", action="store_true", help="the engine alone, without the store")
-    asked.add_argument("--kills", type=int, default=50, help="how often the stage is killed; default 50")
-    asked.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "sampling.md")
-    wanted = asked.parse_args()
-    store = not wanted.engine and find_spec("polars") is not None
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", action="store_true", help="the engine alone, without the draw cache")
+    parser.add_argument("--kills", type=int, default=50, help="number of kills; default 50")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "sampling.md")
+    args = parser.parse_args()
+    with_cache = not args.engine and find_spec("polars") is not None
     # Before anything is computed in this process: the stage's processes are forked from a server that it starts.
-    lines = [kill_line(wanted.kills, random.Random(0)), full_store_line(100_000)] if store else []
+    lines = [kill_line(args.kills, random.Random(0)), full_cache_line(100_000)] if with_cache else []
 
     import torch
     import transformers
@@ -440,9 +442,9 @@ def main() -> None:
     rates = f"{PEAK['operations'] / 1e9:,.0f} billion operations/s, {PEAK['bytes'] / 1e9:,.0f} GB/s"
     versions = f"torch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}"
     heading = f"`python bench/sampling.py` on {machine} ({rates} measured), {versions}; K = {K}:"
-    wanted.out.parent.mkdir(exist_ok=True)
-    wanted.out.write_text("\n".join([heading, "", "| what | measured |", "|---|---|", *lines, ""]))
-    print(wanted.out.read_text())
+    args.out.parent.mkdir(exist_ok=True)
+    args.out.write_text("\n".join([heading, "", "| what | measured |", "|---|---|", *lines, ""]))
+    print(args.out.read_text())
 
 
 if __name__ == "__main__":

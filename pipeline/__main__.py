@@ -1,4 +1,4 @@
-"""`python -m pipeline …`: what a person calls."""
+"""`python -m pipeline …`: the commands beside the stages."""
 
 import typer
 
@@ -34,11 +34,11 @@ app.command()(publish)
 
 @app.callback()
 def commands() -> None:
-    """The stages run with `dvc repro`; these are the commands beside them."""
+    """The stages run with `dvc repro`; these are the other commands."""
 
 
 def main() -> None:
-    """The same as a console script, `divek`, for who installs the project; stages never call it."""
+    """The console script `divek`, for users who install the project; stages never call it."""
     exit_on_user_error(app)
 
 

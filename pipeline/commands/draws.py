@@ -1,4 +1,4 @@
-"""Show the draws that are kept, by model and sampler, and the room they take."""
+"""Show the cached draws by model and sampler, and their size on disk."""
 
 from typing import Any
 
@@ -6,21 +6,21 @@ from pipeline.engines.common.draw_cache import draw_cache_folder, sizes
 
 
 def line(about: dict[str, Any], images: int, draws: int, size: int) -> str:
-    """One shelf in a line: what it holds, from which engine and model, drawn how."""
+    """One draw cache as a line: its size, then engine, model and sampler."""
     engine, sampler = about["engine"], about["sampler"]
-    how = " ".join(f"{name}={value}" for name, value in sampler.items())
-    held = f"{draws:>9,} draws {images:>7,} images {size / 2**20:>8.1f} MiB"
-    return f"{held}  {engine['engine']} {engine['model']} {how}"
+    settings = " ".join(f"{name}={value}" for name, value in sampler.items())
+    counts = f"{draws:>9,} draws {images:>7,} images {size / 2**20:>8.1f} MiB"
+    return f"{counts}  {engine['engine']} {engine['model']} {settings}"
 
 
 def draws() -> None:
-    """Show the draws that are kept, by model and sampler, and the room they take."""
-    folder, total, taken = draw_cache_folder(), 0, 0
+    """Show the cached draws by model and sampler, and their size on disk."""
+    folder, total, total_size = draw_cache_folder(), 0, 0
     for about, images, count, size in sizes(folder):
         print(line(about, images, count, size))
-        total, taken = total + count, taken + size
-    print(f"{total:>9,} draws, {taken / 2**20:.1f} MiB in {folder}")
+        total, total_size = total + count, total_size + size
+    print(f"{total:>9,} draws, {total_size / 2**20:.1f} MiB in {folder}")
     print(
-        "`python -m pipeline.stages.sample --forget` deletes those of the present settings; "
+        "`python -m pipeline.stages.sample --forget` deletes those of the current settings; "
         "delete the folder to delete all"
     )

@@ -8,15 +8,15 @@ from typing import Any
 import typer
 
 from pipeline.core import timings
-from pipeline.core.manual import epilog
+from pipeline.core.help_text import epilog
 from pipeline.core.params import UserError
 
 
-def run(main: Callable[..., None], *settings: type) -> None:
-    """Runs `main` as a Typer command, and keeps what it took.
+def run(main: Callable[..., None], *params: type) -> None:
+    """Runs `main` as a Typer command, and records its work and duration.
 
     Args:
-        settings: the dataclasses of what it reads from params.yaml, which its help tells of.
+        params: the dataclasses of the keys that it reads from params.yaml; its `--help` lists them.
     """
     module = getattr(sys.modules["__main__"], "__spec__", None)
 
@@ -27,11 +27,12 @@ def run(main: Callable[..., None], *settings: type) -> None:
             timings.save(module.name.rpartition(".")[2])
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(epilog=epilog(settings) if "--help" in sys.argv else None)(stage)
+    app.command(epilog=epilog(params) if "--help" in sys.argv else None)(stage)
     exit_on_user_error(app)
 
 
 def exit_on_user_error(app: typer.Typer) -> None:
+    """Runs `app`; a UserError is printed to stderr as one sentence, with exit code 1."""
     try:
         app()
     except UserError as error:

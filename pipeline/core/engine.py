@@ -1,4 +1,4 @@
-"""The engine protocol: pictures and questions in, completions out. `pipeline/engines/` has those that draw."""
+"""The engine protocol: pictures and questions in, completions out. The engines are in `pipeline/engines/`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Request:
     image: bytes | None  # JPEG or PNG; None for a question about no picture, which only servers take
     question: str
     draws: Sequence[int]
-    # Another question about the same picture comes next, so that what was read of the picture is worth keeping.
-    followed: bool = False
+    # Another question about the same picture comes next: the engine should keep its prefill.
+    keep_prefill: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Completion:
     tokens: int
     finished: bool
     error: str | None = None
-    # Token ids, the end mark included, where the engine knows them.
+    # Token ids, the end mark included, where the engine reports them.
     ids: tuple[int, ...] = ()
-    # Of the greedy one, where the engine knows it: how probable its answer was, given what stands before it.
+    # Of the greedy one, where the engine reports it: probability of its answer, given the text before it.
     probability: float | None = None
 
 
@@ -62,6 +62,6 @@ class Engine(Protocol):
     def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
         """Every draw of every request exactly once, in any order, a list as soon as some are done.
 
-        There is at most one request for an image. Raises UserError where going on is pointless;
-        what was given until then is good.
+        There is at most one request for an image. Raises UserError where no further draw can succeed; the
+        completions before it are valid.
         """

@@ -53,17 +53,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _partial(path: Path) -> Path:
-    """A name for what becomes `path`. What killed processes have left under such names is removed."""
-    for left in path.parent.glob(f".{escape(path.name)}.*.partial"):
-        with suppress(OSError), _open_descriptor(left) as file:
+    """A name for what becomes `path`. Leftovers of killed processes under such names are removed."""
+    for leftover in path.parent.glob(f".{escape(path.name)}.*.partial"):
+        with suppress(OSError), _open_descriptor(leftover) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while another process writes it
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Holds the lock of a file or folder. It ends with the process, however that ends."""
+    """Holds the lock of a file or folder. The lock ends with the process, even a killed one."""
     with _open_descriptor(path) as file:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,11 +14,11 @@ LARGEST_SEED = 2**32 - 1  # NumPy's limit, and so the trainer's
 
 
 class UserError(Exception):
-    """A mistake of the user's: one sentence with what is wrong, what was expected, and the next command."""
+    """A mistake by the user: one sentence with what is wrong, what was expected, and the next command."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a library's error message, or the name of its kind where it has none."""
+    """The first line of a library's error message, or the name of its class where the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -47,9 +47,9 @@ def param_keys(params: type) -> list[str]:
 def load_params(params: type[T], file: Path = PARAMS_FILE) -> T:
     """The values of a stage's dataclass, checked for type and range. Raises UserError."""
     tree = _tree(file)
-    expected = typing.get_type_hints(params)
+    types = typing.get_type_hints(params)
     values = {
-        field.name: _checked(param_value(tree, field.metadata["key"], file), expected[field.name], field.metadata, file)
+        field.name: _validate(param_value(tree, field.metadata["key"], file), types[field.name], field.metadata, file)
         for field in dataclasses.fields(params)  # type: ignore[arg-type]
     }
     return params(**values)
@@ -82,15 +82,15 @@ def _tree(file: Path) -> Any:
 
 
 def param_value(tree: Any, dotted: str, file: Path) -> Any:
-    """What stands under a dotted key. Raises UserError where nothing does."""
+    """The value of a dotted key. Raises UserError where it is missing."""
     for part in dotted.split("."):
         if not isinstance(tree, dict) or part not in tree:
-            raise UserError(f"{file}: {dotted} is missing; `git diff {file}` shows what was taken out")
+            raise UserError(f"{file}: {dotted} is missing; `git diff {file}` shows what was removed")
         tree = tree[part]
     return tree
 
 
-def _checked(value: Any, expected: Any, field: Any, file: Path) -> Any:
+def _validate(value: Any, expected: Any, field: Any, file: Path) -> Any:
     dotted = field["key"]
     if expected == tuple[str, ...]:
         return _texts(value, field, file)
@@ -116,12 +116,12 @@ def _checked(value: Any, expected: Any, field: Any, file: Path) -> Any:
 
 
 def _texts(value: Any, field: Any, file: Path) -> tuple[str, ...]:
-    dotted, known = field["key"], field["one_of"]
+    dotted, choices = field["key"], field["one_of"]
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(item, str) and item for item in texts):
         raise UserError(_sentence(file, dotted, f"{value!r}", "a list of texts, such as [] or [one, two]"))
-    if known and not (texts and set(texts) <= set(known) and len(set(texts)) == len(texts)):
-        raise UserError(_sentence(file, dotted, f"{value!r}", f"one of {', '.join(known)}, or a list of them"))
+    if choices and not (texts and set(texts) <= set(choices) and len(set(texts)) == len(texts)):
+        raise UserError(_sentence(file, dotted, f"{value!r}", f"one of {', '.join(choices)}, or a list of them"))
     return tuple(texts)
 
 

@@ -1,15 +1,15 @@
-"""Progress bars on stderr, with a rate and the time left; silent where nobody watches, as in logs and CI."""
+"""Progress bars on stderr, with a rate and the time left; none where stderr is no terminal, as in logs and CI."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Advance = Callable[[], None]
-"""To be called when one more is done."""
+"""Call it after each finished unit."""
 
 
 @contextmanager
-def bar(what: str, total: int, unit: str, shown: bool = True) -> Iterator[Advance]:
-    """A bar over `total` units of work. Colours and moves are rich's, which keeps to NO_COLOR and TERM."""
+def bar(what: str, total: int, unit: str, visible: bool = True) -> Iterator[Advance]:
+    """A bar over `total` units of work. rich respects NO_COLOR and TERM."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -28,7 +28,7 @@ def bar(what: str, total: int, unit: str, shown: bool = True) -> Iterator[Advanc
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), Rate())
-    silent = not (shown and console.is_terminal)
+    silent = not (visible and console.is_terminal)
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=silent, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda: progress.advance(task)

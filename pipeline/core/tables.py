@@ -13,38 +13,36 @@ import polars as pl
 from pipeline.core.files import whole_file
 from pipeline.core.params import UserError, first_line
 from pipeline.core.schemas import (
-    CLASSES as CLASSES,
+    CLASSES,
+    HARD,
+    IMAGES,
+    OPTION,
+    PREDICTIONS,
+    QUESTIONS,
+    ROLLOUTS,
+    SAMPLES,
+    STATUSES,
+    TABLES,
+    Table,
 )
-from pipeline.core.schemas import (
-    HARD as HARD,
-)
-from pipeline.core.schemas import (
-    IMAGES as IMAGES,
-)
-from pipeline.core.schemas import (
-    OPTION as OPTION,
-)
-from pipeline.core.schemas import (
-    PREDICTIONS as PREDICTIONS,
-)
-from pipeline.core.schemas import (
-    QUESTIONS as QUESTIONS,
-)
-from pipeline.core.schemas import (
-    ROLLOUTS as ROLLOUTS,
-)
-from pipeline.core.schemas import (
-    SAMPLES as SAMPLES,
-)
-from pipeline.core.schemas import (
-    STATUSES as STATUSES,
-)
-from pipeline.core.schemas import (
-    TABLES as TABLES,
-)
-from pipeline.core.schemas import (
-    Table as Table,
-)
+
+__all__ = [
+    "CLASSES",
+    "HARD",
+    "IMAGES",
+    "OPTION",
+    "PREDICTIONS",
+    "QUESTIONS",
+    "ROLLOUTS",
+    "SAMPLES",
+    "STATUSES",
+    "TABLES",
+    "Table",
+    "read",
+    "read_images",
+    "write",
+    "write_by_rows",
+]
 
 FOOTER_KEY = "divek.schema"
 
@@ -52,7 +50,7 @@ GROUP_BYTES = 2**25  # of a row group, where a table is written piece by piece
 
 
 def read(table: Table, path: Path, columns: list[str] | None = None, where: pl.Expr | None = None) -> pl.DataFrame:
-    """The rows of `path` that `where` holds of, checked to be `table` in its present version. Raises UserError."""
+    """The rows of `path` that satisfy `where`, checked to be `table` in its current version. Raises UserError."""
     next_step = f"`dvc repro {table.stage}` writes it again"
     if not path.is_file():
         raise UserError(f"{path}: no such file; `dvc repro {table.stage}` writes it")
@@ -130,7 +128,7 @@ def _require(table: Table, frame: pl.DataFrame) -> None:
 
 
 def _duplicates(table: Table, frame: pl.DataFrame) -> str | None:
-    if _ascends(table, frame):  # as every table does that was written here: a tenth of the time of counting
+    if _ascends(table, frame):  # as every table written here: ten times as fast as counting
         return None
     repeated = frame.group_by(table.key, maintain_order=True).len().filter(pl.col("len") > 1)
     return f"key {repeated.row(0)[:-1]} in {repeated.row(0)[-1]} rows" if repeated.height else None
@@ -146,8 +144,8 @@ def _ascends(table: Table, frame: pl.DataFrame) -> bool:
 
 
 def _differences(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    missing = [name for name in expected if name not in actual]
+    absent = [name for name in expected if name not in actual]
     extra = [name for name in actual if name not in expected]
     other = [f"{name} as {actual[name]}" for name in expected if name in actual and actual[name] != expected[name]]
-    parts = (("without", missing), ("with", extra), ("with", other))
+    parts = (("without", absent), ("with", extra), ("with", other))
     return "; ".join(f"{word} {', '.join(names)}" for word, names in parts if names) or "in another order"

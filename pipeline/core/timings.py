@@ -1,4 +1,4 @@
-"""Work, seconds and memory of each stage: stored beside the results, since no two runs agree on them."""
+"""Work, seconds and memory of each stage: stored apart from the results, since they differ between runs."""
 
 import json
 import os
@@ -17,21 +17,24 @@ _ready_after: list[float] = []
 
 
 def record(**counts: int) -> None:
-    """Adds to what this process has done, such as draws=20 or tokens=240."""
+    """Adds to the counts of this process, such as draws=20 or tokens=240."""
     _counts.update(counts)
 
 
 def mark_ready() -> None:
-    """Says that what takes the same time whatever the work, such as opening a model, is over; the first word counts."""
+    """Marks the end of start-up, such as loading a model, which takes the same time whatever the work follows.
+
+    Only the first call counts.
+    """
     _ready_after.append(time.perf_counter() - _STARTED)
 
 
 def save(stage: str) -> None:
-    """Adds a line about this process to the stage's file, where it noted any work. Nothing fails for want of it."""
+    """Appends a line about this process to the stage's file, if it recorded any work. Write errors are ignored."""
     if not _counts:
         return
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    about = {
+    entry = {
         **_counts,
         "seconds": round(time.perf_counter() - _STARTED, 3),
         "startup": round(_ready_after[0], 3) if _ready_after else 0.0,
@@ -42,11 +45,11 @@ def save(stage: str) -> None:
         file = work_folder("rates") / f"{stage}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a") as lines:
-            lines.write(json.dumps(about) + "\n")
+            lines.write(json.dumps(entry) + "\n")
 
 
 def load(stage: str) -> list[dict[str, Any]]:
-    """The lines about a stage, oldest first. Lines that are not whole are left out."""
+    """The entries of a stage, oldest first. Incomplete lines are skipped."""
     entries = []
     with suppress(OSError):
         for line in (work_folder("rates") / f"{stage}.jsonl").read_text().splitlines():

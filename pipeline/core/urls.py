@@ -1,4 +1,4 @@
-"""Which texts are HTTP URLs."""
+"""Recognises HTTP URLs."""
 
 from urllib.parse import urlsplit
 

@@ -1,1 +1,1 @@
-"""Who draws: transformers in this process, or servers; the draw cache, and model loading."""
+"""The engines that draw: transformers in this process, or servers; the draw cache and model loading."""

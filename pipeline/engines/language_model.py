@@ -1,4 +1,4 @@
-"""Text-only questions to a language model behind an endpoint: each is sent once, and a failure is no answer."""
+"""Text-only questions to a language model behind an endpoint: each is sent once; a failed one has no reply."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from pipeline.engines.servers.budget import Server
 from pipeline.engines.servers.openai import OpenAIEngine
 
 Fault = Callable[[str], str | None]
-"""What is wrong with a reply; None where nothing is."""
+"""Returns why a reply is unusable, or None."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,15 @@ class CheckedEngine:
     def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
         for batch in self.engine.draw(requests, sampler):
             yield [
-                replace(done, error=answers) if done.error is None and (answers := self.fault(done.text)) else done
-                for done in batch
+                replace(one, error=reason) if one.error is None and (reason := self.fault(one.text)) else one
+                for one in batch
             ]
 
 
 def replies(
     engine: Engine, questions: Iterable[str], max_new_tokens: int, setting: str, stage: str, limit: float = 0.0
 ) -> dict[str, str]:
-    """The greedy reply to every question, each sent once; none where the request failed.
+    """The greedy reply to every question, each sent once; a failed request has no entry.
 
     Raises UserError, which names the setting and the stage to run again, where more than the share `limit` failed.
     """
@@ -77,19 +77,19 @@ def replies(
         stop=(),
         seed=0,
     )
-    answers, failed = {}, []
+    answers, errors = {}, []
     requests = [Request(name, None, question, [GREEDY]) for name, question in question_of.items()]
     with bar(setting, len(question_of), "questions") as advance:
         for batch in engine.draw(requests, sampler):
-            for done in batch:
+            for completion in batch:
                 advance()
-                if done.error is not None:
-                    failed.append(done.error)
+                if completion.error is not None:
+                    errors.append(completion.error)
                 else:
-                    answers[question_of[done.image_id]] = done.text
-    if len(failed) > limit * len(question_of):
+                    answers[question_of[completion.image_id]] = completion.text
+    if len(errors) > limit * len(question_of):
         raise UserError(
-            f"{setting}: {len(failed)} of {len(question_of)} questions failed (limit {100 * limit:g} %), "
-            f"the first with {failed[0]!r}: fix the cause and `dvc repro {stage}`, which sends only the missing ones"
+            f"{setting}: {len(errors)} of {len(question_of)} questions failed (limit {100 * limit:g} %), "
+            f"the first with {errors[0]!r}: fix the cause and run `dvc repro {stage}`, which sends only the failed ones"
         )
     return answers

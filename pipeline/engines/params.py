@@ -1,4 +1,4 @@
-"""Who draws: the settings of the engines, and the engine that they ask for."""
+"""The params of the engines, and the engine that they select."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class EngineParams:
     key_variable: str = key("server.key_variable")
 
     def connect(self, model: str) -> CachingEngine:
-        """The engine that draws from `model`, and keeps what it draws."""
+        """The engine that draws from `model`, with the draw cache in front of it."""
         if self.engine == "openai":
             return CachingEngine(self._server(model), draw_cache_folder())
         from pipeline.engines.local.transformers import TransformersEngine

@@ -1,4 +1,4 @@
-"""Vectors of class names, for options by text embedding."""
+"""Embeddings of class names, for options by text embedding."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ def text_encoder(source: str, model: str) -> Embed:
     """Embeds names, (names, size), with the sentence-transformers model `source`; "" takes the word vectors of `model`.
 
     Raises:
-        UserError: it cannot be opened.
+        UserError: the model cannot be loaded.
     """
     return _sentence_encoder(source) if source else _word_vectors(model)
 

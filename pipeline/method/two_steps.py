@@ -94,7 +94,8 @@ def step_one(
     places = {image_id: (dataset, subset) for image_id, _, dataset, _, subset in rows}
     questions = {place: params.question(lists, *place) for place in dict.fromkeys(places.values())}
     open_requests = [
-        Request(image_id, image, questions[places[image_id]], [GREEDY], followed=True) for image_id, image, *_ in rows
+        Request(image_id, image, questions[places[image_id]], [GREEDY], keep_prefill=True)
+        for image_id, image, *_ in rows
     ]
     answers: dict[str, dict[int, ParsedAnswer]] = {image_id: {} for image_id in places}
     size = params.num_samples if stop is None else LOOK_EVERY

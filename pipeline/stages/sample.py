@@ -30,7 +30,7 @@ def main(
     classes: Annotated[Path, typer.Option(help="Table of classes.")] = Path("data/classes.parquet"),
     samples: Annotated[Path, typer.Option(help="Table of samples to write.")] = Path("data/samples.parquet"),
     forget: Annotated[
-        bool, typer.Option("--forget", help="Only delete the kept draws of this model and settings, test images too.")
+        bool, typer.Option("--forget", help="Only delete the cached draws of this model and settings, test images too.")
     ] = False,
 ) -> None:
     """Ask the base model K times what each training image of the base classes shows."""

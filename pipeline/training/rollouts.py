@@ -35,7 +35,7 @@ class RolloutGenerator:
     """
 
     def __init__(self, model: Any, processor: Any, params: TrainParams):
-        self.engine = TransformersEngine.around(model, processor, params.max_rows, params.max_tokens)
+        self.engine = TransformersEngine.of_model(model, processor, params.max_rows, params.max_tokens)
         self.sampler, self.autocast = rollout_sampler(params), params.precision == "bfloat16"
 
     def generate(self, rows: Sequence[dict[str, Any]], step: int) -> list[list[int]]:
@@ -53,11 +53,11 @@ class RolloutGenerator:
             for key, row in first.items()
         ]
         model = self.engine.model
-        self.engine.forget()
+        self.engine.clear()
         model.eval()
         with torch.autocast(model.device.type, torch.bfloat16) if self.autocast else nullcontext():
             batches = list(self.engine.draw(requests, self.sampler))
-        self.engine.forget()
+        self.engine.clear()
         model.train()
         ids = {(completion.image_id, completion.draw): completion.ids for batch in batches for completion in batch}
         return [list(ids[key]) for key in keys]

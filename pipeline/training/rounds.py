@@ -119,7 +119,7 @@ def two_step_accuracy(
     """Share of `images` that the model has right in two steps, with train.check_samples draws each."""
     import torch
 
-    engine = TransformersEngine.around(model, processor, params.max_rows, params.max_tokens)
+    engine = TransformersEngine.of_model(model, processor, params.max_rows, params.max_tokens)
     training = model.training
     model.eval()
     autocast = params.precision == "bfloat16"

@@ -161,7 +161,7 @@ def train(
     done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     try:
         # Of several processes only one shows a bar.
-        with bar("training", steps - done, "steps", shown=trainer.is_world_process_zero()) as advance:
+        with bar("training", steps - done, "steps", visible=trainer.is_world_process_zero()) as advance:
             monitor = TrainingMonitor(
                 folder,
                 params.check_every,

@@ -45,7 +45,7 @@ def test_two_runs_are_compared_by_revision_and_experiment(experiment, tmp_path):
 def test_more_draws_are_added_to_those_that_are_there(workspace):
     """In an experiment that DVC runs in a copy of the project, which shares its draws."""
     printed = call(workspace, "dvc", "exp", "run", "--temp", "-S", "num_samples=8", "sample")
-    assert re.search(r"72 images × 8 draws \(.*\b432\b.*\b144\b.*\)", printed), "6 of each are there, 2 are new"
+    assert "72 images × 8 draws (144 new draws, 432 from the draw cache)" in printed
 
 
 LONG = {
@@ -66,7 +66,8 @@ def test_the_commands_of_every_day_run(experiment, tmp_path):
             continue
         words = shlex.split(command)
         printed = call(folder, *["topk3" if word == "exp" and words[:2] != ["dvc", "exp"] else word for word in words])
-        assert printed.strip() and "Traceback" not in printed, command
+        # Nothing is what `dvc metrics diff` says of two runs with the same metrics.
+        assert "Traceback" not in printed and (printed.strip() or words[:3] == ["dvc", "metrics", "diff"]), command
         ran.append(words[3] if words[0] == "python" else " ".join(words[:2]))
         call(folder, "git", "checkout", "params.yaml")
     assert {"dvc repro", "dvc metrics", "dvc plots", "dvc dag"} <= set(ran)

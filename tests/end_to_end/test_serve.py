@@ -54,47 +54,47 @@ def requests(birds):
     return [Request(i, image, "Which bird is this ?", [GREEDY, 0, 1, 2]) for i, image in rows]
 
 
-def drawn(engine, requests, sampler=SAMPLER):
-    found = {(d.image_id, d.draw): d for batch in engine.draw(requests, sampler) for d in batch}
-    assert not [d.error for d in found.values() if d.error]
-    return {key: d.text for key, d in found.items()}
+def draw_texts(engine, requests, sampler=SAMPLER):
+    completions = {(d.image_id, d.draw): d for batch in engine.draw(requests, sampler) for d in batch}
+    assert not [d.error for d in completions.values() if d.error]
+    return {key: d.text for key, d in completions.items()}
 
 
 def test_a_real_server_sees_the_picture_and_draws(model, server, requests, tmp_path):
     engine = CachingEngine(OpenAIEngine(str(model), server), tmp_path)
-    found = drawn(engine, requests)
-    greedy = {image: text for (image, draw), text in found.items() if draw == GREEDY}
+    texts = draw_texts(engine, requests)
+    greedy = {image: text for (image, draw), text in texts.items() if draw == GREEDY}
     assert len(set(greedy.values())) == len(requests) == 3, "another picture, another greedy answer"
     for request in requests:
-        assert len({found[request.image_id, draw] for draw in range(3)}) == 3, "another seed, another draw"
-    assert drawn(OpenAIEngine(str(model), server), requests) == found, "the same seeds, the same answers"
+        assert len({texts[request.image_id, draw] for draw in range(3)}) == 3, "another seed, another draw"
+    assert draw_texts(OpenAIEngine(str(model), server), requests) == texts, "the same seeds, the same answers"
     again = CachingEngine(OpenAIEngine(str(model), replace(server, endpoints=("http://127.0.0.1:1/v1",))), tmp_path)
-    assert drawn(again, requests) == found, "from the store, with no server there at all"
+    assert draw_texts(again, requests) == texts, "from the draw cache, without any server"
 
 
 def test_the_server_reads_the_prompt_that_the_engine_in_process_reads(model, server, requests):
-    """Its greedy answers are the same; it leaves out special tokens, which random weights say as often as others."""
+    """Its greedy answers are the same but for special tokens, which it omits and random weights sample often."""
     here = engine_of(model)
     tokenizer = here.processor.tokenizer
-    wanted = [d for batch in here.draw([replace(r, draws=[GREEDY]) for r in requests], SAMPLER) for d in batch]
-    served = drawn(OpenAIEngine(str(model), server), [replace(r, draws=[GREEDY]) for r in requests])
-    for done in wanted:
+    expected = [d for batch in here.draw([replace(r, draws=[GREEDY]) for r in requests], SAMPLER) for d in batch]
+    served = draw_texts(OpenAIEngine(str(model), server), [replace(r, draws=[GREEDY]) for r in requests])
+    for done in expected:
         plain = tokenizer.decode(tokenizer(done.text)["input_ids"], skip_special_tokens=True)
         assert served[done.image_id, GREEDY].split() == plain.split()
 
 
-def test_a_server_that_ignores_n_is_noticed(model, server, requests, capsys):
+def test_a_server_that_ignores_n_is_reported(model, server, requests, capsys):
     engine = OpenAIEngine(str(model), replace(server, draws_per_request=3))
-    assert len(drawn(engine, requests)) == 12
-    assert "one answer a request" in capsys.readouterr().err
+    assert len(draw_texts(engine, requests)) == 12
+    assert "one answer per request" in capsys.readouterr().err
 
 
 def stage(folder, **settings):
-    """Runs the sample stage in `folder` with these settings; exit code and what it said."""
+    """Runs the sample stage in `folder` with these settings; exit code and output."""
     params = (ROOT / "params.yaml").read_text()
     for old, new in settings.items():
-        assert f"{old}: " in params
-        params = re.sub(rf"\b{old}: .*", f"{old}: {new}", params, count=1)
+        params, count = re.subn(rf"^( *){old}: .*", rf"\g<1>{old}: {new}", params, count=1, flags=re.MULTILINE)
+        assert count == 1
     (folder / "params.yaml").write_text(params)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
     done = subprocess.run(
@@ -110,11 +110,11 @@ def test_the_stage_draws_from_a_server(model, server, birds, tmp_path):
     settings = {"model": model, "num_samples": 2, "top_k": 0, "name": "openai", "dialect": "openai"}
     assert stage(tmp_path, **settings, endpoints="[]") == (
         1,
-        "error: params.yaml: server.endpoints is empty, wanted at least one URL for engine.name = openai; set it with "
+        "error: params.yaml: server.endpoints is empty, but engine.name = openai needs at least one URL; set it with "
         "`dvc exp run -S 'server.endpoints=[http://localhost:8000/v1]'` (docs/scale.md)\n",
     )
-    code, said = stage(tmp_path, **settings, endpoints=f"[{server.endpoints[0]}]")
-    assert (code, "6 images × 2 draws (12 drawn now, 0 kept from before)" in said) == (0, True), said
-    drawn = tables.read(tables.SAMPLES, tmp_path / "data" / "samples.parquet")
-    assert drawn.height == 12
-    assert drawn["text"].n_unique() > 6
+    code, output = stage(tmp_path, **settings, endpoints=f"[{server.endpoints[0]}]")
+    assert (code, "6 images × 2 draws (12 new draws, 0 from the draw cache)" in output) == (0, True), output
+    samples = tables.read(tables.SAMPLES, tmp_path / "data" / "samples.parquet")
+    assert samples.height == 12
+    assert samples["text"].n_unique() > 6

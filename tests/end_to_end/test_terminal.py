@@ -13,7 +13,7 @@ from support.terminal import in_terminal
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
-from pipeline.core import manual
+from pipeline.core import help_text
 from pipeline.core.params import read_param
 from pipeline.stages.sample import SampleParams
 
@@ -82,12 +82,12 @@ def test_help_without_params_is_help_all_the_same(tmp_path):
         text=True,
     )
     assert done.returncode == 0 and "Usage" in done.stdout
-    assert manual.epilog((SampleParams,), tmp_path / "params.yaml") is None
+    assert help_text.epilog((SampleParams,), tmp_path / "params.yaml") is None
 
 
 def test_sentences_are_those_above_each_key():
     text = "# One.\n# Two.\na: 1\n\n# Of b.\nb:\n  # Three.\n  c: [] # no\n  d: x\n# Last.\ne: 2\n"
-    assert manual.sentences(text) == {"a": "One. Two.", "b": "Of b.", "b.c": "Three.", "b.d": "", "e": "Last."}
+    assert help_text.sentences(text) == {"a": "One. Two.", "b": "Of b.", "b.c": "Three.", "b.d": "", "e": "Last."}
 
 
 @pytest.mark.parametrize("command", ["classify", "compare", "cost", "publish", "preset", "suite", "names", "summary"])

@@ -51,6 +51,21 @@ def test_the_rooms_declared_cover_what_is_imported_and_read(name):
     assert not unused, "a room that the stage does not use"
 
 
+USED_ALONE = ("pipeline/engines/", "pipeline/datasets/class_lists/", "pipeline/reporting/page/")
+"""Where an edit reruns the stages that use the file and no others, though rooms are declared."""
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_an_engine_file_a_class_list_and_a_template_are_declared_where_they_are_used(name):
+    declared = [dep for dep in STAGES[name]["deps"] if dep.startswith("pipeline/")]
+    modules = {file for file in closure(module(name)) if not is_docstring_only(file)}
+    used = {file for file in modules | {file for one in modules for file in data_files(one)}}
+    files = [path for folder in USED_ALONE for path in (ROOT / folder).rglob("*") if path.is_file()]
+    names = {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts}
+    code = {file for file in names if not (file.endswith(".py") and is_docstring_only(file))}
+    assert {file for file in code if any(covers(dep, file) for dep in declared)} == code & used
+
+
 def test_data_files_are_known():
     """The test above sees what modules read beside themselves."""
     assert "pipeline/datasets/class_lists/cub.csv" in {f for c in closure(module("download")) for f in data_files(c)}

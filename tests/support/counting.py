@@ -1,4 +1,4 @@
-"""An engine that counts what it is asked for, and needs no model."""
+"""An engine that records its draws, and needs no model."""
 
 from pipeline.core.engine import Completion, Request, Sampler
 
@@ -10,10 +10,10 @@ def requests(images=8, draws=range(4), question="?"):
 
 
 class Counting:
-    """An engine that says who it is asked for, three images at a time, and counts."""
+    """An engine that draws three images at a time, and records the (image, number) of every draw."""
 
     def __init__(self, model="m", failing=()):
-        self.model, self.failing, self.asked = model, failing, []
+        self.model, self.failing, self.draws = model, failing, []
 
     def fingerprint(self):
         return {"engine": "counting/1", "model": self.model}
@@ -23,7 +23,7 @@ class Counting:
             batch = []
             for request in requests[start : start + 3]:
                 for draw in request.draws:
-                    self.asked.append((request.image_id, draw))
+                    self.draws.append((request.image_id, draw))
                     error = "down" if request.image_id in self.failing else None
                     text = "" if error else f"{request.image_id} {request.question} {draw} {sampler.seed} “ü”"
                     batch.append(Completion(request.image_id, draw, text, 7, draw % 2 == 0, error))

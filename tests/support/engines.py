@@ -21,9 +21,9 @@ def engine_of(model, max_rows=400, max_tokens=100_000):
 
 
 def texts(engine, requests, sampler=SAMPLER):
-    found = [done for batch in engine.draw(requests, sampler) for done in batch]
-    assert len({(done.image_id, done.draw) for done in found}) == len(found), "every draw once"
-    return {(done.image_id, done.draw): done.text for done in found}
+    completions = [completion for batch in engine.draw(requests, sampler) for completion in batch]
+    assert len({(one.image_id, one.draw) for one in completions}) == len(completions), "every draw once"
+    return {(one.image_id, one.draw): one.text for one in completions}
 
 
 def agreement(some, others):
@@ -31,14 +31,14 @@ def agreement(some, others):
     return sum(some[key] == others[key] for key in some) / len(some)
 
 
-def generated(engine, request, **settings):
-    """What transformers' own generate says to one request, as token ids."""
+def generate(engine, request, **settings):
+    """The completion of one request by transformers' own `generate`, as token ids."""
     inputs = engine.reader.inputs([request], [picture(request.image)])
     out = engine.model.generate(**inputs, max_new_tokens=SAMPLER.max_new_tokens, **settings)
     return out[0, inputs["input_ids"].shape[1] :].tolist()
 
 
-def decoded(engine, tokens):
+def decode(engine, tokens):
     return engine.processor.tokenizer.decode([t for t in tokens if t not in engine._end_tokens])
 
 
@@ -46,9 +46,9 @@ def forward_calls(engine, monkeypatch):
     """Shapes of (token ids, whether pixels came along) of every forward pass from here on."""
     calls, forward = [], engine.model.forward
 
-    def counted(*args, **kwargs):
+    def record(*args, **kwargs):
         calls.append((tuple(kwargs["input_ids"].shape), kwargs.get("pixel_values") is not None))
         return forward(*args, **kwargs)
 
-    monkeypatch.setattr(engine.model, "forward", counted)
+    monkeypatch.setattr(engine.model, "forward", record)
     return calls

@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine that speaks the chat completions API, and misbehaves as a test asks."""
+"""A real HTTP server on this machine with the chat completions API, and with the failures that a test scripts."""
 
 import json
 import threading
@@ -14,13 +14,8 @@ from pipeline.engines.servers import openai as engine_module
 from pipeline.engines.servers.budget import Server
 
 PNG = b"\x89PNG\r\n\x1a\n and more"
-
-
 JPEG = b"\xff\xd8\xff and more"
-
-
 KEY = "sk-secret'\\0123456789"
-
 
 SAMPLER = Sampler(
     temperature=0.7,
@@ -69,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
         if fake.models is None:
             self.send(404, {"detail": "Not Found"})
         elif isinstance(fake.models, int):
-            self.send(fake.models, {"error": {"message": f"you said {self.headers['Authorization']}"}})
+            self.send(fake.models, {"error": {"message": f"your header: {self.headers['Authorization']}"}})
         else:
             self.send(200, {"object": "list", "data": [{"id": name} for name in fake.models]})
 
@@ -111,15 +106,15 @@ class Fake:
 
     @property
     def questions(self):
-        """How often each question was asked."""
+        """How many requests each question had."""
         return Counter(body["messages"][0]["content"][1]["text"] for body in self.bodies)
 
 
-def answer(body, text=None, count=None, reason="stop", usage=True, **further):
+def answer(body, text=None, count=None, reason="stop", usage=True, **extra):
     count = body.get("n", 1) if count is None else count
-    said = f"seed {body.get('seed')}" if text is None else text
-    choice = {"finish_reason": reason, **further}
-    choices = [{"index": i, "message": {"role": "assistant", "content": said}, **choice} for i in range(count)]
+    content = f"seed {body.get('seed')}" if text is None else text
+    choice = {"finish_reason": reason, **extra}
+    choices = [{"index": i, "message": {"role": "assistant", "content": content}, **choice} for i in range(count)]
     if text is None:
         for place, one in enumerate(choices):
             one["message"]["content"] += f" choice {place}"
@@ -132,7 +127,9 @@ def good(**how):
 
 
 def status(code, content=None, headers=()):
-    return lambda handler, body: handler.send(code, content or {"error": {"message": f"told to say {code}"}}, headers)
+    return lambda handler, body: handler.send(
+        code, content or {"error": {"message": f"scripted error {code}"}}, headers
+    )
 
 
 def server(*fakes, **settings):
@@ -150,13 +147,13 @@ def server(*fakes, **settings):
     return replace(defaults, **settings)
 
 
-def asked(images=1, draws=(0,)):
+def image_requests(images=1, draws=(0,)):
     return [Request(f"image {i}", PNG, f"What is this, {i}?", draws) for i in range(images)]
 
 
-def drawn(engine, requests, sampler=SAMPLER):
+def draw_all(engine, requests, sampler=SAMPLER):
     """All completions, each draw of each image exactly once."""
-    found = [completion for batch in engine.draw(requests, sampler) for completion in batch]
-    wanted = sorted((request.image_id, draw) for request in requests for draw in request.draws)
-    assert sorted((completion.image_id, completion.draw) for completion in found) == wanted
-    return {(completion.image_id, completion.draw): completion for completion in found}
+    completions = [completion for batch in engine.draw(requests, sampler) for completion in batch]
+    expected = sorted((request.image_id, draw) for request in requests for draw in request.draws)
+    assert sorted((completion.image_id, completion.draw) for completion in completions) == expected
+    return {(completion.image_id, completion.draw): completion for completion in completions}

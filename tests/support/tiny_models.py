@@ -1,4 +1,4 @@
-"""Complete little model folders of other families, with random weights: Gemma 3, Idefics3, LLaVA."""
+"""Small model folders of other families, complete, with random weights: Gemma 3, Idefics3, LLaVA."""
 
 from pathlib import Path
 from typing import Any

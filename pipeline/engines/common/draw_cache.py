@@ -1,7 +1,7 @@
-"""The draw cache: what was drawn once is never drawn again, and a run that was stopped continues where it was.
+"""The draw cache: no draw is made twice, and an interrupted run continues where it stopped.
 
-A cache is a folder for one engine, model and sampler; in it lie Parquet shards that are only ever added. The name of a
-shard is the hash of its bytes, so that damage is noticed and two runs at once do not interfere.
+A cache is a folder for one engine, model and sampler. It holds Parquet shards, which are only ever added. A shard is
+named by the hash of its bytes, so that damage is detected and concurrent runs do not interfere.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from pipeline.core import timings
 from pipeline.core.engine import Completion, Engine, Request, Sampler
 from pipeline.core.files import whole_file, work_folder, write_text
 
-VERSION = 2  # of the shards' columns and of what a cache is named after
+VERSION = 2  # of the shards' columns and of the text that a cache is named after
 
 KEY = ("image_id", "question", "draw")
 SCHEMA = pl.Schema(
@@ -56,7 +56,7 @@ class DrawCache:
         self.about = text
 
     def read(self) -> pl.DataFrame:
-        """All draws, each once. A damaged shard is reported and renamed; its draws count as not drawn."""
+        """All draws, each once. A damaged shard is reported and renamed; its draws are made again."""
         for partial in self.folder.glob(".*.partial"):  # of a run that was killed as it wrote
             with suppress(FileNotFoundError):  # another run's, finished just now
                 if time.time() - partial.stat().st_mtime > 3600:
@@ -83,7 +83,7 @@ class DrawCache:
 def _rows(folder: Path) -> pl.DataFrame:
     shards = [_read_shard(path) for path in sorted(folder.glob("*.parquet"))]
     readable = [shard for shard in shards if shard is not None]
-    # Two runs at once may both have drawn it: up to rounding the same, and the same one is taken every time.
+    # Concurrent runs may both hold a draw, equal up to rounding: every read takes the same one.
     return pl.concat([SCHEMA.to_frame(), *readable]).unique(KEY, keep="first", maintain_order=True)
 
 
@@ -99,21 +99,21 @@ def _read_shard(path: Path) -> pl.DataFrame | None:
     if _hash(content) == path.stem:
         return pl.read_parquet(content)
     damaged = path.rename(path.with_suffix(".damaged"))
-    print(f"{path}: damaged, renamed to {damaged.name}; its draws will be drawn again", file=sys.stderr)
+    print(f"{path}: damaged, renamed to {damaged.name}; its draws will be made again", file=sys.stderr)
     return None
 
 
 class CachingEngine:
-    """An engine that draws only what it has not drawn before.
+    """An engine with a draw cache in front of it: only draws that are not in the cache are made.
 
     Args:
-        engine: who draws.
+        engine: makes the draws.
         folder: of all caches.
     """
 
     def __init__(self, engine: Engine, folder: Path):
         self.engine, self.folder = engine, folder
-        self.cached, self.new = 0, 0
+        self.hits, self.misses = 0, 0
         self._rows_of: dict[Path, pl.DataFrame] = {}
 
     def fingerprint(self) -> dict[str, str]:
@@ -121,7 +121,7 @@ class CachingEngine:
 
     @cached_property
     def _fingerprint(self) -> dict[str, str]:
-        # Once: it reads all of the model's weights, and predict draws block after block.
+        # Computed once: it reads all of the model's weights, and `predict` draws block by block.
         return self.engine.fingerprint()
 
     def cache(self, sampler: Sampler) -> DrawCache:
@@ -137,39 +137,39 @@ class CachingEngine:
             orient="row",
         )
         hits = self._rows_of[cache.folder].join(keys, on=KEY, how="semi")
-        self.cached += hits.height
+        self.hits += hits.height
         if hits.height:
             columns = hits.select("image_id", "draw", "text", "tokens", "finished", "probability")
             yield [Completion(**row) for row in columns.iter_rows(named=True)]
-        cached_keys = set(hits.select(KEY).iter_rows())
-        missing = [replace(request, draws=_missing(request, cached_keys)) for request in requests]
+        hit_keys = set(hits.select(KEY).iter_rows())
+        misses = [replace(request, draws=_misses(request, hit_keys)) for request in requests]
         question_of = {request.image_id: request.question for request in requests}
-        for batch in self.engine.draw([request for request in missing if request.draws], sampler):
+        for batch in self.engine.draw([request for request in misses if request.draws], sampler):
             # Failures are not cached: the next run tries again.
             rows = [
                 (
-                    *(done.image_id, question_of[done.image_id], done.draw),
-                    *(done.text, done.tokens, done.finished, done.probability),
+                    *(one.image_id, question_of[one.image_id], one.draw),
+                    *(one.text, one.tokens, one.finished, one.probability),
                 )
-                for done in batch
-                if done.error is None
+                for one in batch
+                if one.error is None
             ]
             if rows:
                 cache.add(pl.DataFrame(rows, schema=SCHEMA, orient="row"))
-            self.new += len(batch)
-            timings.record(draws=len(batch), generated_tokens=sum(done.tokens for done in batch))
+            self.misses += len(batch)
+            timings.record(draws=len(batch), generated_tokens=sum(one.tokens for one in batch))
             yield batch
 
     def counts(self) -> str:
-        return f"{self.new:,} new draws, {self.cached:,} from the draw cache"
+        return f"{self.misses:,} new draws, {self.hits:,} from the draw cache"
 
 
-def _missing(request: Request, cached_keys: set[tuple[object, ...]]) -> list[int]:
-    return [draw for draw in request.draws if (request.image_id, request.question, draw) not in cached_keys]
+def _misses(request: Request, hit_keys: set[tuple[object, ...]]) -> list[int]:
+    return [draw for draw in request.draws if (request.image_id, request.question, draw) not in hit_keys]
 
 
 def sizes(folder: Path) -> Iterator[tuple[dict[str, object], int, int, int]]:
-    """Of every cache: what it is about, and its numbers of images, draws and bytes."""
+    """Of every cache: engine and sampler, and its numbers of images, draws and bytes."""
     for about in sorted(folder.glob("*/about.json")):
         rows = _rows(about.parent)
         size = sum(path.stat().st_size for path in about.parent.glob("*.parquet"))

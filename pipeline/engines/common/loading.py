@@ -18,8 +18,9 @@ T = TypeVar("T")
 def load_processor(source: str) -> Any:
     """The processor of `source`, a folder or hub id.
 
-    The stock Qwen2.5-VL processor insists on a video part, and that on torchvision. Where torchvision is absent, or the
-    folder was written where it was, the image part is put together without it; everywhere else the stock class is used.
+    The stock Qwen2.5-VL processor requires a video processor, and that requires torchvision. Where torchvision is
+    absent, or the folder was written without it, the processor is built without video; elsewhere the stock class is
+    used.
     """
     _require_folder(source)
     return _open(source, lambda: _processor(source))
@@ -28,8 +29,8 @@ def load_processor(source: str) -> Any:
 def _processor(source: str) -> Any:
     from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
 
-    lacks_video = find_spec("torchvision") is None or _written_without_video(Path(source))
-    if lacks_video and AutoConfig.from_pretrained(source).model_type == "qwen2_5_vl":
+    image_only = find_spec("torchvision") is None or _lacks_video_processor(Path(source))
+    if image_only and AutoConfig.from_pretrained(source).model_type == "qwen2_5_vl":
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
         images = AutoImageProcessor.from_pretrained(source)
         return image_only_processor(images, tokenizer, tokenizer.chat_template)
@@ -37,7 +38,7 @@ def _processor(source: str) -> Any:
 
 
 def image_only_processor(image_processor: Any, tokenizer: Any, chat_template: str | None) -> Any:
-    """A `Qwen2_5_VLProcessor` without its video part."""
+    """A `Qwen2_5_VLProcessor` without video processor."""
     from transformers import Qwen2_5_VLProcessor
     from transformers.processing_utils import ProcessorMixin
 
@@ -53,18 +54,18 @@ def image_only_processor(image_processor: Any, tokenizer: Any, chat_template: st
     return ImageOnlyQwenProcessor(image_processor, tokenizer, chat_template)
 
 
-def _written_without_video(folder: Path) -> bool:
+def _lacks_video_processor(folder: Path) -> bool:
     settings = folder / "processor_config.json"
     return settings.is_file() and "video_processor" not in json.loads(settings.read_text())
 
 
 def load_model(source: str, dtype: str, attention: str) -> Any:
-    """The image-text-to-text model of `source` on the best device there is, in `dtype`, for inference."""
+    """The image-text-to-text model of `source` on this machine's best device, in `dtype`, for inference."""
     import torch
     from transformers import AutoModelForImageTextToText
     from transformers.utils import logging
 
-    if not sys.stderr.isatty():  # a log wants lines, not bars
+    if not sys.stderr.isatty():  # bars are noise in a log
         logging.disable_progress_bar()
     _require_folder(source)
     model = _open(
@@ -79,7 +80,7 @@ def load_model(source: str, dtype: str, attention: str) -> Any:
 
 
 def load_clip(source: str) -> tuple[Any, Any, Any]:
-    """The CLIPModel of `source` on the best device there is, in float32, with its tokenizer and image processor."""
+    """The CLIPModel of `source` on this machine's best device, in float32, with its tokenizer and image processor."""
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPModel
     from transformers.utils import logging
 
@@ -95,7 +96,7 @@ def load_clip(source: str) -> tuple[Any, Any, Any]:
 
 
 def content(source: str) -> str:
-    """A hash of the model folder's files, or the revision of a hub id: what its answers depend on.
+    """A hash of the model folder's files, or the revision of a hub id: whatever its answers depend on.
 
     Raises UserError where there is no such folder or hub id.
     """
@@ -130,17 +131,17 @@ def _revision(hub_id: str) -> str:
 
 
 def device() -> str:
-    """`cuda`, `mps` or `cpu`: the first of them that this machine has; of several GPUs the one of this process."""
+    """`cuda`, `mps` or `cpu`: the first that this machine has; with several GPUs, the one of this process."""
     import torch
 
     if torch.cuda.is_available():
-        # Set by accelerate and torchrun. Left to themselves all processes would load their models onto the first GPU.
+        # Set by accelerate and torchrun. Without it all processes would load their models onto the first GPU.
         return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def computes_in_bfloat16() -> bool:
-    """Whether this machine does. A CPU without the instructions imitates them and takes up to fifty times as long."""
+    """Whether this machine does. A CPU without the instructions emulates them, up to fifty times as slow."""
     import torch
 
     return device() != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -162,7 +163,7 @@ def _require_folder(source: str) -> None:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(
-                f"{source}: the folder has no config.json and is no model; `git status {source}` shows what is missing"
+                f"{source}: not a model folder, it has no config.json; `git status {source}` shows the missing files"
             )
     elif source.startswith((".", "/", "~", "models/")) or source.count("/") != 1:
         raise UserError(f"{source}: no such folder; expected {EXPECTED}")
@@ -172,7 +173,7 @@ EXPECTED = "a model folder or a hub id; set it with `dvc exp run -S model=…`, 
 
 
 def _open(source: str, load: Callable[[], T]) -> T:
-    """What `load` gives; a folder that lacks a part, damaged weights or an unknown hub id as a UserError."""
+    """Calls `load`. An incomplete folder, damaged weights or an unknown hub id is a UserError."""
     from safetensors import SafetensorError
 
     try:

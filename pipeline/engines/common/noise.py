@@ -40,7 +40,7 @@ def gumbel_of(bits: Any) -> Any:
     """Standard Gumbel noise, float32 and finite, from random int64 of any shape: the smaller bits >> 1, the larger."""
     import torch
 
-    # 63 bits over small numbers, where a float32 is fine-grained: tokens as rare as one in 2^60 keep their share. A
-    # uniform number rounded near 1 would be 1 once in 2^24 times, its noise infinite, and whatever token had it drawn.
+    # 63 bits near 0, where float32 is fine-grained: tokens as rare as one in 2^60 keep their probability. Near 1 one
+    # number in 2^24 would round to 1, and its infinite noise would draw its token whatever the logits.
     uniform = (((bits >> 1) & 0x7FFFFFFFFFFFFFFF).to(torch.float32) + 0.5) * 2.0**-63
     return -torch.log(-torch.log1p(-uniform.clamp(max=1 - 2.0**-24)))

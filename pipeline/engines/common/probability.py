@@ -1,4 +1,4 @@
-"""How sure a model was of what it answered."""
+"""The probability that a model gives its own answer."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pipeline.method.answers import answer_span
 
 
 def answer_probability(pieces: Sequence[str], logprobs: Sequence[float]) -> float | None:
-    """Probability of what stands inside <answer>, given all that stands before it; None where there is no answer.
+    """Probability of the text inside <answer>, given the text before it; None where there is no answer.
 
     Args:
         pieces: the completion, token by token.

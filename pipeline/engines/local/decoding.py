@@ -10,23 +10,23 @@ from pipeline.engines.local.prefill import Prefill
 from pipeline.engines.local.shared_prefix import Prefix, completion_cache, shared_prefix_attention
 from pipeline.engines.local.tokens import TokenSampler
 
-# Removing rows copies what the others hold, so it waits until a quarter of the rows has ended.
-MOST_LEFT = 0.75
+# Removing rows copies the caches of the others, so it waits until a quarter of the rows has ended.
+MAX_SHARE_TO_SELECT = 0.75
 
 HasEnded = Callable[[Any], Any]
-"""Says which rows of token ids, (rows, tokens), end with their last token: bool of shape (rows,)."""
+"""Returns which rows of token ids, (rows, tokens), end with their last token: bool of shape (rows,)."""
 
 
 class DecodingState:
-    """What is known of all draws, and of the rows that are still decoded.
+    """The tokens of all draws, and the tensors of the rows that are still decoded.
 
     Args:
         requests: in the order of the rows of `prefill`; a row of the state for each of their draws.
-        never: token ids that are never chosen.
+        never: token ids that are never sampled.
 
     Attributes:
         draws: (image_id, number) of every draw.
-        tokens: chosen so far, int64 of shape (draws, max_new_tokens).
+        tokens: sampled so far, int64 of shape (draws, max_new_tokens).
         logprobs: of the tokens of greedy draws, same shape; 0 for others.
         lengths: tokens of each draw, the one that ended it included; 0 while it continues.
         rows: the draws that are still decoded, int64. All tensors below have an entry for each of them.
@@ -53,8 +53,8 @@ class DecodingState:
             greedy = self.sampler.greedy
             logprobs = self.logits[greedy].float().log_softmax(-1).gather(1, token[greedy, None])
             self.logprobs[self.rows[greedy], step] = logprobs[:, 0]
-        ended = has_ended(self.tokens[self.rows, : step + 1]) & (self.lengths[self.rows] == 0)
-        self.lengths[self.rows] += ended * (step + 1)
+        ends = has_ended(self.tokens[self.rows, : step + 1]) & (self.lengths[self.rows] == 0)
+        self.lengths[self.rows] += ends * (step + 1)
         return (self.lengths[self.rows] == 0).nonzero()[:, 0]
 
     def select(self, places: Any) -> None:
@@ -88,10 +88,10 @@ def decode(
     state = DecodingState(requests, prefill, sampler, never)
     with shared_prefix_attention(model):
         for step in range(sampler.max_new_tokens):
-            left = state.choose(step, has_ended)
-            if not len(left) or step + 1 == sampler.max_new_tokens:
+            active = state.choose(step, has_ended)
+            if not len(active) or step + 1 == sampler.max_new_tokens:
                 break
-            if len(left) <= MOST_LEFT * len(state.rows):
-                state.select(left)
+            if len(active) <= MAX_SHARE_TO_SELECT * len(state.rows):
+                state.select(active)
             state.forward(model, step)
     return state

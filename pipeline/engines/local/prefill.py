@@ -1,4 +1,4 @@
-"""Reads prompts: one forward pass for all draws of an image, none for a picture that was read with another question."""
+"""Prefills prompts: one forward pass for all draws of an image; a second question reuses the prefill of its picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,8 +35,13 @@ class Prefill:
 
 
 @dataclass(frozen=True)
-class StoredPrefill:
-    """A prefill whose pictures get another question: by image, its place and the slot behind its picture."""
+class PicturePrefill:
+    """A prefill to reuse for other questions about its pictures.
+
+    Args:
+        ends: of each row, the slot behind its picture.
+        places: the row of each image.
+    """
 
     prefill: Prefill
     ends: list[int]
@@ -49,33 +54,33 @@ class PromptReader:
     Args:
         model: an image-text-to-text model of transformers.
         processor: its processor.
-        max_stored: tokens of prompts that are stored because their pictures get another question.
+        max_reuse_tokens: tokens of prompts whose prefill is kept for another question.
     """
 
-    def __init__(self, model: Any, processor: Any, max_stored: int):
-        self.model, self.processor, self.max_stored = model, processor, max_stored
-        self.stored: list[StoredPrefill] = []
+    def __init__(self, model: Any, processor: Any, max_reuse_tokens: int):
+        self.model, self.processor, self.max_reuse_tokens = model, processor, max_reuse_tokens
+        self.picture_prefills: list[PicturePrefill] = []
         self._prompts: dict[str, str] = {}
         self._questions: dict[str, list[int]] = {}
         self._picture_lengths: dict[tuple[int, int], int] = {}
 
     def read(self, requests: Sequence[Request], pictures: Sequence[Any]) -> Prefill:
-        """Reads the prompts of all requests, whose pictures were stored together (`place_of`) or not at all."""
+        """Reads the prompts of all requests, whose pictures are in one stored prefill (`place_of`) or in none."""
         place = self.place_of(requests[0])
         if place >= 0:
-            return self._read_on(self.stored[place], requests)
+            return self._read_on(self.picture_prefills[place], requests)
         prefill = self._read_all(self.inputs(requests, pictures))
-        if any(request.followed for request in requests):
-            self._keep(prefill, requests)
+        if any(request.keep_prefill for request in requests):
+            self._store(prefill, requests)
         return prefill
 
     def place_of(self, request: Request) -> int:
-        """Where among the stored prefills this request's picture is; -1 for nowhere."""
-        one = (place for place, stored in enumerate(self.stored) if request.image_id in stored.places)
-        return next(one, -1)
+        """The place of the stored prefill with this request's picture; -1 if there is none."""
+        places = (n for n, prefill in enumerate(self.picture_prefills) if request.image_id in prefill.places)
+        return next(places, -1)
 
     def length(self, request: Request) -> int:
-        """Tokens of a prompt, all but exactly. Raises ValueError for a picture that cannot be read."""
+        """Tokens of a prompt, nearly exact. Raises ValueError for a picture that cannot be read."""
         pixels = size(request.image or b"")
         if pixels not in self._picture_lengths:
             counts = self.processor._get_num_multimodal_tokens(image_sizes=[pixels])
@@ -117,23 +122,23 @@ class PromptReader:
         windowed = any(layer.is_sliding for layer in cache.layers)
         return Prefill(ids, mask.bool(), positions, _layers(cache), logits, windowed)
 
-    def _read_on(self, stored: StoredPrefill, requests: Sequence[Request]) -> Prefill:
-        """One forward pass over what follows the picture, which was read with another question."""
+    def _read_on(self, before: PicturePrefill, requests: Sequence[Request]) -> Prefill:
+        """One forward pass over the text after the picture, whose prefill comes from another question."""
         import torch
         from transformers import DynamicCache
 
-        first, device = stored.prefill, self.model.device
-        places = [stored.places[request.image_id] for request in requests]
+        first, device = before.prefill, self.model.device
+        places = [before.places[request.image_id] for request in requests]
         rows = torch.tensor(places, device=device)
-        ends = torch.tensor([stored.ends[place] for place in places], device=device)[:, None]
+        ends = torch.tensor([before.ends[place] for place in places], device=device)[:, None]
         rest = self.processor.tokenizer.pad(
             {"input_ids": [self._after_picture(request.question) for request in requests]},
             padding_side="left",
             return_tensors="pt",
         ).to(device)
-        # The first question stays in its slots, out of sight.
-        before = first.mask[rows] & (torch.arange(first.mask.shape[1], device=device) < ends)
-        mask = torch.cat([before, rest["attention_mask"].bool()], dim=1)
+        # The first question keeps its slots, masked.
+        visible = first.mask[rows] & (torch.arange(first.mask.shape[1], device=device) < ends)
+        mask = torch.cat([visible, rest["attention_mask"].bool()], dim=1)
         count = rest["attention_mask"].cumsum(-1).sub(1).clamp(min=0)
         after = first.positions[..., rows, :].gather(-1, ends.expand(*first.positions.shape[:-2], -1, -1)) + count
         cache = DynamicCache()
@@ -150,16 +155,16 @@ class PromptReader:
         ids = torch.cat([first.ids[rows], rest["input_ids"]], dim=1)
         return Prefill(ids, mask, after, _layers(cache), logits, windowed=False)
 
-    def _keep(self, prefill: Prefill, requests: Sequence[Request]) -> None:
+    def _store(self, prefill: Prefill, requests: Sequence[Request]) -> None:
         """Stores a prefill, and drops the oldest if there are too many."""
         ends = self._ends(prefill.ids, requests)
         # A window counts slots, and the first question's stay between the picture and the second.
         if ends and not prefill.windowed:
-            self.stored.append(
-                StoredPrefill(prefill, ends, {request.image_id: place for place, request in enumerate(requests)})
+            self.picture_prefills.append(
+                PicturePrefill(prefill, ends, {request.image_id: place for place, request in enumerate(requests)})
             )
-        while sum(one.prefill.ids.numel() for one in self.stored) > self.max_stored:
-            self.stored.pop(0)
+        while sum(one.prefill.ids.numel() for one in self.picture_prefills) > self.max_reuse_tokens:
+            self.picture_prefills.pop(0)
 
     def _ends(self, ids: Any, requests: Sequence[Request]) -> list[int]:
         """The slot behind each picture. Empty where what follows it is not tokenized apart from it."""

@@ -25,7 +25,7 @@ class Prefix:
     Args:
         layers: keys and values of each layer, (images, key-value heads, length, head size). A layer with a sliding
             window may hold the last tokens only.
-        mask: which of the prompts' tokens may be looked at, bool of shape (images, length).
+        mask: which of the prompts' tokens are attended to, bool of shape (images, length).
         owner: the image of each row, int64 of shape (rows,), ascending.
     """
 
@@ -44,7 +44,7 @@ class Prefix:
         self.hidden = ~self.mask[self.owner][:, None, None, :]
 
     def select(self, rows: Any) -> None:
-        """Goes on with `rows` only, int64 and ascending; the prompt of an image without rows is let go."""
+        """Keeps `rows` only, int64 and ascending; the prompt of an image without rows is released."""
         images, self.owner = self.owner[rows].unique(return_inverse=True)
         if len(images) < len(self.mask):
             self.mask = self.mask[images]
@@ -83,14 +83,14 @@ def attention(
     s_aux: Any = None,
     **_: Any,
 ) -> tuple[Any, None]:
-    """One new token per row looks at its image's prompt and at its own completion.
+    """One new token per row attends to its image's prompt and its own completion.
 
     Args:
         module: the attention layer that calls.
         query: (rows, heads, 1, head size).
         key: of the completion so far, the new token included, (rows, key-value heads, tokens, head size).
         value: like `key`.
-        attention_mask: not used; a completion's last token may look at all of it.
+        attention_mask: not used; a completion's last token attends to all of it.
         prefix: what the rows continue.
 
     Returns:
@@ -122,8 +122,8 @@ def attention(
 def _scores(query: Any, keys: Any) -> Any:
     """The products of queries and keys in float32, whatever the type of both.
 
-    Rounded to 16 bits they are of no use to a model whose products are large: the key biases of Qwen2 and Qwen2.5 make
-    them so, and what tells the tokens apart is in the digits that are lost.
+    In 16 bits the rounding error exceeds the differences between tokens where the products are large, as the key biases
+    of Qwen2 and Qwen2.5 make them.
     """
     with torch.autocast(query.device.type, enabled=False):
         return query.float() @ keys.float().transpose(-1, -2)
@@ -134,14 +134,14 @@ AttentionInterface.register(_NAME, attention)
 
 @contextmanager
 def shared_prefix_attention(model: Any) -> Iterator[None]:
-    """Within it the model's text layers attend in this way; they want `prefix` as an argument of the forward pass."""
+    """Within it the model's text layers use this attention; the forward pass then needs the argument `prefix`."""
     config = model.config.get_text_config()
-    usual = config._attn_implementation
+    previous = config._attn_implementation
     config._attn_implementation = _NAME
     try:
         yield
     finally:
-        config._attn_implementation = usual
+        config._attn_implementation = previous
 
 
 class _GrowingLayer(DynamicLayer):  # type: ignore[misc]

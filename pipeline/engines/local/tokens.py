@@ -16,10 +16,10 @@ from pipeline.engines.common.noise import gumbel, stream
 
 
 class TokenSampler:
-    """Chooses tokens for draws, given as (image, draw number); a draw of number GREEDY gets the likeliest."""
+    """Samples tokens for draws, given as (image, draw number); a draw of number GREEDY gets the likeliest."""
 
     def __init__(self, sampler: Sampler, draws: Sequence[tuple[str, int]], prompts: Any, never: Sequence[int] = ()):
-        """`prompts`: token ids before each draw, int64 of shape (rows, length); `never`: those that are not chosen."""
+        """`prompts`: token ids before each draw, int64 of shape (rows, length); `never`: ids that are not sampled."""
         device = prompts.device
         self.never = torch.tensor(never, dtype=torch.int64, device=device)
         keys = [stream(sampler.seed, image_id, draw) for image_id, draw in draws]
@@ -27,7 +27,7 @@ class TokenSampler:
         self.greedy = torch.tensor([draw == GREEDY for _, draw in draws], device=device)
         self.top_k = sampler.top_k
         self.penalty = RepetitionPenaltyLogitsProcessor(sampler.repetition_penalty)
-        self.penalized = prompts if sampler.penalize_prompt else prompts[:, :0]
+        self.history = prompts if sampler.penalize_prompt else prompts[:, :0]
         self.cut_offs = LogitsProcessorList([TemperatureLogitsWarper(sampler.temperature)])
         if sampler.top_p < 1:
             self.cut_offs.append(TopPLogitsWarper(sampler.top_p))
@@ -40,13 +40,13 @@ class TokenSampler:
         scores = logits.float()
         if len(self.never):
             scores = scores.index_fill(1, self.never, -torch.inf)
-        if self.penalty.penalty != 1 and self.penalized.shape[1]:
-            scores = self.penalty(self.penalized, scores)
+        if self.penalty.penalty != 1 and self.history.shape[1]:
+            scores = self.penalty(self.history, scores)
         token = scores.argmax(-1)
         if not self.greedy.all():
             token = torch.where(self.greedy, token, self._draw(scores, position))
         if self.penalty.penalty != 1:
-            self.penalized = torch.cat([self.penalized, token[:, None]], dim=1)
+            self.history = torch.cat([self.history, token[:, None]], dim=1)
         return token
 
     def _draw(self, scores: Any, position: int) -> Any:
@@ -57,5 +57,5 @@ class TokenSampler:
         return tokens.gather(1, noisy.argmax(-1, keepdim=True))[:, 0]
 
     def select(self, rows: Any) -> None:
-        """Goes on with `rows` only, int64."""
-        self.streams, self.greedy, self.penalized = self.streams[rows], self.greedy[rows], self.penalized[rows]
+        """Keeps `rows` only, int64."""
+        self.streams, self.greedy, self.history = self.streams[rows], self.greedy[rows], self.history[rows]

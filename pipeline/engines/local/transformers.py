@@ -1,8 +1,8 @@
 """Draws in this process, with a vision-language model of transformers; a prompt is read once for all of its draws.
 
 A batch of prompts is read with the model's ordinary forward pass and then decoded, a row for each (image, draw): the
-prompts' keys and values stay where they are (`shared_prefix`), finished rows leave (`decoding`), and every token is
-chosen with its draw's own noise (`tokens`). A second question about a picture continues from the prefill of the first.
+prompts' keys and values are not copied (`shared_prefix`), finished rows are removed (`decoding`), and every token has
+its draw's own noise (`tokens`). A second question about a picture continues from the prefill of the first.
 """
 
 import sys
@@ -20,9 +20,9 @@ from pipeline.engines.common.loading import content, load_model, load_processor
 from pipeline.engines.common.probability import answer_probability
 from pipeline.engines.local.prefill import Prefill, PromptReader
 
-VERSION = 3  # Part of the cache key: raise it when the same request and sampler give other draws than before.
+VERSION = 3  # Part of the cache key: raise it when the same request and sampler give different draws than before.
 
-# What the configurations of the families call them.
+# Names in the configurations of the model families.
 PLACEHOLDERS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
 
 
@@ -34,8 +34,8 @@ class TransformersEngine:
         dtype: `float32`, `bfloat16` or `float16`.
         attention: how prompts are read: `eager`, `sdpa` or `flash_attention_2`.
         max_rows: draws that are decoded side by side.
-        max_tokens: tokens whose keys and values are held at once, completions counted at their full length; half as
-            many again for pictures that get another question. Shrinks when memory runs out.
+        max_tokens: tokens whose keys and values are in memory at once, completions counted at their full length, plus
+            half as many for pictures that get another question. `max_rows` shrinks when memory runs out.
         threads: CPU threads; 0 leaves torch's choice.
     """
 
@@ -44,15 +44,15 @@ class TransformersEngine:
         self.max_rows, self.max_tokens, self.threads = max_rows, max_tokens, threads
 
     @classmethod
-    def around(cls, model: Any, processor: Any, max_rows: int, max_tokens: int) -> "TransformersEngine":
+    def of_model(cls, model: Any, processor: Any, max_rows: int, max_tokens: int) -> "TransformersEngine":
         """An engine that draws from a model that is loaded already, and may change between two calls of `draw`."""
         engine = cls("", str(model.dtype).removeprefix("torch."), "", max_rows, max_tokens, threads=0)
         engine.model, engine.processor = model, processor
         return engine
 
-    def forget(self) -> None:
-        """Drops what was read of pictures, since the weights have changed."""
-        self.reader.stored = []
+    def clear(self) -> None:
+        """Drops the prefills of pictures, after a change of the weights."""
+        self.reader.picture_prefills = []
 
     @cached_property
     def processor(self) -> Any:
@@ -87,25 +87,25 @@ class TransformersEngine:
                 unreadable += [failed(request, draw, str(error)) for draw in request.draws]
         if unreadable:
             yield unreadable
-        # The longest first: what does not fit shows at once, and what is left after a stop is batched as before.
+        # The longest first: what does not fit fails at once, and a resumed run forms the same batches.
         todo = [request for *_, request in sorted(readable, key=lambda item: item[:2])]
         while todo:
             batch, rest = self._take(todo, sampler)
             try:
-                done = self._batch(batch, sampler)
+                completions = self._batch(batch, sampler)
             except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error):
                     raise
-                done = None
-            # Outside of the handler, where nothing refers to the batch's tensors any more.
-            if done is None:
+                completions = None
+            # Outside the handler, where nothing refers to the batch's tensors any more.
+            if completions is None:
                 self._shrink(batch, sampler)
             else:
                 todo = rest
-                yield done
+                yield completions
 
     def _take(self, todo: list[Request], sampler: Sampler) -> tuple[list[Request], list[Request]]:
-        """The next batch and what is left: as many draws as both limits allow, at least one."""
+        """The next batch and the rest: as many draws as both limits allow, at least one."""
         batch: list[Request] = []
         rows, longest = 0, 0
         for place, request in enumerate(todo):
@@ -129,8 +129,8 @@ class TransformersEngine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         rows = sum(len(request.draws) for request in batch)
-        if self.reader.stored:
-            self.reader.stored = []
+        if self.reader.picture_prefills:
+            self.reader.picture_prefills = []
         elif rows == 1:
             raise UserError(
                 f"{self.source}: out of memory with a single draw of at most {sampler.max_new_tokens} tokens; "
@@ -138,25 +138,25 @@ class TransformersEngine:
             )
         else:
             self.max_rows = rows // 2
-        print(f"out of memory with {rows} draws side by side; going on with {self.max_rows}", file=sys.stderr)
+        print(f"out of memory with {rows} draws side by side: continuing with {self.max_rows}", file=sys.stderr)
 
     def _batch(self, requests: Sequence[Request], sampler: Sampler) -> list[Completion]:
         """All draws of one batch; a picture that cannot be opened is an error, draw by draw."""
         import torch
 
-        readable, pictures, done = [], [], []
+        readable, pictures, completions = [], [], []
         for request in requests:
             try:
                 pictures.append(picture(request.image or b""))
                 readable.append(request)
             except PictureError as error:
-                done += [failed(request, draw, str(error)) for draw in request.draws]
+                completions += [failed(request, draw, str(error)) for draw in request.draws]
         if not readable:
-            return done
+            return completions
         with torch.inference_mode():
             prefill = self.reader.read(readable, pictures)
             timings.record(prompt_tokens=sum(self.reader.length(request) for request in readable))
-            return done + self._decode(readable, prefill, sampler)
+            return completions + self._decode(readable, prefill, sampler)
 
     def _decode(self, requests: Sequence[Request], prefill: Prefill, sampler: Sampler) -> list[Completion]:
         from pipeline.engines.local.decoding import decode
@@ -169,20 +169,20 @@ class TransformersEngine:
     def _completion(
         self, image_id: str, draw: int, tokens: list[int], logprobs: list[float], length: int, stop: tuple[str, ...]
     ) -> Completion:
-        """`length` tokens were drawn, the one that ended the completion included; 0 where none did."""
+        """`length`: tokens up to the one that ends the completion, itself included; 0 where none does."""
         finished = length > 0
         tokens = tokens[:length] if finished else tokens
         probability = None
         if draw == GREEDY:
-            probability = answer_probability([self._decoded([token]) for token in tokens], logprobs[: len(tokens)])
-        text = self._decoded(tokens[:-1] if tokens[-1] in self._end_tokens else tokens)
+            probability = answer_probability([self._text_of([token]) for token in tokens], logprobs[: len(tokens)])
+        text = self._text_of(tokens[:-1] if tokens[-1] in self._end_tokens else tokens)
         cuts = [text.index(mark) + len(mark) for mark in stop if mark in text]
         text = text[: min(cuts, default=len(text))]
         return Completion(image_id, draw, text, len(tokens), finished, None, tuple(tokens), probability)
 
     @property
     def _placeholders(self) -> list[int]:
-        """Tokens that stand for a picture: in a completion they would be of one that is not there."""
+        """Tokens that stand for a picture; a completion must not contain them."""
         tokens = (getattr(self.model.config, name, None) for name in PLACEHOLDERS)
         return sorted({token for token in tokens if isinstance(token, int) and token >= 0})
 
@@ -192,7 +192,7 @@ class TransformersEngine:
         return ends if isinstance(ends, list) else [ends]
 
     def _endings(self, stop: tuple[str, ...]) -> Callable[[Any], Any]:
-        """Says which rows of token ids end with their last token, bool of shape (rows,)."""
+        """The test for rows of token ids that end with their last token: (rows, tokens) → bool of shape (rows,)."""
         import torch
 
         ends = torch.tensor(self._end_tokens, device=self.model.device)
@@ -203,12 +203,12 @@ class TransformersEngine:
             by_token = torch.isin(ids[:, -1], ends)
             if not stop:
                 return by_token
-            recent = [self._decoded(row) for row in ids[:, -reach:].tolist()]
+            recent = [self._text_of(row) for row in ids[:, -reach:].tolist()]
             return by_token | torch.tensor([any(mark in text for mark in stop) for text in recent], device=ids.device)
 
         return has_ended
 
-    def _decoded(self, tokens: list[int]) -> str:
+    def _text_of(self, tokens: list[int]) -> str:
         tokenizer = self.processor.tokenizer
         return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 

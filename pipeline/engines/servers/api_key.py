@@ -1,4 +1,4 @@
-"""The key of a server, and how it stays out of every text."""
+"""The key of a server, and its removal from every text."""
 
 import json
 import os
@@ -15,7 +15,7 @@ def read_key(variable: str) -> str:
 
 
 def remove_key(text: str, key: str) -> str:
-    """`text` without the key, however it is quoted."""
+    """`text` without the key, in any quoting."""
     for form in {key, repr(key)[1:-1], json.dumps(key)[1:-1]} - {""}:
         text = text.replace(form, "[key]")
     return text

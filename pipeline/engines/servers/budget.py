@@ -1,4 +1,4 @@
-"""A server's description, and what a run may spend on it."""
+"""The settings of a server, and the budget of requests and tokens."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ class Server:
     key_variable: str  # the environment variable that holds the key; local servers need none
 
 
-class SpentError(Exception):
+class BudgetError(Exception):
     """The budget allows no further request."""
 
 
@@ -36,12 +36,12 @@ class Budget:
     tokens: int = 0
 
     def charge(self) -> None:
-        """Counts a request before it is sent. Raises SpentError."""
+        """Counts a request before it is sent. Raises BudgetError."""
         server = self.server
         if (server.max_requests and self.requests >= server.max_requests) or (
             server.max_tokens and self.tokens >= server.max_tokens
         ):
-            raise SpentError
+            raise BudgetError
         self.requests += 1
 
     def count(self, answer: Any) -> None:
@@ -56,10 +56,10 @@ class Budget:
             )
 
     def message(self) -> str:
-        """What the budget allowed, as a sentence with the next command."""
+        """What was spent and what to do next, as one sentence."""
         server = self.server
         return (
-            f"the budget is spent: {self.requests} requests (server.max_requests {server.max_requests}) and "
+            f"the budget is used up: {self.requests} requests (server.max_requests {server.max_requests}) and "
             f"{self.tokens} tokens (server.max_tokens {server.max_tokens}; 0 is no limit); finished draws are cached: "
             "raise the limit, or run the same command again to continue with a fresh budget"
         )

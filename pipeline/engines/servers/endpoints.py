@@ -11,27 +11,27 @@ from typing import Any
 from pipeline.core.params import UserError
 from pipeline.core.urls import is_http
 from pipeline.engines.servers.api_key import remove_key
-from pipeline.engines.servers.budget import Budget, Server, SpentError
+from pipeline.engines.servers.budget import Budget, BudgetError, Server
 from pipeline.engines.servers.wire import choices, parse_json
 
 BACKOFF = 1.0  # seconds: the longest wait before the first retry; it doubles with every further one
 LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
 LONGEST_LISTING = 30.0  # seconds for GET /models, which needs no model
 LONGEST_REASON = 400  # characters
-HOPELESS = (401, 402, 403, 404)  # no key, no credit, no right, no model: the next request would meet the same
-TRY_AGAIN = (408, 409, 425, 429)
+FATAL_STATUSES = (401, 402, 403, 404)  # no key, credit, permission or model: every further request would fail too
+RETRY_STATUSES = (408, 409, 425, 429)
 
 
 class NoAnswerError(Exception):
-    """A request without an answer: refused, or given up after the last retry."""
+    """A request without an answer: rejected by the server, or failed at the last retry."""
 
-    def __init__(self, reason: str, refused: bool = False):
+    def __init__(self, reason: str, rejection: bool = False):
         super().__init__(reason)
-        self.reason, self.refused = reason, refused
+        self.reason, self.rejection = reason, rejection
 
 
 class NoModelError(UserError):
-    """An endpoint has no such model, or is none."""
+    """An endpoint does not serve the model, or is no endpoint."""
 
 
 @dataclass
@@ -39,13 +39,13 @@ class _Endpoint:
     url: str
     client: Any
     slots: asyncio.Semaphore
-    waiting: int = 0  # requests in flight or in line
-    rests_until: float = 0.0  # it has just failed; others come first
+    pending: int = 0  # requests in flight or in the queue
+    avoid_until: float = 0.0  # after a failure, others come first until then
 
 
 @dataclass
 class Endpoints:
-    """Those of the server's endpoints that serve `model`. Made within an event loop, by `connect`."""
+    """The server's endpoints that serve `model`. `connect` opens them, within an event loop."""
 
     server: Server
     model: str
@@ -54,13 +54,13 @@ class Endpoints:
     usable: list[_Endpoint] = field(default_factory=list)
 
     async def connect(self) -> None:
-        """Raises UserError where no endpoint serves the model, a group of it where the key is refused."""
+        """Raises UserError where no endpoint serves the model, an ExceptionGroup of it where the key is rejected."""
         from openai import AsyncOpenAI
 
         self.usable = [
             _Endpoint(
                 url,
-                # Its own retries would escape the budget, and its own timeout does not bound a body that trickles.
+                # Its own retries would bypass the budget, and its own timeout does not bound a slow body.
                 AsyncOpenAI(base_url=url, api_key=self.key or "none", max_retries=0, timeout=None),
                 asyncio.Semaphore(self.server.concurrency),
             )
@@ -79,29 +79,29 @@ class Endpoints:
                 f"{reasons}; start a server under the name {self.model} (docs/scale.md), or set server.endpoints"
             )
         if reasons:
-            self.say(f"{reasons}; continuing with {', '.join(endpoint.url for endpoint in self.usable)}")
+            self.report(f"{reasons}; continuing with {', '.join(endpoint.url for endpoint in self.usable)}")
 
     async def close(self) -> None:
         await asyncio.gather(*(endpoint.client.close() for endpoint in self.usable))
 
     async def ask(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a chat completion, with at least one choice. Raises NoAnswerError, SpentError or UserError."""
+        """The answer to a chat completion, with at least one choice. Raises NoAnswerError, BudgetError or UserError."""
         last = None
         for attempt in range(self.server.retries + 1):
             endpoint = self._choose(last)
-            endpoint.waiting += 1
+            endpoint.pending += 1
             try:
                 async with endpoint.slots:
                     answer, reason, wait = await self._try(endpoint, body)
             finally:
-                endpoint.waiting -= 1
+                endpoint.pending -= 1
             if answer is not None:
-                endpoint.rests_until = 0.0
+                endpoint.avoid_until = 0.0
                 return answer
             last, longest = endpoint, min(LONGEST_WAIT, BACKOFF * 2 ** min(attempt, 20))
-            endpoint.rests_until = time.monotonic() + max(wait, longest)
+            endpoint.avoid_until = time.monotonic() + max(wait, longest)
             if attempt < self.server.retries:
-                # Full jitter: requests that failed together do not come back together.
+                # Full jitter: requests that failed together are not retried together.
                 await asyncio.sleep(wait + random.uniform(0, longest))
         raise NoAnswerError(f"{reason} (attempt {self.server.retries + 1}, the last)")
 
@@ -113,7 +113,8 @@ class Endpoints:
             )
         return url.rstrip("/")
 
-    def say(self, message: str) -> None:
+    def report(self, message: str) -> None:
+        """Prints to stderr, without the key."""
         print(self.clean(message), file=sys.stderr)
 
     def clean(self, text: str) -> str:
@@ -126,12 +127,12 @@ class Endpoints:
         return line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 1]}…"
 
     def _choose(self, last: _Endpoint | None) -> _Endpoint:
-        """The one with the fewest requests; those that just failed come last."""
+        """The endpoint with the fewest pending requests; those that just failed come last."""
         now = time.monotonic()
-        return min(self.usable, key=lambda e: (e.rests_until > now, e is last, e.waiting))
+        return min(self.usable, key=lambda e: (e.avoid_until > now, e is last, e.pending))
 
     async def _try(self, endpoint: _Endpoint, body: dict[str, Any]) -> tuple[dict[str, Any] | None, str, float]:
-        """One attempt: the answer, or the reason why there is none and the least seconds to wait."""
+        """One attempt: the answer, or the reason why there is none and the minimum wait in seconds."""
         import openai
 
         self.budget.charge()
@@ -140,10 +141,10 @@ class Endpoints:
                 raw = await endpoint.client.chat.completions.with_raw_response.create(**body)
         except openai.APIStatusError as error:
             status, reason = error.status_code, self._reason(endpoint, _message_of(error))
-            if status in HOPELESS or error.code == "insufficient_quota":
-                raise self._hopeless(reason, status) from None
-            if status not in TRY_AGAIN and status < 500:
-                raise NoAnswerError(reason, refused=True) from None
+            if status in FATAL_STATUSES or error.code == "insufficient_quota":
+                raise self._fatal(reason, status) from None
+            if status not in RETRY_STATUSES and status < 500:
+                raise NoAnswerError(reason, rejection=True) from None
             return None, reason, _retry_after(error.response.headers.get("retry-after"))
         except TimeoutError:
             return None, self._reason(endpoint, f"no answer within {self.server.timeout:g} s"), 0.0
@@ -156,7 +157,7 @@ class Endpoints:
         return answer, "", 0.0
 
     async def _obstacle(self, endpoint: _Endpoint) -> str | None:
-        """Why this endpoint cannot be used, None where it can. Raises UserError where the key is refused."""
+        """Why this endpoint cannot be used, or None. Raises UserError where the key is rejected."""
         import openai
 
         try:
@@ -164,14 +165,14 @@ class Endpoints:
                 raw = await endpoint.client.models.with_raw_response.list()
         except openai.APIStatusError as error:
             if error.status_code in (401, 402, 403):
-                raise self._hopeless(self._reason(endpoint, _message_of(error)), error.status_code) from None
-            return None  # it answers, but keeps no list
+                raise self._fatal(self._reason(endpoint, _message_of(error)), error.status_code) from None
+            return None  # it answers, but has no list of models
         except TimeoutError:
             return self._reason(endpoint, "no answer to GET /models")
         except openai.APIConnectionError as error:
             return self._reason(endpoint, error.__cause__ or error)
-        listed = parse_json(raw.content)
-        entries = listed.get("data") if isinstance(listed, dict) else None
+        listing = parse_json(raw.content)
+        entries = listing.get("data") if isinstance(listing, dict) else None
         entries = entries if isinstance(entries, list) else []
         names = [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
         if not names or self.model in names or await self._answers(endpoint):
@@ -180,14 +181,14 @@ class Endpoints:
         return self._reason(endpoint, f"serves {', '.join(names[:5])}{more}, not {self.model}")
 
     async def _answers(self, endpoint: _Endpoint) -> bool:
-        """Whether it knows the model all the same: transformers serve lists what is cached, not what it serves."""
+        """Whether it serves the model after all: transformers serve lists the cached models, not the served one."""
         body = {"model": self.model, "messages": [{"role": "user", "content": "."}], "max_tokens": 1}
         try:
             return (await self._try(endpoint, body))[0] is not None
-        except (NoAnswerError, SpentError, NoModelError):
+        except (NoAnswerError, BudgetError, NoModelError):
             return False
 
-    def _hopeless(self, reason: str, status: int) -> UserError:
+    def _fatal(self, reason: str, status: int) -> UserError:
         if status == 404:
             return NoModelError(f"{reason}; fix server.endpoints or the model's name (docs/scale.md)")
         name = self.server.key_variable
@@ -196,13 +197,13 @@ class Endpoints:
 
 
 def _message_of(error: Any) -> str:
-    """What the server says of an error status: the message where it has the API's form, else the body."""
+    """The server's message with an error status: `error.message` of the API, else the body."""
     message = error.body.get("message") if isinstance(error.body, dict) else None
     return f"HTTP {error.status_code}: {message or error.response.text}"
 
 
 def _retry_after(header: str | None) -> float:
-    """Seconds, from a number of them or an HTTP date; 0 where the header says neither."""
+    """Seconds, from a number or an HTTP date; 0 where the header is neither."""
     try:
         wait = float(header or 0)
     except ValueError:

@@ -1,8 +1,8 @@
 """Draws from servers that speak OpenAI's chat completions: vLLM, SGLang, transformers serve, hosted models.
 
-The requests run on an event loop in a thread of its own, so that they go on while the caller saves what has arrived.
-What the dialect cannot express is refused before any request is sent (`wire`). What the server does not support,
-several choices at once or seeds, is reported once on stderr and left out. Retries and budget: `endpoints`.
+The requests run on an event loop in a thread of its own, so that they continue while the caller saves completions.
+Settings that the dialect cannot express are an error before any request is sent (`wire`). Fields that the server does
+not support (`n`, `seed`, `logprobs`) are reported once on stderr and omitted. Retries and budget: `endpoints`.
 """
 
 import asyncio
@@ -21,22 +21,22 @@ from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
 from pipeline.core.params import UserError
 from pipeline.engines.common.loading import content
 from pipeline.engines.servers.api_key import read_key
-from pipeline.engines.servers.budget import Budget, Server, SpentError
+from pipeline.engines.servers.budget import Budget, BudgetError, Server
 from pipeline.engines.servers.endpoints import Endpoints, NoAnswerError
 from pipeline.engines.servers.wire import body, choices, completions, image_kind, require_expressible
 
-# Raise it when the same request and sampler are sent otherwise than before: cached draws are stored under it.
+# Part of the cache key: raise it when the same request and sampler are sent differently than before.
 VERSION = 1
 
 YIELD_EVERY = 1.0  # seconds
 
 OPTIONAL_FIELDS = {
-    "n": "the server draws one answer a request, whatever n says: sending one request for each draw",
-    "seed": "the server takes no seed: sending none, so another run draws other answers",
-    "logprobs": "the server reports no token probabilities: continuing without them",
+    "n": "the server ignores n and returns one answer per request: sending one request per draw",
+    "seed": "the server rejects seed: continuing without it, so the draws cannot be reproduced",
+    "logprobs": "the server rejects logprobs: continuing without token probabilities",
 }
 
-Done = SimpleQueue[list[Completion]]
+Batches = SimpleQueue[list[Completion]]
 
 
 class OpenAIEngine:
@@ -49,13 +49,13 @@ class OpenAIEngine:
     def __init__(self, model: str, server: Server):
         self.model, self.server = model, server
         self.budget = Budget(server)
-        self.dropped: set[str] = set()  # those of OPTIONAL_FIELDS that the server does not support
+        self.unsupported: set[str] = set()  # of OPTIONAL_FIELDS, by this server
 
     def fingerprint(self) -> dict[str, str]:
-        """Neither URL nor key: a model answers alike wherever it is served.
+        """Neither URL nor key: the same model gives the same answers on every server.
 
-        A model that is also a folder here is identified by its content, so that a policy trained again is not taken for
-        the one before; whether the server has reloaded it is not known. Other models are identified by their name.
+        A model that is also a folder here is identified by its content, so that a policy trained again is a new model;
+        whether the server has reloaded it cannot be checked. Other models are identified by name.
         """
         about = {
             "engine": f"openai/{VERSION}",
@@ -75,22 +75,22 @@ class OpenAIEngine:
         if not any(request.draws for request in requests):
             return
         run = _Run(self, sampler)
-        with _background(run.all(requests)) as running:
-            running.add_done_callback(lambda _: run.done.put([]))
-            while not (running.done() and run.done.empty()):
-                batch = _collect(run.done)
+        with _background(run.all(requests)) as future:
+            future.add_done_callback(lambda _: run.batches.put([]))
+            while not (future.done() and run.batches.empty()):
+                batch = _collect(run.batches)
                 if batch:
                     yield batch
-            running.result()
+            future.result()
 
 
 class _Run:
-    """One call of `draw`, on the side of the event loop."""
+    """One call of `draw`, within the event loop."""
 
     def __init__(self, engine: OpenAIEngine, sampler: Sampler):
         self.engine, self.sampler = engine, sampler
         self.endpoints = Endpoints(engine.server, engine.model, engine.budget, read_key(engine.server.key_variable))
-        self.done: Done = SimpleQueue()
+        self.batches: Batches = SimpleQueue()
 
     async def all(self, requests: Sequence[Request]) -> None:
         jobs = self._jobs(requests)
@@ -107,7 +107,7 @@ class _Run:
             raise UserError(self.endpoints.budget.message())
 
     def _jobs(self, requests: Sequence[Request]) -> Iterator[tuple[Request, list[int]]]:
-        """What one request to the server asks for: a picture, and draws of it."""
+        """The content of each request to the server: an image, and draws of it."""
         for request in requests:
             draws = [draw for draw in request.draws if draw != GREEDY]
             if len(draws) < len(request.draws):
@@ -118,63 +118,66 @@ class _Run:
                 draws = draws[size:]
 
     def _size(self) -> int:
-        return 1 if "n" in self.engine.dropped else self.engine.server.draws_per_request
+        return 1 if "n" in self.engine.unsupported else self.engine.server.draws_per_request
 
     async def _work(self, jobs: Iterator[tuple[Request, list[int]]]) -> bool:
-        """Takes job after job from those that all workers share. False where the budget ended it."""
+        """Works through the jobs that all workers share. Returns False where the budget ended it."""
         try:
             for request, draws in jobs:
                 await self._draw(request, draws)
-        except SpentError:
+        except BudgetError:
             return False
         return True
 
     async def _draw(self, request: Request, draws: list[int]) -> None:
-        """Asks until every draw has its completion."""
+        """Sends requests until every draw has its completion."""
         if request.image is not None and image_kind(request.image) is None:
-            self._give([failed(request, draw, "the picture is neither JPEG nor PNG") for draw in draws])
+            self._emit([failed(request, draw, "the picture is neither JPEG nor PNG") for draw in draws])
             return
         while draws:
             numbers = draws[: self._size()]
             fields = {"model": self.engine.model} | body(self.engine.server.dialect, request, numbers, self.sampler)
-            fields = {name: value for name, value in fields.items() if name not in self.engine.dropped}
+            fields = {name: value for name, value in fields.items() if name not in self.engine.unsupported}
             try:
                 answer = await self.endpoints.ask(fields)
             except NoAnswerError as error:
-                if error.refused and self._drop_what_is_refused(error.reason, fields):
+                if error.rejection and self._omit_rejected_fields(error.reason, fields):
                     continue
                 results = [failed(request, draw, error.reason) for draw in numbers]
             else:
                 results = completions(answer, request, numbers, self.sampler.stop)
                 if len(numbers) > 1 and len(choices(answer)) == 1:
-                    self._drop("n")
-            self._give(results)
+                    self._omit("n")
+            self._emit(results)
             draws = draws[len(results) :]
 
-    def _give(self, results: list[Completion]) -> None:
-        self.done.put([replace(one, text=self.endpoints.clean(one.text)) for one in results])
+    def _emit(self, results: list[Completion]) -> None:
+        self.batches.put([replace(one, text=self.endpoints.clean(one.text)) for one in results])
 
-    def _drop_what_is_refused(self, reason: str, fields: dict[str, Any]) -> bool:
-        """Whether the refusal names a field of the request that can be left out; in quotes, unless it is no word."""
+    def _omit_rejected_fields(self, reason: str, fields: dict[str, Any]) -> bool:
+        """Omits the optional fields that a rejection names in quotes; `logprobs`, no common word, also without quotes.
+
+        Returns whether there is any.
+        """
         patterns = {name: rf"""['"`]{name}\\?['"`]""" for name in OPTIONAL_FIELDS} | {"logprobs": r"\blogprobs\b"}
-        refused = [name for name, pattern in patterns.items() if name in fields and re.search(pattern, reason)]
-        for name in refused:
-            self._drop(name)
-        return bool(refused)
+        fields_to_omit = [name for name, pattern in patterns.items() if name in fields and re.search(pattern, reason)]
+        for name in fields_to_omit:
+            self._omit(name)
+        return bool(fields_to_omit)
 
-    def _drop(self, name: str) -> None:
-        if name not in self.engine.dropped:
-            self.engine.dropped.add(name)
-            self.endpoints.say(OPTIONAL_FIELDS[name])
+    def _omit(self, name: str) -> None:
+        if name not in self.engine.unsupported:
+            self.engine.unsupported.add(name)
+            self.endpoints.report(OPTIONAL_FIELDS[name])
 
 
-def _collect(done: Done) -> list[Completion]:
-    """What arrives within YIELD_EVERY seconds, or before the end."""
+def _collect(batches: Batches) -> list[Completion]:
+    """The completions that arrive within YIELD_EVERY seconds or before the end."""
     batch: list[Completion] = []
-    until = time.monotonic() + YIELD_EVERY
-    while (left := until - time.monotonic()) > 0:
+    deadline = time.monotonic() + YIELD_EVERY
+    while (left := deadline - time.monotonic()) > 0:
         try:
-            some = done.get(timeout=left)
+            some = batches.get(timeout=left)
         except Empty:
             break
         if not some:
@@ -185,21 +188,21 @@ def _collect(done: Done) -> list[Completion]:
 
 @contextmanager
 def _background(work: Coroutine[Any, Any, None]) -> Iterator[Future[None]]:
-    """Runs `work` on an event loop in a thread of its own. On leaving it is cancelled, and loop and thread are gone."""
+    """Runs `work` on an event loop in a thread of its own. On exit it is cancelled, and loop and thread end."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="openai-engine", daemon=True)
     thread.start()
-    running = asyncio.run_coroutine_threadsafe(work, loop)
+    future = asyncio.run_coroutine_threadsafe(work, loop)
     try:
-        yield running
+        yield future
     finally:
-        asyncio.run_coroutine_threadsafe(_settle(loop), loop).result()
+        asyncio.run_coroutine_threadsafe(_cancel_tasks(loop), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
 
-async def _settle(loop: asyncio.AbstractEventLoop) -> None:
+async def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -48,7 +48,7 @@ def image_kind(image: bytes) -> str | None:
 
 
 def _image_part(image: bytes | None) -> dict[str, Any]:
-    """The part of a message that shows a picture; nothing where there is none."""
+    """The part of a message that holds an image; empty where there is none."""
     if image is None:
         return {}
     url = f"data:image/{image_kind(image)};base64,{base64.b64encode(image).decode('ascii')}"
@@ -57,37 +57,37 @@ def _image_part(image: bytes | None) -> dict[str, Any]:
 
 def body(dialect: str, request: Request, draws: Sequence[int], sampler: Sampler) -> dict[str, Any]:
     """One chat completion without the model's name, for GREEDY alone or for draws of which none is GREEDY."""
-    turns = chat(request.question)
-    for message in turns:
+    messages = chat(request.question)
+    for message in messages:
         message["content"] = [
             _image_part(request.image) if part["type"] == "image" else part for part in message["content"]
         ]
         message["content"] = [part for part in message["content"] if part]
     greedy = GREEDY in draws
     fields: dict[str, Any] = {
-        "messages": turns,
+        "messages": messages,
         "temperature": 0.0 if greedy else sampler.temperature,
         "top_p": 1.0 if greedy else sampler.top_p,
         "max_tokens": sampler.max_new_tokens,
     }
     if not greedy:
-        # vLLM takes 64 bits with a sign, others 32: 31 bits are understood everywhere.
+        # vLLM takes signed 64-bit seeds, others 32 bits: 31 bits are valid everywhere.
         fields["seed"] = stream(sampler.seed, request.image_id, draws[0]) & 0x7FFFFFFF
     else:
         fields["logprobs"] = True
     if len(draws) > 1:
         fields["n"] = len(draws)
     if dialect != "openai":
-        # Sent even if they are off: what is left out is taken from the model's generation_config.json.
-        further = {
+        # Sent even if they are off: the server takes omitted ones from the model's generation_config.json.
+        extra = {
             "top_k": -1 if greedy or not sampler.top_k else sampler.top_k,
             "repetition_penalty": sampler.repetition_penalty,
         }
         if sampler.stop:
             fields["stop"] = list(sampler.stop)
             if dialect == "vllm":
-                further["include_stop_str_in_output"] = True
-        fields["extra_body"] = further
+                extra["include_stop_str_in_output"] = True
+        fields["extra_body"] = extra
     return fields
 
 
@@ -103,14 +103,14 @@ def completions(
     total, results = usage(answer, "completion_tokens"), []
     for place, (draw, choice) in enumerate(zip(draws, entries, strict=False)):
         tokens = total * (place + 1) // len(entries) - total * place // len(entries)
-        text, why = choice["message"].get("content"), choice.get("finish_reason")
-        if not isinstance(text, str) or why in ("content_filter", "abort"):
-            results.append(failed(request, draw, f"no text, finish_reason {str(why)[:40]!r}", tokens))
+        text, finish_reason = choice["message"].get("content"), choice.get("finish_reason")
+        if not isinstance(text, str) or finish_reason in ("content_filter", "abort"):
+            results.append(failed(request, draw, f"no text, finish_reason {str(finish_reason)[:40]!r}", tokens))
             continue
         # vLLM and SGLang name the text that ended the draw, and SGLang cuts it off.
-        ended = next((mark for mark in stop if mark in (choice.get("stop_reason"), choice.get("matched_stop"))), "")
-        text, stopped = _until_stop(text if text.endswith(ended) else text + ended, stop)
-        finished = stopped or why != "length"
+        stop_text = next((mark for mark in stop if mark in (choice.get("stop_reason"), choice.get("matched_stop"))), "")
+        text, stopped = _until_stop(text if text.endswith(stop_text) else text + stop_text, stop)
+        finished = stopped or finish_reason != "length"
         results.append(Completion(request.image_id, draw, text, tokens, finished, probability=probability(choice)))
     return results
 
@@ -127,7 +127,7 @@ def probability(choice: dict[str, Any]) -> float | None:
 
 
 def parse_json(content: bytes) -> Any:
-    """The JSON in an answer's body, None where it is none."""
+    """The JSON of an answer's body; None where it is not JSON."""
     try:
         return json.loads(content)
     except ValueError:
@@ -135,7 +135,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def choices(answer: Any) -> list[dict[str, Any]]:
-    """The choices of an answer, none where one of them has no message."""
+    """The choices of an answer; empty where one of them has no message."""
     entries = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(entries, list) or not all(
         isinstance(c, dict) and isinstance(c.get("message"), dict) for c in entries

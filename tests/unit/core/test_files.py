@@ -1,4 +1,4 @@
-"""Whole or absent, whatever kills the process; what a killed one has left goes."""
+"""Files and folders are complete or absent, whatever kills the process; leftovers of a killed one are removed."""
 
 import os
 import signal
@@ -25,17 +25,17 @@ def test_a_file_appears_whole(tmp_path):
     assert path.read_text() == "new" and names(path.parent) == ["a.txt"]
 
 
-def test_what_goes_wrong_leaves_the_old_file_and_folder(tmp_path):
+def test_an_error_leaves_the_old_file_and_folder(tmp_path):
     write_text(tmp_path / "a.txt", "old")
     (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "kept").touch()
+    (tmp_path / "b" / "old").touch()
     with pytest.raises(RuntimeError), whole_file(tmp_path / "a.txt") as partial:
-        partial.write_text("subset")
+        partial.write_text("half")
         raise RuntimeError
     with pytest.raises(RuntimeError), whole_folder(tmp_path / "b") as partial:
-        (partial / "subset").touch()
+        (partial / "half").touch()
         raise RuntimeError
-    assert (tmp_path / "a.txt").read_text() == "old" and names(tmp_path / "b") == ["kept"]
+    assert (tmp_path / "a.txt").read_text() == "old" and names(tmp_path / "b") == ["old"]
     assert names(tmp_path) == ["a.txt", "b"]
 
 
@@ -51,8 +51,9 @@ with (whole_file if kind == "file" else whole_folder)(Path(path)) as partial:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "context"), [("file", whole_file), ("folder", whole_folder)])
-def test_what_a_killed_process_has_left_goes_and_what_a_living_one_writes_stays(tmp_path, kind, context):
+def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_living_one_stay(tmp_path, kind, context):
     path = tmp_path / "a[1].out"
     command = [sys.executable, "-c", WRITER, kind, str(path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -69,7 +70,7 @@ def test_what_a_killed_process_has_left_goes_and_what_a_living_one_writes_stays(
     assert (path if kind == "file" else path / "inner").read_text() == "again"
 
 
-def test_work_is_kept_in_the_project_itself(monkeypatch, tmp_path):
+def test_the_work_folder_is_in_the_project_itself(monkeypatch, tmp_path):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert work_folder("x") == tmp_path / ".work" / "x"
     monkeypatch.delenv("DVC_ROOT")

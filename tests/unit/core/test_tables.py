@@ -10,7 +10,7 @@ from pipeline.core.params import UserError
 
 ROWS = pl.DataFrame(
     [
-        {"dataset": "x", "class_id": c, "name": f"class {c}", "split": "base", "aliases": ["one", "other"]}
+        {"dataset": "x", "class_id": c, "name": f"class {c}", "subset": "base", "aliases": ["one", "other"]}
         for c in range(50)
     ],
     schema=tables.CLASSES.schema,
@@ -73,7 +73,7 @@ def gone(file):
 
 
 @pytest.mark.parametrize(
-    ("damage", "found"),
+    ("damage", "message"),
     [
         (older, "this is classes/0"),
         (another_table, "this is images/2"),
@@ -86,15 +86,14 @@ def gone(file):
         (gone, "no such file"),
     ],
 )
-def test_a_wrong_file_is_one_sentence_with_the_way_out(file, damage, found):
+def test_a_wrong_file_is_one_sentence_with_the_way_out(file, damage, message):
     damage(file)
     with pytest.raises(UserError) as caught:
         tables.read(tables.CLASSES, file)
     sentence = str(caught.value)
     assert sentence.startswith(str(file)), "which file"
-    assert found in sentence, "what was found"
+    assert message in sentence, "what is wrong"
     assert "`dvc repro download` writes it" in sentence, "the next command"
-    assert "`dvc repro download`" in sentence, "what to do"
     assert "\n" not in sentence
 
 
@@ -165,8 +164,8 @@ def test_a_table_written_row_by_row_has_the_same_rows(tmp_path, monkeypatch):
     frame = pictures(100)
     by_rows(frame, tmp_path / "rows.parquet")
     tables.write(tables.IMAGES, frame, tmp_path / "whole.parquet")
-    found = [tables.read(tables.IMAGES, tmp_path / name) for name in ("rows.parquet", "whole.parquet")]
-    assert found[0].equals(found[1]) and found[0]["image_id"].is_sorted()
+    frames = [tables.read(tables.IMAGES, tmp_path / name) for name in ("rows.parquet", "whole.parquet")]
+    assert frames[0].equals(frames[1]) and frames[0]["image_id"].is_sorted()
     assert 5 < pq.ParquetFile(tmp_path / "rows.parquet").num_row_groups < 30
     by_rows(frame.sample(fraction=1, shuffle=True, seed=1), tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "rows.parquet").read_bytes()
@@ -176,11 +175,11 @@ def test_a_table_written_row_by_row_has_the_same_rows(tmp_path, monkeypatch):
 
 def test_a_table_written_row_by_row_is_checked_as_any_other(tmp_path):
     frame = pictures(3)
-    for bad, said in (
+    for bad, message in (
         (frame.with_columns(image_id=pl.lit("a")), "in 3 rows"),
         (frame.with_columns(status=pl.lit("fine")), "'fine' is none of"),
         (frame.drop("file"), "columns differ|file"),
     ):
-        with pytest.raises((ValueError, pl.exceptions.ColumnNotFoundError), match=said):
+        with pytest.raises((ValueError, pl.exceptions.ColumnNotFoundError), match=message):
             by_rows(bad, tmp_path / "bad.parquet")
     assert list(tmp_path.iterdir()) == []

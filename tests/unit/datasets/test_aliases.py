@@ -233,6 +233,7 @@ def distorted(draw, dataset: str, name: str) -> str:
     return start + article + separated(draw, " ".join([text, *nouns])) + draw(st.sampled_from(ENDS))
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(st.data(), datasets)
 def test_a_class_name_survives_any_mix_of_distortions(data, dataset):

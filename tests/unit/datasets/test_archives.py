@@ -343,6 +343,7 @@ def test_errors_of_the_caller_are_its_own(tmp_path, kind):
             raise KeyError
 
 
+@pytest.mark.slow
 def test_a_large_archive_passes_in_little_memory(tmp_path):
     noise = random.Random(0).randbytes(2**20)
     path = tmp_path / "a.tgz"

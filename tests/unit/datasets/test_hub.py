@@ -265,6 +265,7 @@ def said_of(environment: dict[str, str], *hubs: str, before: str = "") -> list[s
 OWLS = ["snowy_owl", "Barn Owl"]
 
 
+@pytest.mark.slow
 def test_the_stage_takes_a_revision_from_a_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mirror(tmp_path / "hub" / "some" / "owls", {"train": [0, 1] * 5, "blurred": [0]}, OWLS)
@@ -283,6 +284,7 @@ def test_the_stage_takes_a_revision_from_a_hub(tmp_path, monkeypatch):
     assert tables.read(tables.CLASSES, CLASSES)["name"].to_list() == ["Barn Owl", "snowy owl"]
 
 
+@pytest.mark.slow
 def test_the_licence_is_that_of_the_card(tmp_path):
     for name, head in (
         ("owls", "license: cc-by-4.0"),
@@ -309,6 +311,7 @@ class Gated(Handler):
         return super().answer(body)
 
 
+@pytest.mark.slow
 def test_what_the_hub_does_not_give_is_one_sentence_with_the_next_command(tmp_path):
     root = tmp_path / "hub" / "some"
     mirror(root / "owls", {"train": [0, 1], "test": [0, 1]}, OWLS)
@@ -333,6 +336,7 @@ def test_what_the_hub_does_not_give_is_one_sentence_with_the_next_command(tmp_pa
         assert line.startswith(f"error: data.hub {name}: ") and reason in line and command in line
 
 
+@pytest.mark.slow
 def test_offline_only_the_commit_asked_for_will_do(tmp_path):
     mirror(tmp_path / "hub" / "some" / "owls", {"train": [0, 1], "test": [0, 1]}, OWLS)
     with serving(tmp_path / "hub") as server:
@@ -345,6 +349,7 @@ def test_offline_only_the_commit_asked_for_will_do(tmp_path):
     assert "Couldn't reach" in unknown and unknown.endswith("; go online and `dvc repro`, or set data.path")
 
 
+@pytest.mark.slow
 def test_a_hub_that_does_not_answer_is_one_sentence(tmp_path):
     at_once = "import time; time.sleep = lambda seconds: None"  # between the library's five tries, 24 s in all
     (said,) = said_of(online("http://127.0.0.1:9", tmp_path / "hf"), "some/owls", before=at_once)

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
-from support.engines import SAMPLER, agreement, decoded, engine_of, forward_calls, generated, texts
+from support.engines import SAMPLER, agreement, decode, engine_of, forward_calls, generate, texts
 from support.project import ROOT
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
@@ -17,6 +17,8 @@ from pipeline.core.engine import GREEDY, Request
 from pipeline.core.params import UserError
 from pipeline.core.pictures import picture
 from pipeline.method.prompts import choice_question, open_question
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +34,18 @@ def pictures(birds):
 
 @pytest.fixture(scope="module")
 def ask(pictures):
-    """Requests for the first so many pictures, with a question of their own if wanted."""
+    """Requests for the first so many pictures, by default with the open question."""
 
-    def made(draws, images=None, question=None, followed=False):
+    def requests(draws, images=None, question=None, keep_prefill=False):
         question = question or open_question("brief", "bird")
-        return [Request(i, image, question, draws, followed) for i, image in pictures[:images]]
+        return [Request(i, image, question, draws, keep_prefill) for i, image in pictures[:images]]
 
-    return made
-
-
-# What belongs to a draw
+    return requests
 
 
-@pytest.mark.slow
+# Draws and their numbers
+
+
 def test_draws_do_not_depend_on_batch_or_order(engine, base_model, ask):
     together = texts(engine, ask(range(10)))
     alone = texts(engine_of(base_model, max_rows=1), ask(range(10), images=4)[::-1])
@@ -69,17 +70,17 @@ def test_greedy_stands_beside_the_draws_and_changes_none(engine, ask):
     assert agreement(hot, {key: text for key, text in beside.items() if key[1] == GREEDY}) == 1
 
 
-# What is drawn
+# Distribution and length
 
 
 def test_greedy_is_generates_token_for_token(engine, ask):
     greedy = texts(engine, ask([GREEDY]))
     for request in ask([GREEDY], images=6):
-        assert decoded(engine, generated(engine, request, do_sample=False)) == greedy[request.image_id, GREEDY]
+        assert decode(engine, generate(engine, request, do_sample=False)) == greedy[request.image_id, GREEDY]
 
 
 @pytest.mark.parametrize("prompt_too", [True, False])
-def test_the_repetition_penalty_counts_what_it_is_told_to(engine, ask, prompt_too):
+def test_the_repetition_penalty_counts_the_prompt_or_not(engine, ask, prompt_too):
     """Over prompt and completion it is generate's own; over the completion, its processor's without the prompt."""
     question = choice_question("brief", "bird", ["hook-billed thick-billed wren", "plain-winged low-crested oriole"])
     requests = ask([GREEDY], images=6, question=question)
@@ -88,9 +89,9 @@ def test_the_repetition_penalty_counts_what_it_is_told_to(engine, ask, prompt_to
     length = engine.reader.inputs(requests[:1], [picture(requests[0].image)])["input_ids"].shape[1]
     processor = RepetitionPenaltyLogitsProcessor(1.5, prompt_ignore_length=None if prompt_too else length)
     for request in requests:
-        wanted = generated(engine, request, do_sample=False, logits_processor=LogitsProcessorList([processor]))
-        assert decoded(engine, wanted) == drawn[request.image_id, GREEDY]
-    assert drawn != plain, "or the penalty was not seen at work"
+        expected = generate(engine, request, do_sample=False, logits_processor=LogitsProcessorList([processor]))
+        assert decode(engine, expected) == drawn[request.image_id, GREEDY]
+    assert drawn != plain, "or the penalty had no effect"
 
 
 @pytest.mark.parametrize(
@@ -117,15 +118,15 @@ def test_tokens_are_drawn_from_the_models_own_distribution(engine, ask, top_p, t
     p = torch.where(p.cumsum(-1) - p < top_p, p, 0.0)
     p = p / p.sum()
     words = engine.processor.tokenizer.convert_ids_to_tokens(order.tolist())
-    wanted = {word: q * len(first) for word, q in zip(words, p.tolist(), strict=True) if q * len(first) >= 5}
-    rest = len(first) - sum(wanted.values())
-    chi_square = sum((first.count(word) - n) ** 2 / n for word, n in wanted.items())
+    expected = {word: q * len(first) for word, q in zip(words, p.tolist(), strict=True) if q * len(first) >= 5}
+    rest = len(first) - sum(expected.values())
+    chi_square = sum((first.count(word) - n) ** 2 / n for word, n in expected.items())
     assert len(first) > 800
     assert rest < 0.02 * len(first) + 5
     # 0.1 % critical values of chi-square for 1 to 11 degrees of freedom.
-    assert 2 <= len(wanted) <= 12, "several words compete, or there is nothing to compare"
+    assert 2 <= len(expected) <= 12, "several words compete, or there is nothing to compare"
     critical = [10.8, 13.8, 16.3, 18.5, 20.5, 22.5, 24.3, 26.1, 27.9, 29.6, 31.3]
-    assert chi_square < critical[len(wanted) - 2]
+    assert chi_square < critical[len(expected) - 2]
 
 
 def test_a_completion_never_holds_a_picture(base_model, ask):
@@ -142,7 +143,7 @@ def test_a_completion_never_holds_a_picture(base_model, ask):
     assert len(done) == 42 and not any(set(places) & set(one.ids) for one in done)
 
 
-def test_a_cut_off_answer_says_so(engine, ask):
+def test_a_truncated_answer_is_not_finished(engine, ask):
     done = next(engine.draw(ask(range(3), images=1), replace(SAMPLER, max_new_tokens=4)))
     assert [(d.finished, d.tokens) for d in done] == [(False, 4)] * 3
 
@@ -155,8 +156,10 @@ def test_the_length_counts_the_end_mark(engine, ask):
 
 def test_a_stop_text_ends_a_completion_and_stays(engine, ask):
     whole = texts(engine, ask(range(6), images=4))
-    stopped = [d for b in engine.draw(ask(range(6), images=4), replace(SAMPLER, stop=("<answer>", "zzz"))) for d in b]
-    for done in stopped:
+    completions = [
+        d for b in engine.draw(ask(range(6), images=4), replace(SAMPLER, stop=("<answer>", "zzz"))) for d in b
+    ]
+    for done in completions:
         before, mark, _ = whole[done.image_id, done.draw].partition("<answer>")
         assert mark
         assert done.text == before + mark
@@ -164,7 +167,7 @@ def test_a_stop_text_ends_a_completion_and_stays(engine, ask):
         assert done.tokens == len(engine.processor.tokenizer(done.text).input_ids)
 
 
-# What it costs
+# Batches and prefills
 
 
 def test_every_prompt_is_read_once(engine, ask, monkeypatch):
@@ -175,7 +178,7 @@ def test_every_prompt_is_read_once(engine, ask, monkeypatch):
     assert all(shape[1] == 1 for shape, pixels in calls if not pixels)
 
 
-def test_finished_rows_leave(engine, ask, monkeypatch):
+def test_finished_rows_are_removed(engine, ask, monkeypatch):
     calls = forward_calls(engine, monkeypatch)
     # Half of the rows are stopped at their first token, the others go on.
     texts(engine, ask(range(20)), replace(SAMPLER, temperature=3.0))
@@ -184,7 +187,7 @@ def test_finished_rows_leave(engine, ask, monkeypatch):
     assert rows == sorted(rows, reverse=True)
 
 
-def test_a_second_question_goes_on_from_what_was_read_of_the_picture(base_model, ask, monkeypatch):
+def test_a_second_question_reuses_the_prefill_of_the_picture(base_model, ask, monkeypatch):
     engine, fresh = engine_of(base_model), engine_of(base_model)
     names = ["hook-billed thick-billed wren", "plain-winged low-crested oriole", "spot-breasted high-crested tanager"]
     second = [
@@ -192,20 +195,20 @@ def test_a_second_question_goes_on_from_what_was_read_of_the_picture(base_model,
         for place, request in enumerate(ask([]))
     ]
     long = replace(SAMPLER, max_new_tokens=50)
-    wanted = texts(fresh, second, long)
-    texts(engine, ask(range(4), followed=True))
+    expected = texts(fresh, second, long)
+    texts(engine, ask(range(4), keep_prefill=True))
     calls = forward_calls(engine, monkeypatch)
-    found = texts(engine, second, long)
+    actual = texts(engine, second, long)
     assert not any(pixels for _, pixels in calls), "no picture is read again"
     assert calls[0][0][1] < 40, "only what follows the picture is"
-    assert agreement(wanted, found) >= 0.97
+    assert agreement(expected, actual) >= 0.97
 
 
-def test_what_is_kept_stays_within_its_limit(base_model, ask):
+def test_prefills_for_reuse_stay_within_their_limit(base_model, ask):
     engine = engine_of(base_model, max_tokens=400)
-    texts(engine, ask(range(4), followed=True))
-    held = sum(one.prefill.ids.numel() for one in engine.reader.stored)
-    assert 0 < held <= 200
+    texts(engine, ask(range(4), keep_prefill=True))
+    tokens = sum(one.prefill.ids.numel() for one in engine.reader.picture_prefills)
+    assert 0 < tokens <= 200
 
 
 def test_tokens_in_flight_are_limited(base_model, ask, monkeypatch):
@@ -218,8 +221,8 @@ def test_tokens_in_flight_are_limited(base_model, ask, monkeypatch):
     assert sum(pixels for _, pixels in calls) > 1
 
 
-def test_the_longest_come_first_and_what_is_left_is_batched_as_before(base_model, ask):
-    """So that a run that goes on after a stop computes the very same batches."""
+def test_the_longest_come_first_and_a_resumed_run_forms_the_same_batches(base_model, ask):
+    """So that a resumed run draws the same bytes."""
     engine = engine_of(base_model, max_rows=60)
     requests = [replace(r, question=r.question + " bird" * (n % 5)) for n, r in enumerate(ask(range(20)))]
     batches = [{done.image_id for done in batch} for batch in engine.draw(requests, SAMPLER)]
@@ -230,10 +233,10 @@ def test_the_longest_come_first_and_what_is_left_is_batched_as_before(base_model
     assert [{done.image_id for done in batch} for batch in engine.draw(left, SAMPLER)] == batches[1:]
 
 
-# What goes wrong
+# Errors
 
 
-def test_a_picture_that_cannot_be_opened_is_an_error_and_the_others_go_on(engine, ask):
+def test_a_picture_that_cannot_be_opened_is_an_error_and_the_others_are_drawn(engine, ask):
     requests = ask(range(2), images=4)
     thin = io.BytesIO()
     Image.new("RGB", (1, 400)).save(thin, "PNG")
@@ -262,7 +265,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(base_model, ask, monk
 
     monkeypatch.setattr(engine.reader, "_read_all", limited)
     assert agreement(texts(engine, ask(range(10))), texts(engine_of(base_model), ask(range(10)))) >= 0.99
-    assert "out of memory with 120 draws side by side; going on with 60" in capsys.readouterr().err
+    assert "out of memory with 120 draws side by side: continuing with 60" in capsys.readouterr().err
     assert engine.max_rows <= 30
 
 
@@ -285,9 +288,8 @@ def test_another_runtime_error_is_not_taken_for_lack_of_memory(base_model, ask, 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit on memory is Linux's")
-@pytest.mark.slow
 def test_memory_that_really_runs_out(base_model):
-    """In a process whose address space is limited, 9,600 rows side by side do not fit."""
+    """In a process whose address space is limited, 4,800 rows side by side do not fit."""
     script = f"""
 import resource, sys
 sys.path.insert(0, {str(ROOT)!r}); sys.path.insert(0, {str(ROOT / "tests")!r})
@@ -295,16 +297,16 @@ from support.engines import SAMPLER, engine_of
 from pipeline.fieldguide.rendering import render_tables
 from pipeline.core.engine import Request
 images = render_tables(1, 1, 1)[1].filter(split="test")["image_id", "image"].rows()
-engine = engine_of({base_model!r}, max_rows=9_600, max_tokens=10**9)
-requests = [Request(i, image, "Which bird is this ?", range(200)) for i, image in images]
+engine = engine_of({base_model!r}, max_rows=4_800, max_tokens=10**9)
+requests = [Request(i, image, "Which bird is this ?", range(100)) for i, image in images]
 next(engine.draw([Request(*images[0], "Which bird is this ?", range(2))], SAMPLER))
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + 150 * 2**20,) * 2)
 print(sum(len(batch) for batch in engine.draw(requests, SAMPLER)), engine.max_rows)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    drawn, rows = map(int, done.stdout.split()[-2:])
-    assert drawn == 9_600
-    assert rows < 24_000
+    draws, rows = map(int, done.stdout.split()[-2:])
+    assert draws == 4_800
+    assert rows < 4_800
     assert "out of memory" in done.stderr

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from support.engines import agreement, decoded, engine_of, forward_calls, generated, texts
+from support.engines import agreement, decode, engine_of, forward_calls, generate, texts
 from support.tiny_models import tiny_model
 
 from pipeline.core.engine import GREEDY, Request
@@ -28,12 +28,12 @@ def requests(birds):
 
 def test_greedy_is_generates_token_for_token(folder, requests):
     engine = engine_of(folder)
-    drawn = texts(engine, requests)
-    greedy = [drawn[request.image_id, GREEDY] for request in requests]
+    draws = texts(engine, requests)
+    greedy = [draws[request.image_id, GREEDY] for request in requests]
     for request, text in zip(requests, greedy, strict=True):
-        # A model of random weights would put pictures into its answers, which the engine never lets it do.
-        wanted = generated(engine, request, do_sample=False, top_k=50, suppress_tokens=engine._placeholders)
-        assert decoded(engine, wanted) == text
+        # A model of random weights would sample picture tokens, which the engine never samples.
+        expected = generate(engine, request, do_sample=False, top_k=50, suppress_tokens=engine._placeholders)
+        assert decode(engine, expected) == text
     assert len(set(greedy)) >= 4, "the answer depends on the picture"
 
 
@@ -44,11 +44,11 @@ def test_draws_do_not_depend_on_batch_or_order(folder, requests):
 
 
 def test_a_second_question_is_answered_as_if_it_were_the_first(folder, requests, monkeypatch):
-    """What was read of the picture is used again, except where layers have a window: Gemma 3."""
+    """The prefill of the picture is reused, except where layers have a window: Gemma 3."""
     second = [replace(request, question="this bird is a finch ? " + request.question) for request in requests]
-    wanted = texts(engine_of(folder), second)
+    expected = texts(engine_of(folder), second)
     engine = engine_of(folder)
-    texts(engine, [replace(request, followed=True) for request in requests])
+    texts(engine, [replace(request, keep_prefill=True) for request in requests])
     calls = forward_calls(engine, monkeypatch)
-    assert agreement(texts(engine, second), wanted) >= 17 / 18
+    assert agreement(texts(engine, second), expected) >= 17 / 18
     assert any(pixels for _, pixels in calls) == ("gemma3" in folder.name)

@@ -1,4 +1,4 @@
-"""Where models come from and where they go: folders, the hub's copies, the device of each process."""
+"""Sources of models, folders and hub ids, and the device of each process."""
 
 import os
 import subprocess
@@ -12,12 +12,13 @@ from pipeline.core.params import UserError
 from pipeline.engines.common.loading import device, local_folder
 
 
-def test_a_folder_is_itself_and_what_is_none_is_said(base_model, tmp_path):
+def test_a_folder_is_itself_and_a_missing_one_is_an_error(base_model, tmp_path):
     assert str(local_folder(base_model)) == base_model
     with pytest.raises(UserError, match="no such folder"):
         local_folder(str(tmp_path / "nowhere"))
 
 
+@pytest.mark.slow
 def test_a_hub_id_is_the_copy_on_this_machine(tmp_path):
     repository, revision = tmp_path / "models--someone--birds", "5" * 40
     (repository / "snapshots" / revision).mkdir(parents=True)
@@ -30,14 +31,14 @@ def test_a_hub_id_is_the_copy_on_this_machine(tmp_path):
         "from pipeline.engines.common.loading import local_folder; print(local_folder('someone/birds'))",
     ]
     environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-    assert found.strip() == str(repository / "snapshots" / revision)
+    printed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == str(repository / "snapshots" / revision)
 
 
-@pytest.mark.parametrize(("rank", "wanted"), [(None, "cuda"), ("0", "cuda:0"), ("3", "cuda:3")])
-def test_every_process_has_a_gpu_of_its_own(monkeypatch, rank, wanted):
+@pytest.mark.parametrize(("rank", "expected"), [(None, "cuda"), ("0", "cuda:0"), ("3", "cuda:3")])
+def test_every_process_has_a_gpu_of_its_own(monkeypatch, rank, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     if rank is not None:
         monkeypatch.setenv("LOCAL_RANK", rank)
-    assert device() == wanted
+    assert device() == expected

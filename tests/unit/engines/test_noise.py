@@ -52,8 +52,8 @@ def test_the_tail_has_room_for_tokens_that_are_hardly_ever_drawn():
     """Noise above g comes with chance 1 − exp(−exp(−g)): at every power of two the noise is that of its share."""
     powers = torch.arange(2, 61)
     noise = gumbel_of(2**powers << 1).double()
-    wanted = -torch.log(-torch.log1p(-(2.0 ** (powers.double() - 63))))
-    assert (noise - wanted).abs().max() < 0.2 and (noise - wanted)[8:].abs().max() < 1e-3
+    expected = -torch.log(-torch.log1p(-(2.0 ** (powers.double() - 63))))
+    assert (noise - expected).abs().max() < 0.2 and (noise - expected)[8:].abs().max() < 1e-3
 
 
 def test_neighbours_are_not_correlated():
@@ -68,7 +68,7 @@ def test_argmax_draws_from_the_softmax():
     logits = torch.tensor([0.0, 1.0, 2.0, -1.0, 0.5])
     rows = 40_000
     streams = torch.tensor([stream(0, "image", draw) for draw in range(rows)])
-    chosen = (logits + gumbel(streams, 0, torch.arange(5))).argmax(-1)
-    counts, wanted = torch.bincount(chosen, minlength=5), logits.softmax(-1) * rows
-    chi_square = ((counts - wanted) ** 2 / wanted).sum().item()
+    tokens = (logits + gumbel(streams, 0, torch.arange(5))).argmax(-1)
+    counts, expected = torch.bincount(tokens, minlength=5), logits.softmax(-1) * rows
+    chi_square = ((counts - expected) ** 2 / expected).sum().item()
     assert chi_square < 18.5, "0.1 % critical value for 4 degrees of freedom"

@@ -1,4 +1,4 @@
-"""The engine for OpenAI-compatible servers, against a real HTTP server on this machine that misbehaves as told."""
+"""The engine for OpenAI-compatible servers, against a real HTTP server on this machine with scripted failures."""
 
 import asyncio
 import base64
@@ -11,7 +11,7 @@ from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
-from support.fake_server import JPEG, KEY, PNG, SAMPLER, Fake, answer, asked, drawn, good, server, status
+from support.fake_server import JPEG, KEY, PNG, SAMPLER, Fake, answer, draw_all, good, image_requests, server, status
 
 from pipeline.core.engine import GREEDY, Completion, Request
 from pipeline.core.params import UserError
@@ -27,7 +27,7 @@ def raw(content):
 
 
 def echo(code):
-    """Says the Authorization header back."""
+    """Returns the Authorization header in the error message."""
 
     def reply(handler, body):
         handler.send(code, {"error": {"message": f"no good: {handler.headers['Authorization']}"}})
@@ -53,17 +53,17 @@ def slow(seconds):
     return reply
 
 
-def kept_and_error(engine, requests):
-    """What is yielded before the UserError, and its sentence."""
-    kept: list[Completion] = []
+def completions_and_error(engine, requests):
+    """The completions before the UserError, and its message."""
+    completions: list[Completion] = []
     with pytest.raises(UserError) as caught:
         for batch in engine.draw(requests, SAMPLER):
-            kept += batch
-    return kept, str(caught.value)
+            completions += batch
+    return completions, str(caught.value)
 
 
-def nobody():
-    """The URL of a port where nobody listens."""
+def closed_port():
+    """The URL of a port without a server."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
 
@@ -72,12 +72,12 @@ def threads():
     return [t.name for t in threading.enumerate() if t.name.startswith(("openai-engine", "asyncio", "Any"))]
 
 
-# What is asked.
+# Requests.
 
 
-def test_openai_dialect_says_every_setting_of_the_sampler_and_nothing_else():
+def test_the_openai_dialect_sends_every_setting_of_the_sampler_and_nothing_else():
     with Fake() as fake:
-        drawn(OpenAIEngine("m", server(fake)), asked(draws=[GREEDY, 0, 1]))
+        draw_all(OpenAIEngine("m", server(fake)), image_requests(draws=[GREEDY, 0, 1]))
     greedy, first, second = sorted(fake.bodies, key=lambda body: (body["temperature"], body.get("seed", 0)))
     assert greedy.keys() == {"model", "messages", "temperature", "top_p", "max_tokens", "logprobs"}
     assert (greedy["temperature"], greedy["top_p"], greedy["max_tokens"]) == (0, 1, 12)
@@ -87,12 +87,12 @@ def test_openai_dialect_says_every_setting_of_the_sampler_and_nothing_else():
 
 
 @pytest.mark.parametrize("dialect", ["vllm", "sglang"])
-def test_the_further_settings_are_said_even_where_they_are_off(dialect):
+def test_the_extra_settings_are_sent_even_where_they_are_off(dialect):
     sampler = replace(SAMPLER, top_k=50, repetition_penalty=1.1, stop=("</answer>", "END"))
     sampler = replace(sampler, penalize_prompt=dialect == "vllm")
     with Fake() as fake:
-        drawn(OpenAIEngine("m", server(fake, dialect=dialect)), asked(draws=[GREEDY, 0]), sampler)
-        drawn(OpenAIEngine("m", server(fake, dialect=dialect)), asked())
+        draw_all(OpenAIEngine("m", server(fake, dialect=dialect)), image_requests(draws=[GREEDY, 0]), sampler)
+        draw_all(OpenAIEngine("m", server(fake, dialect=dialect)), image_requests())
     greedy, draw = sorted(fake.bodies[:2], key=lambda body: body["temperature"])
     for body in (greedy, draw):
         assert body["repetition_penalty"] == 1.1
@@ -106,12 +106,12 @@ def test_the_further_settings_are_said_even_where_they_are_off(dialect):
 def test_the_picture_comes_first_and_arrives_byte_for_byte():
     requests = [Request("p", PNG, "A png?", [0]), Request("j", JPEG, "A jpeg?", [0])]
     with Fake() as fake:
-        drawn(OpenAIEngine("m", server(fake)), requests)
+        draw_all(OpenAIEngine("m", server(fake)), requests)
     sent = {}
     for body in fake.bodies:
-        (rotation,) = body["messages"]
-        picture, question = rotation["content"]
-        assert (rotation["role"], picture["type"], question["type"]) == ("user", "image_url", "text")
+        (message,) = body["messages"]
+        picture, question = message["content"]
+        assert (message["role"], picture["type"], question["type"]) == ("user", "image_url", "text")
         sent[question["text"]] = picture["image_url"]["url"].split(";base64,")
     assert (sent["A png?"][0], sent["A jpeg?"][0]) == ("data:image/png", "data:image/jpeg")
     assert (base64.b64decode(sent["A png?"][1]), base64.b64decode(sent["A jpeg?"][1])) == (PNG, JPEG)
@@ -119,15 +119,15 @@ def test_the_picture_comes_first_and_arrives_byte_for_byte():
 
 def test_a_picture_of_another_kind_is_an_error_and_is_not_sent():
     with Fake() as fake:
-        found = drawn(OpenAIEngine("m", server(fake)), [Request("g", b"GIF89a", "?", [0, 1])])
-    assert not fake.bodies and all("neither JPEG nor PNG" in one.error for one in found.values())
+        completions = draw_all(OpenAIEngine("m", server(fake)), [Request("g", b"GIF89a", "?", [0, 1])])
+    assert not fake.bodies and all("neither JPEG nor PNG" in one.error for one in completions.values())
 
 
-def test_a_draw_keeps_its_seed_whatever_else_is_asked():
+def test_the_seed_of_a_draw_does_not_depend_on_the_other_draws():
     with Fake() as fake:
-        alone = drawn(OpenAIEngine("m", server(fake)), asked(draws=[5]))
-        among = drawn(OpenAIEngine("m", server(fake)), asked(draws=range(8)))
-        other = drawn(OpenAIEngine("m", server(fake)), asked(draws=[5]), replace(SAMPLER, seed=4))
+        alone = draw_all(OpenAIEngine("m", server(fake)), image_requests(draws=[5]))
+        among = draw_all(OpenAIEngine("m", server(fake)), image_requests(draws=range(8)))
+        other = draw_all(OpenAIEngine("m", server(fake)), image_requests(draws=[5]), replace(SAMPLER, seed=4))
     seeds = [body["seed"] for body in fake.bodies]
     assert 2**30 < max(seeds) < 2**31 and min(seeds) >= 0
     assert alone["image 0", 5] == among["image 0", 5] != other["image 0", 5]
@@ -144,23 +144,23 @@ def test_a_draw_keeps_its_seed_whatever_else_is_asked():
         ("gemini", {}, "expected one of openai, vllm, sglang"),
     ],
 )
-def test_what_cannot_be_said_is_refused_before_anything_is_asked(dialect, settings, words):
+def test_inexpressible_settings_are_an_error_before_any_request(dialect, settings, words):
     with Fake() as fake, pytest.raises(UserError, match=words):
-        list(OpenAIEngine("m", server(fake, dialect=dialect)).draw(asked(), replace(SAMPLER, **settings)))
+        list(OpenAIEngine("m", server(fake, dialect=dialect)).draw(image_requests(), replace(SAMPLER, **settings)))
     assert not fake.bodies
 
 
-def test_nothing_wanted_asks_nobody():
-    assert list(OpenAIEngine("m", server(nobody())).draw(asked(draws=[]), SAMPLER)) == []
+def test_no_draws_make_no_request():
+    assert list(OpenAIEngine("m", server(closed_port())).draw(image_requests(draws=[]), SAMPLER)) == []
 
 
-def test_fingerprint_tells_what_draws_depend_on_and_neither_url_nor_key():
+def test_the_fingerprint_has_what_draws_depend_on_and_neither_url_nor_key():
     one = OpenAIEngine("m", server("http://a/v1", draws_per_request=4)).fingerprint()
     assert one == OpenAIEngine("m", server("http://b/v1", draws_per_request=4, timeout=9)).fingerprint()
     assert one == {"engine": "openai/1", "model": "m", "dialect": "openai", "draws_per_request": "4"}
 
 
-def test_fingerprint_tells_a_folder_that_was_trained_again(tmp_path):
+def test_the_fingerprint_of_a_folder_changes_with_its_content(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     engine = OpenAIEngine(str(tmp_path), server("http://a/v1"))
     before = engine.fingerprint()
@@ -169,28 +169,28 @@ def test_fingerprint_tells_a_folder_that_was_trained_again(tmp_path):
     assert engine.fingerprint() != before
 
 
-# What comes back.
+# Responses.
 
 
-def test_completions_are_read_verbatim_with_their_tokens_and_their_end():
+def test_completions_are_verbatim_with_tokens_and_finish_reason():
     with Fake(good(text=" a\nb "), good(text="cut", reason="length"), good(text="")) as fake:
-        found = drawn(OpenAIEngine("m", server(fake, concurrency=1)), asked(draws=[0, 1, 2]))
-    assert [found["image 0", draw].text for draw in range(3)] == [" a\nb ", "cut", ""]
-    assert [found["image 0", draw].finished for draw in range(3)] == [True, False, True]
-    assert all((one.tokens, one.error) == (5, None) for one in found.values())
+        completions = draw_all(OpenAIEngine("m", server(fake, concurrency=1)), image_requests(draws=[0, 1, 2]))
+    assert [completions["image 0", draw].text for draw in range(3)] == [" a\nb ", "cut", ""]
+    assert [completions["image 0", draw].finished for draw in range(3)] == [True, False, True]
+    assert all((one.tokens, one.error) == (5, None) for one in completions.values())
 
 
 @pytest.mark.parametrize("how", [{"reason": "content_filter"}, {"text": ["a list"]}, {"text": 7}])
 def test_no_text_is_an_error(how):
     with Fake(good(**how)) as fake:
-        (one,) = drawn(OpenAIEngine("m", server(fake)), asked()).values()
+        (one,) = draw_all(OpenAIEngine("m", server(fake)), image_requests()).values()
     assert (one.text, one.finished) == ("", False) and "no text" in one.error
 
 
 def test_null_content_is_an_error():
     null = {"choices": [{"index": 0, "message": {"content": None}, "finish_reason": "length"}]}
     with Fake(raw(json.dumps(null).encode())) as fake:
-        (one,) = drawn(OpenAIEngine("m", server(fake)), asked()).values()
+        (one,) = draw_all(OpenAIEngine("m", server(fake)), image_requests()).values()
     assert one.error == "no text, finish_reason 'length'"
 
 
@@ -200,67 +200,67 @@ def test_text_ends_with_the_first_stop_text_it_contains(dialect):
     replies = [good(text="a END b </answer> c", reason="length"), good(text="a</answer>"), good(text="none of it")]
     with Fake(*replies) as fake:
         engine = OpenAIEngine("m", server(fake, dialect=dialect, concurrency=1))
-        found = drawn(engine, asked(draws=[0, 1, 2]), sampler)
-    assert [found["image 0", draw].text for draw in range(3)] == ["a END", "a</answer>", "none of it"]
-    assert all(one.finished for one in found.values())
+        completions = draw_all(engine, image_requests(draws=[0, 1, 2]), sampler)
+    assert [completions["image 0", draw].text for draw in range(3)] == ["a END", "a</answer>", "none of it"]
+    assert all(one.finished for one in completions.values())
     assert all(("stop" in body) == (dialect != "openai") for body in fake.bodies)
     assert all(("include_stop_str_in_output" in body) == (dialect == "vllm") for body in fake.bodies)
 
 
 @pytest.mark.parametrize("name", ["stop_reason", "matched_stop"])
-def test_a_stop_text_that_the_server_cut_off_is_put_back(name):
+def test_a_stop_text_that_the_server_removes_is_appended(name):
     sampler = replace(SAMPLER, stop=("</answer>",))
     with Fake(good(text="a", **{name: "</answer>"}), good(text="a", **{name: 151645})) as fake:
         engine = OpenAIEngine("m", server(fake, dialect="vllm", concurrency=1))
-        found = drawn(engine, asked(draws=[0, 1]), sampler)
-    assert [found["image 0", draw].text for draw in range(2)] == ["a</answer>", "a"]
+        completions = draw_all(engine, image_requests(draws=[0, 1]), sampler)
+    assert [completions["image 0", draw].text for draw in range(2)] == ["a</answer>", "a"]
 
 
-# Several draws a request.
+# Several draws per request.
 
 
 def test_draws_share_requests_and_greedy_has_its_own():
     with Fake() as fake:
         engine = OpenAIEngine("m", server(fake, draws_per_request=4, concurrency=1))
-        found = drawn(engine, asked(draws=[GREEDY, *range(10)]))
+        completions = draw_all(engine, image_requests(draws=[GREEDY, *range(10)]))
     assert [body.get("n", 1) for body in fake.bodies] == [1, 4, 4, 2]
-    assert len({one.text for one in found.values()}) == 11
-    assert sum(one.tokens for one in found.values()) == 11 * 5
+    assert len({one.text for one in completions.values()}) == 11
+    assert sum(one.tokens for one in completions.values()) == 11 * 5
 
 
-def test_missing_choices_are_asked_again():
+def test_missing_choices_are_requested_again():
     with Fake(good(count=3)) as fake:
-        drawn(OpenAIEngine("m", server(fake, draws_per_request=5, concurrency=1)), asked(draws=range(5)))
+        draw_all(OpenAIEngine("m", server(fake, draws_per_request=5, concurrency=1)), image_requests(draws=range(5)))
     assert [body["n"] for body in fake.bodies] == [5, 2]
 
 
-def test_more_choices_than_wanted_are_left():
+def test_surplus_choices_are_ignored():
     with Fake(good(count=7)) as fake:
-        drawn(OpenAIEngine("m", server(fake, draws_per_request=2, concurrency=1)), asked(draws=[0, 1]))
+        draw_all(OpenAIEngine("m", server(fake, draws_per_request=2, concurrency=1)), image_requests(draws=[0, 1]))
     assert len(fake.bodies) == 1
 
 
-def test_a_server_that_ignores_n_is_asked_draw_by_draw_and_that_is_said_once(capsys):
+def test_a_server_that_ignores_n_gets_one_request_per_draw_and_a_single_notice(capsys):
     with Fake(otherwise=good(count=1)) as fake:
         engine = OpenAIEngine("m", server(fake, draws_per_request=4, concurrency=1))
-        found = drawn(engine, asked(images=2, draws=range(4)))
+        completions = draw_all(engine, image_requests(images=2, draws=range(4)))
     assert [body.get("n", 1) for body in fake.bodies] == [4] + 7 * [1]
-    assert len({one.text for one in found.values()}) == 8
-    assert capsys.readouterr().err.count("whatever n says") == 1
+    assert len({one.text for one in completions.values()}) == 8
+    assert capsys.readouterr().err.count("ignores n") == 1
 
 
-def test_a_field_that_the_server_refuses_is_left_out_and_that_is_said_once(capsys):
+def test_a_field_that_the_server_rejects_is_omitted_with_a_single_notice(capsys):
     def gemini(handler, body):
-        refused = [{"error": {"message": 'Invalid JSON payload. Unknown name "seed": Cannot find field.'}}]
-        handler.send(400, refused) if "seed" in body else handler.send(200, answer(body))
+        content = [{"error": {"message": 'Invalid JSON payload. Unknown name "seed": Cannot find field.'}}]
+        handler.send(400, content) if "seed" in body else handler.send(200, answer(body))
 
     with Fake(otherwise=gemini) as fake:
-        found = drawn(OpenAIEngine("m", server(fake, concurrency=1)), asked(draws=range(3)))
-    assert len(fake.bodies) == 4 and all(one.error is None for one in found.values())
-    assert capsys.readouterr().err.count("takes no seed") == 1
+        completions = draw_all(OpenAIEngine("m", server(fake, concurrency=1)), image_requests(draws=range(3)))
+    assert len(fake.bodies) == 4 and all(one.error is None for one in completions.values())
+    assert capsys.readouterr().err.count("rejects seed") == 1
 
 
-# What goes wrong on the way.
+# Failures and retries.
 
 
 @pytest.mark.parametrize(
@@ -273,53 +273,53 @@ def test_a_field_that_the_server_refuses_is_left_out_and_that_is_said_once(capsy
         cut,
         raw(b"{not json"),
         raw(b"[]"),
-        raw(b'{"error": "HTTP said 200"}'),
+        raw(b'{"error": "with status 200"}'),
         raw(b'{"choices": []}'),
         raw(b'{"choices": [{"text": "not a chat"}]}'),
     ],
 )
-def test_a_passing_trouble_is_tried_again(trouble):
+def test_a_temporary_failure_is_retried(trouble):
     with Fake(trouble, trouble) as fake:
-        (one,) = drawn(OpenAIEngine("m", server(fake)), asked()).values()
+        (one,) = draw_all(OpenAIEngine("m", server(fake)), image_requests()).values()
     assert one.error is None and len(fake.bodies) == 3
 
 
-def test_a_request_that_hangs_is_tried_again():
+def test_a_request_that_hangs_is_retried():
     with Fake(hang) as fake:
-        (one,) = drawn(OpenAIEngine("m", server(fake, timeout=0.5)), asked()).values()
+        (one,) = draw_all(OpenAIEngine("m", server(fake, timeout=0.2)), image_requests()).values()
     assert one.error is None and len(fake.bodies) >= 2
 
 
 @pytest.mark.parametrize(
     ("trouble", "words"),
-    [(status(500), "told to say 500"), (cut, "complete message"), (raw(b"{}"), "no choices"), (hang, "0.5 s")],
+    [(status(500), "scripted error 500"), (cut, "complete message"), (raw(b"{}"), "no choices"), (hang, "0.3 s")],
 )
 def test_after_the_last_retry_every_draw_of_the_request_is_an_error(trouble, words):
     with Fake(trouble, trouble) as fake:
-        engine = OpenAIEngine("m", server(fake, retries=1, draws_per_request=2, concurrency=1, timeout=0.5))
-        found = drawn(engine, asked(draws=range(4)))
-    errors = [found["image 0", draw].error for draw in range(4)]
+        engine = OpenAIEngine("m", server(fake, retries=1, draws_per_request=2, concurrency=1, timeout=0.3))
+        completions = draw_all(engine, image_requests(draws=range(4)))
+    errors = [completions["image 0", draw].error for draw in range(4)]
     assert words in errors[0] and errors[0] == errors[1] and errors[2:] == [None, None]
 
 
-def test_a_refused_picture_is_an_error_and_is_not_asked_again():
+def test_a_rejected_picture_is_an_error_and_is_not_retried():
     with Fake(status(400), status(422)) as fake:
-        found = drawn(OpenAIEngine("m", server(fake, concurrency=1)), asked(draws=range(3)))
-    errors = [found["image 0", draw].error for draw in range(3)]
-    assert "told to say 400" in errors[0] and "told to say 422" in errors[1] and errors[2] is None
+        completions = draw_all(OpenAIEngine("m", server(fake, concurrency=1)), image_requests(draws=range(3)))
+    errors = [completions["image 0", draw].error for draw in range(3)]
+    assert "scripted error 400" in errors[0] and "scripted error 422" in errors[1] and errors[2] is None
     assert len(fake.bodies) == 3
 
 
-def test_an_error_that_is_not_of_the_apis_form_is_shown_as_it_is():
+def test_an_error_in_another_form_than_the_apis_is_quoted_verbatim():
     with Fake(status(422, {"detail": "Unexpected fields"}), status(400, b"plain")) as fake:
-        found = drawn(OpenAIEngine("m", server(fake, concurrency=1)), asked(draws=[0, 1]))
-    assert found["image 0", 0].error == f'{fake.url}: HTTP 422: {{"detail": "Unexpected fields"}}'
-    assert found["image 0", 1].error == f"{fake.url}: HTTP 400: plain"
+        completions = draw_all(OpenAIEngine("m", server(fake, concurrency=1)), image_requests(draws=[0, 1]))
+    assert completions["image 0", 0].error == f'{fake.url}: HTTP 422: {{"detail": "Unexpected fields"}}'
+    assert completions["image 0", 1].error == f"{fake.url}: HTTP 400: plain"
 
 
 def test_a_long_error_is_shortened():
     with Fake(status(400, {"error": {"message": "long " * 1000}})) as fake:
-        (one,) = drawn(OpenAIEngine("m", server(fake)), asked()).values()
+        (one,) = draw_all(OpenAIEngine("m", server(fake)), image_requests()).values()
     assert len(one.error) == endpoints.LONGEST_REASON
 
 
@@ -329,13 +329,13 @@ NOW = 1_800_000_000
 def test_retry_after_is_waited_for(monkeypatch):
     waits, sleep = [], asyncio.sleep
 
-    async def recorded(seconds, *args):
+    async def record(seconds, *args):
         waits.append(seconds)
         await sleep(0, *args)
 
-    monkeypatch.setattr(endpoints.asyncio, "sleep", recorded)
+    monkeypatch.setattr(endpoints.asyncio, "sleep", record)
     with Fake(status(429, headers={"Retry-After": "7"})) as fake:
-        drawn(OpenAIEngine("m", server(fake)), asked())
+        draw_all(OpenAIEngine("m", server(fake)), image_requests())
     assert len([wait for wait in waits if 7 <= wait < 8]) == 1
 
 
@@ -358,16 +358,18 @@ def test_retry_after_is_seconds_or_a_date_and_has_a_limit(monkeypatch, header, l
 
 
 @pytest.mark.parametrize(("code", "words"), [(401, "TEST_KEY is set"), (403, "TEST_KEY is set"), (404, "model's name")])
-def test_what_no_retry_can_mend_ends_the_run_at_once(code, words):
+def test_an_error_that_no_retry_can_fix_ends_the_run_at_once(code, words):
     with Fake(status(code)) as fake:
-        kept, error = kept_and_error(OpenAIEngine("m", server(fake, concurrency=1)), asked(images=9))
-    assert words in error and f"told to say {code}" in error and fake.url in error
-    assert not kept and len(fake.bodies) == 1
+        completions, error = completions_and_error(
+            OpenAIEngine("m", server(fake, concurrency=1)), image_requests(images=9)
+        )
+    assert words in error and f"scripted error {code}" in error and fake.url in error
+    assert not completions and len(fake.bodies) == 1
 
 
 def test_a_spent_account_ends_the_run_at_once():
     with Fake(status(429, {"error": {"message": "pay", "code": "insufficient_quota"}})) as fake:
-        _, error = kept_and_error(OpenAIEngine("m", server(fake)), asked())
+        _, error = completions_and_error(OpenAIEngine("m", server(fake)), image_requests())
     assert "pay" in error and len(fake.bodies) == 1
 
 
@@ -375,16 +377,16 @@ def test_a_spent_account_ends_the_run_at_once():
 
 
 @pytest.mark.parametrize("code", [200, 400, 500])
-def test_a_key_that_the_server_says_back_is_in_no_error(code):
+def test_a_key_that_the_server_returns_is_in_no_error(code):
     with Fake(otherwise=echo(code)) as fake:
-        (one,) = drawn(OpenAIEngine("m", server(fake, retries=1)), asked()).values()
+        (one,) = draw_all(OpenAIEngine("m", server(fake, retries=1)), image_requests()).values()
     assert "[key]" in one.error and "secret" not in one.error
 
 
 @pytest.mark.parametrize(("chat", "models"), [(echo(401), ("m",)), (echo(401), 401), (echo(404), ("m",))])
-def test_a_key_that_the_server_says_back_is_in_no_sentence(chat, models, capsys):
+def test_a_key_that_the_server_returns_is_in_no_message(chat, models, capsys):
     with Fake(otherwise=chat, models=models) as fake:
-        _, error = kept_and_error(OpenAIEngine("m", server(fake)), asked())
+        _, error = completions_and_error(OpenAIEngine("m", server(fake)), image_requests())
     assert "[key]" in error and "secret" not in error + capsys.readouterr().err
 
 
@@ -393,23 +395,23 @@ def test_a_key_is_in_no_text_and_no_notice(capsys):
         handler.send(200, answer(body, text=handler.headers["Authorization"]))
 
     with Fake(otherwise=parrot, models=[KEY, "m"]) as fake, Fake(models=[KEY], otherwise=echo(404)) as other:
-        (one,) = drawn(OpenAIEngine("m", server(fake, other)), asked()).values()
-    said = capsys.readouterr().err
-    assert one.text == "Bearer [key]" and "[key]" in said and "secret" not in said
+        (one,) = draw_all(OpenAIEngine("m", server(fake, other)), image_requests()).values()
+    printed = capsys.readouterr().err
+    assert one.text == "Bearer [key]" and "[key]" in printed and "secret" not in printed
 
 
 def test_without_a_key_a_placeholder_is_sent(monkeypatch):
     monkeypatch.delenv("TEST_KEY")
     monkeypatch.setenv("OPENAI_API_KEY", "of somebody else")
     with Fake(otherwise=echo(401)) as fake:
-        _, error = kept_and_error(OpenAIEngine("m", server(fake)), asked())
+        _, error = completions_and_error(OpenAIEngine("m", server(fake)), image_requests())
     assert "Bearer none" in error and "TEST_KEY is not set" in error
 
 
 def test_a_key_that_no_header_can_carry_is_not_shown(monkeypatch):
     monkeypatch.setenv("TEST_KEY", "secret\u2014dash")
     with pytest.raises(UserError, match="TEST_KEY") as caught:
-        list(OpenAIEngine("m", server("http://localhost/v1")).draw(asked(), SAMPLER))
+        list(OpenAIEngine("m", server("http://localhost/v1")).draw(image_requests(), SAMPLER))
     assert "secret" not in str(caught.value)
 
 
@@ -420,10 +422,12 @@ def test_a_key_that_no_header_can_carry_is_not_shown(monkeypatch):
     ("limit", "requests"),
     [({"max_requests": 5}, 5), ({"max_tokens": 40}, 3), ({"max_requests": 2, "max_tokens": 40}, 2)],
 )
-def test_the_budget_ends_the_run_and_keeps_what_was_drawn(limit, requests):
+def test_the_budget_ends_the_run_and_keeps_the_finished_draws(limit, requests):
     with Fake() as fake:
-        kept, error = kept_and_error(OpenAIEngine("m", server(fake, concurrency=1, **limit)), asked(images=9))
-    assert len(fake.bodies) == requests == len(kept) and all(one.error is None for one in kept)
+        completions, error = completions_and_error(
+            OpenAIEngine("m", server(fake, concurrency=1, **limit)), image_requests(images=9)
+        )
+    assert len(fake.bodies) == requests == len(completions) and all(one.error is None for one in completions)
     assert (
         f"{requests} requests" in error and f"{15 * requests} tokens" in error and "finished draws are cached" in error
     )
@@ -431,106 +435,110 @@ def test_the_budget_ends_the_run_and_keeps_what_was_drawn(limit, requests):
 
 def test_requests_in_flight_finish_when_the_budget_is_spent():
     with Fake(otherwise=slow(0.1)) as fake:
-        kept, _ = kept_and_error(OpenAIEngine("m", server(fake, concurrency=4, max_requests=6)), asked(images=20))
-    assert len(fake.bodies) == 6 == len(kept)
+        completions, _ = completions_and_error(
+            OpenAIEngine("m", server(fake, concurrency=4, max_requests=6)), image_requests(images=20)
+        )
+    assert len(fake.bodies) == 6 == len(completions)
 
 
-def test_retries_count_and_a_draw_without_budget_is_left_for_later():
+def test_retries_count_and_a_draw_without_budget_has_no_completion():
     with Fake(good(), otherwise=status(500)) as fake:
         engine = OpenAIEngine("m", server(fake, concurrency=1, retries=9, max_requests=4))
-        kept, _ = kept_and_error(engine, asked(images=2))
-    assert len(fake.bodies) == 4 and [one.error for one in kept] == [None]
+        completions, _ = completions_and_error(engine, image_requests(images=2))
+    assert len(fake.bodies) == 4 and [one.error for one in completions] == [None]
 
 
 def test_a_budget_that_just_suffices_is_no_error_and_lasts_over_several_calls():
     with Fake() as fake:
         engine = OpenAIEngine("m", server(fake, max_requests=5))
-        drawn(engine, asked(draws=range(5)))
-        kept, error = kept_and_error(engine, asked())
-    assert not kept and "5 requests" in error
+        draw_all(engine, image_requests(draws=range(5)))
+        completions, error = completions_and_error(engine, image_requests())
+    assert not completions and "5 requests" in error
 
 
 def test_a_limit_of_tokens_needs_a_server_that_counts_them():
     with Fake(otherwise=good(usage=False)) as fake:
-        drawn(OpenAIEngine("m", server(fake)), asked())
-        _, error = kept_and_error(OpenAIEngine("m", server(fake, max_tokens=100)), asked(images=9))
+        draw_all(OpenAIEngine("m", server(fake)), image_requests())
+        _, error = completions_and_error(OpenAIEngine("m", server(fake, max_tokens=100)), image_requests(images=9))
     assert "does not report" in error
 
 
 # Endpoints.
 
 
-def test_a_dead_endpoint_is_named_and_the_others_do_the_work(capsys):
-    dead = nobody()
+def test_a_dead_endpoint_is_reported_and_the_others_do_the_work(capsys):
+    dead = closed_port()
     with Fake() as fake:
-        drawn(OpenAIEngine("m", server(dead, fake)), asked(images=8))
-    said = capsys.readouterr().err
-    assert said.count(dead) == 1 and f"continuing with {fake.url}" in said and len(fake.bodies) == 8
+        draw_all(OpenAIEngine("m", server(dead, fake)), image_requests(images=8))
+    printed = capsys.readouterr().err
+    assert printed.count(dead) == 1 and f"continuing with {fake.url}" in printed and len(fake.bodies) == 8
 
 
 def test_no_endpoint_at_all_is_a_sentence_with_the_next_command():
-    dead = nobody()
-    kept, error = kept_and_error(OpenAIEngine("m", server(dead)), asked())
-    assert dead in error and "docs/scale.md" in error and not kept
+    dead = closed_port()
+    completions, error = completions_and_error(OpenAIEngine("m", server(dead)), image_requests())
+    assert dead in error and "docs/scale.md" in error and not completions
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8000", "http://", "http://host:port/v1", "ftp://host/v1"])
 def test_an_endpoint_that_is_no_url_is_a_sentence(url):
-    _, error = kept_and_error(OpenAIEngine("m", server(url)), asked())
+    _, error = completions_and_error(OpenAIEngine("m", server(url)), image_requests())
     assert "server.endpoints has" in error
-    _, error = kept_and_error(OpenAIEngine("m", server()), asked())
+    _, error = completions_and_error(OpenAIEngine("m", server()), image_requests())
     assert "server.endpoints is empty" in error
 
 
-def test_only_those_that_serve_the_model_are_asked(capsys):
+def test_only_endpoints_that_serve_the_model_get_requests(capsys):
     with Fake() as fake, Fake(models=["other"], otherwise=status(404)) as other:
-        drawn(OpenAIEngine("m", server(other, fake)), asked(images=8))
+        draw_all(OpenAIEngine("m", server(other, fake)), image_requests(images=8))
     assert f"{other.url}: serves other, not m" in capsys.readouterr().err and len(fake.bodies) == 8
 
 
-def test_where_none_serves_the_model_the_sentence_says_what_each_serves():
+def test_the_error_lists_what_each_endpoint_serves_instead_of_the_model():
     names = [f"model {i}" for i in range(9)]
     with Fake(models=["other"], otherwise=status(404)) as one, Fake(models=names, otherwise=status(400)) as two:
-        _, error = kept_and_error(OpenAIEngine("m", server(one, two)), asked())
+        _, error = completions_and_error(OpenAIEngine("m", server(one, two)), image_requests())
     assert f"{one.url}: serves other, not m" in error and "model 4 and 4 more, not m" in error
     assert "under the name m" in error
 
 
 @pytest.mark.parametrize("models", [None, 500, [], ["what is cached"]])
-def test_a_list_of_models_that_says_nothing_of_use_is_no_obstacle(models):
+def test_a_list_of_models_without_information_is_no_obstacle(models):
     with Fake(models=models) as fake:
-        drawn(OpenAIEngine("m", server(fake)), asked())
+        draw_all(OpenAIEngine("m", server(fake)), image_requests())
 
 
 def test_all_endpoints_share_the_work_and_none_has_more_than_its_share_in_flight():
     with Fake(otherwise=slow(0.05)) as one, Fake(otherwise=slow(0.05)) as two:
-        drawn(OpenAIEngine("m", server(one, two, concurrency=3)), asked(images=40))
+        draw_all(OpenAIEngine("m", server(one, two, concurrency=3)), image_requests(images=40))
     assert one.peak == two.peak == 3
     assert min(len(one.bodies), len(two.bodies)) >= 10
 
 
 def test_retries_go_to_another_endpoint():
     with Fake(otherwise=status(500)) as broken, Fake(otherwise=slow(0.05)) as fake:
-        found = drawn(OpenAIEngine("m", server(broken, fake, retries=1, concurrency=2)), asked(images=20))
-    assert all(one.error is None for one in found.values())
+        completions = draw_all(
+            OpenAIEngine("m", server(broken, fake, retries=1, concurrency=2)), image_requests(images=20)
+        )
+    assert all(one.error is None for one in completions.values())
     assert max(broken.questions.values()) == 1 and fake.peak == 2
 
 
 # The thread behind it.
 
 
-def test_what_is_done_is_yielded_while_the_rest_is_drawn():
+def test_completions_are_yielded_while_the_rest_is_drawn():
     second = threading.Event()
 
-    def held(handler, body):
+    def hold(handler, body):
         second.set()
         handler.server.fake.over.wait(1)
         handler.send(200, answer(body))
 
-    with Fake(good(), otherwise=held) as fake:
-        draws = OpenAIEngine("m", server(fake, concurrency=1)).draw(asked(images=2), SAMPLER)
+    with Fake(good(), otherwise=hold) as fake:
+        draws = OpenAIEngine("m", server(fake, concurrency=1)).draw(image_requests(images=2), SAMPLER)
         assert len(next(draws)) == 1
-        assert second.wait(5), "the second is asked while the caller has the first"
+        assert second.wait(5), "the second is requested while the caller has the first"
         fake.over.set()
         assert [len(batch) for batch in draws] == [1]
 
@@ -545,7 +553,7 @@ def nothing_left(fake):
             break
         time.sleep(0.01)
     assert fake.connections == fake.in_flight, "of those that are not just hanging in the server"
-    # Requests that were on their way may be read late on a busy machine; then there are no more.
+    # A busy machine may read requests in flight late; then no more may follow.
     for _ in range(50):
         count = len(fake.bodies)
         time.sleep(0.2)
@@ -559,7 +567,7 @@ def test_a_caller_that_stops_leaves_nothing_behind(end):
     with Fake(good(), good(), otherwise=hang) as fake, nothing_left(fake):
         # By name, so that a thread looks it up.
         url = fake.url.replace("127.0.0.1", "localhost")
-        draws = OpenAIEngine("m", server(url)).draw(asked(images=50), SAMPLER)
+        draws = OpenAIEngine("m", server(url)).draw(image_requests(images=50), SAMPLER)
         assert next(draws)
         with pytest.raises(end):
             draws.throw(end)
@@ -568,11 +576,11 @@ def test_a_caller_that_stops_leaves_nothing_behind(end):
 
 def test_an_error_and_an_end_leave_nothing_behind():
     with Fake(status(401), otherwise=slow(0.2)) as fake, nothing_left(fake):
-        kept_and_error(OpenAIEngine("m", server(fake)), asked(images=50))
-        drawn(OpenAIEngine("m", server(fake)), asked())
+        completions_and_error(OpenAIEngine("m", server(fake)), image_requests(images=50))
+        draw_all(OpenAIEngine("m", server(fake)), image_requests())
 
 
 def test_a_bug_behind_it_reaches_the_caller(monkeypatch):
     monkeypatch.setattr(engine_module, "body", lambda *_: 1 / 0)
     with Fake() as fake, nothing_left(fake), pytest.raises(ZeroDivisionError):
-        drawn(OpenAIEngine("m", server(fake)), asked())
+        draw_all(OpenAIEngine("m", server(fake)), image_requests())

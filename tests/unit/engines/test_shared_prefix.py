@@ -37,12 +37,12 @@ def test_it_is_usual_attention(prompt, owner, window, own):
     query, key, value = torch.randn(rows, HEADS, 1, SIZE), *torch.randn(2, rows, GROUPS, own, SIZE)
     layer = SimpleNamespace(layer_idx=0)
     prefix = Prefix(layers, mask, owner)
-    found, _ = attention(layer, query, key, value, None, prefix=prefix, scaling=0.3, sliding_window=window)
+    output, _ = attention(layer, query, key, value, None, prefix=prefix, scaling=0.3, sliding_window=window)
     visible = torch.cat([mask[owner], torch.ones(rows, own, dtype=torch.bool)], dim=1)
     if window:
         visible[:, : max(0, LENGTH + own - window)] = False
     keys, values = torch.cat([layers[0][0][owner], key], 2), torch.cat([layers[0][1][owner], value], 2)
-    torch.testing.assert_close(found, usual(query, keys, values, visible[:, None, None], 0.3))
+    torch.testing.assert_close(output, usual(query, keys, values, visible[:, None, None], 0.3))
 
 
 def test_scores_are_not_rounded_to_16_bits(prompt):
@@ -58,11 +58,11 @@ def test_scores_are_not_rounded_to_16_bits(prompt):
     layer = SimpleNamespace(layer_idx=0)
     visible = torch.cat([mask[owner], torch.ones(rows, 2, dtype=torch.bool)], dim=1)[:, None, None, :]
     whole = [torch.cat([old[owner], new], 2).double() for old, new in ((keys, key), (values, value))]
-    wanted = usual(query.double(), *whole, visible, 1.0)
+    expected = usual(query.double(), *whole, visible, 1.0)
     with torch.autocast("cpu", torch.bfloat16):  # as in training
-        found, _ = attention(layer, query, key, value, None, prefix=Prefix([(keys, values)], mask, owner), scaling=1.0)
-    assert found.dtype == torch.bfloat16
-    assert (found.double() - wanted).norm() < 0.01 * wanted.norm()
+        output, _ = attention(layer, query, key, value, None, prefix=Prefix([(keys, values)], mask, owner), scaling=1.0)
+    assert output.dtype == torch.bfloat16
+    assert (output.double() - expected).norm() < 0.01 * expected.norm()
 
 
 def test_a_layer_that_holds_its_window_only(prompt):
@@ -73,9 +73,9 @@ def test_a_layer_that_holds_its_window_only(prompt):
     whole = Prefix(layers, mask, owner)
     last = Prefix([tuple(x[:, :, 1 - window :] for x in layers[0])], mask, owner)
     settings = {"scaling": 0.3, "sliding_window": window}
-    wanted, _ = attention(layer, query, key, value, None, prefix=whole, **settings)
-    found, _ = attention(layer, query, key, value, None, prefix=last, **settings)
-    torch.testing.assert_close(found, wanted)
+    expected, _ = attention(layer, query, key, value, None, prefix=whole, **settings)
+    output, _ = attention(layer, query, key, value, None, prefix=last, **settings)
+    torch.testing.assert_close(output, expected)
 
 
 def test_rows_that_leave_change_nothing_for_the_others(prompt):

@@ -60,7 +60,7 @@ def test_a_sentence_encoder_is_used_where_there_is_one(tmp_path, base_model):
 
 def test_an_encoder_that_is_none_is_one_sentence(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"options\.encoder .*empty: cannot be opened") as caught:
+    with pytest.raises(UserError, match=r"options\.encoder .*empty: cannot be loaded") as caught:
         text_encoder(str(tmp_path / "empty"), "unused")
     assert "\n" not in str(caught.value)
 
