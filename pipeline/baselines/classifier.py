@@ -19,6 +19,7 @@ from pipeline.core.params import LARGEST_SEED, UserError, key
 from pipeline.core.progress import bar
 from pipeline.engines.language_model import LLMServerParams
 from pipeline.method.class_lists import ClassLists, ParsedAnswer
+from pipeline.method.image_sets import training_images
 from pipeline.method.progress import draws_bar
 from pipeline.method.prompts import letters
 from pipeline.method.two_steps import Choices, StepOne
@@ -47,8 +48,7 @@ class ClassifierParams(LLMServerParams):
 
 def shots(images: pl.DataFrame, classes: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
     """At most `count` training images of every base class, 0 for all: what CoOp learns from."""
-    base = classes.filter(subset="base").select("dataset", "class_id")
-    rows = images.filter(split="train").join(base, on=["dataset", "class_id"], how="semi").sort("image_id")
+    rows = training_images(images, classes).sort("image_id")
     order = pl.int_range(pl.len()).shuffle(seed=seed).over("dataset", "class_id")
     return rows.filter(order < count) if count else rows
 

@@ -80,11 +80,11 @@ def _by_classifier(
     classifier_params: ClassifierParams,
 ) -> list[pl.DataFrame]:
     """The predictions of CLIP, CoOp or FuDD, for each split."""
-    rows = tables.read(tables.IMAGES, images, ["image_id", "dataset", "class_id", "split"]).clear()
+    train = tables.IMAGES.schema.to_frame()
     if model.kind == "coop":
-        rows = tables.read(tables.IMAGES, images, rows.columns)
+        rows = tables.read(tables.IMAGES, images, ["image_id", "dataset", "class_id", "split"])
         rows = shots(rows, lists.table, classifier_params.shots, classifier_params.seed)
-    train = tables.read_images(images, rows["image_id"])
+        train = tables.read_images(images, rows["image_id"])
     classifier = Classifier(model.kind, model.source, model.label, classifier_params, lists, train)
     subsets = lists.table.select("dataset", "class_id", "subset")
     predictions = []

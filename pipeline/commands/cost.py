@@ -8,6 +8,7 @@ import polars as pl
 import typer
 
 from pipeline.commands.run_estimate import (
+    RECORDED,
     STAGES,
     CostParams,
     StageCost,
@@ -37,7 +38,7 @@ def past_lines() -> list[str]:
     head = ("stage", "images", "steps", "seconds", "draws", "prompt tokens", "generated", "peak MiB")
     keys = ("images", "steps", "seconds", "draws", "prompt_tokens", "generated_tokens", "mib")
     lines = [f"{head[0]:10}" + "".join(f"{name:>15}" for name in head[1:])]
-    for stage in (*STAGES[:-2], "baselines", *STAGES[-2:]):
+    for stage in RECORDED:
         for line in timings.load(stage)[-1:]:
             lines.append(f"{stage:10}" + "".join(f"{line[key]:>15,}" if key in line else f"{'':15}" for key in keys))
     if len(lines) == 1:

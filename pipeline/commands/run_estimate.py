@@ -9,7 +9,8 @@ import polars as pl
 from pipeline.core.params import key
 from pipeline.evaluation.metrics import draws_per_image
 
-STAGES = ("download", "sample", "options", "filter", "train", "predict", "evaluate", "report")
+RECORDED = ("download", "sample", "options", "filter", "train", "predict", "baselines", "evaluate", "report")
+STAGES = tuple(stage for stage in RECORDED if stage != "baselines")  # those that can be estimated
 DRAWING = ("sample", "predict")  # stages whose draws several workers share
 LAST = 5  # runs of a stage that count
 

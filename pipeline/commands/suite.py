@@ -16,7 +16,7 @@ from pipeline.commands.revisions import read_at
 from pipeline.core.files import write_text
 from pipeline.core.params import UserError
 from pipeline.evaluation.intervals import mean_over_seeds
-from pipeline.evaluation.results import HEADLINE
+from pipeline.evaluation.metrics import HEADLINE
 from pipeline.evaluation.ways import way
 
 POLL = 20.0  # seconds

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.core.params import UserError
+from pipeline.evaluation.metrics import HEADLINE
 from pipeline.evaluation.ways import WAYS, way
 
 MODELS = {"base": "base model", "trained": "trained model"}  # further models go by their names
@@ -40,7 +41,7 @@ def summary_lines(details: dict[str, Any]) -> list[str]:
 
 
 def _line(title: str, label: str, accuracies: dict[str, Any]) -> str:
-    shares = (accuracies[subset] for subset in ("base", "novel", "hm"))
+    shares = (accuracies[subset] for subset in HEADLINE)
     cells = "".join(f"{'–':>7}" if share is None else f"{100 * share:7.1f}" for share in shares)
     return f"{title:15}{label:10}{cells}   {accuracies['n_base']} + {accuracies['n_novel']}"
 

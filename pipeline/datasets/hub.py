@@ -1,6 +1,6 @@
 """A data set of the Hugging Face hub: a mirror of an official one, or any other with images and labels for `folder`.
 
-A mirror has no file names by which CoOp's split could be found, so its own splits are used, and must have as many
+A mirror has no file names that CoOp's split could be matched to, so its own splits are used, and must have as many
 images as the official ones. Classes are identified by their names, in whatever order the mirror has them.
 """
 

@@ -130,7 +130,7 @@ def with_ids(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def write(rows: pl.DataFrame, spool: Spool, path: Path) -> None:
-    """Writes the table of images from `identified` rows, group by group."""
+    """Writes the table of images from the rows of `with_ids`, group by group."""
     sizes = pl.Series([spool.size(number) for number in rows["number"]], dtype=pl.Int64)
     numbers = rows["number"].to_list()
     tables.write_by_rows(IMAGES, rows.drop("number"), "image", sizes, lambda row: spool.get(numbers[row]), path)

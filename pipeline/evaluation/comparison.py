@@ -4,7 +4,7 @@ There are two kinds of intervals. Wilson's: what would other images of these cla
 classes like these give? The second is wider, and the one that a claim about new classes needs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
@@ -117,7 +117,7 @@ def pairs_to_compare(ways: list[ModelWay]) -> list[tuple[ModelWay, ModelWay]]:
     with the two-step answer of the trained model.
     """
     models = list(dict.fromkeys(model for model, _ in ways))
-    subject = "trained" if "trained" in models else models[0]
+    subject = subject_of(models)
     between = [
         ((model, way.name), (subject, way.name))
         for model in models
@@ -133,6 +133,11 @@ def pairs_to_compare(ways: list[ModelWay]) -> list[tuple[ModelWay, ModelWay]]:
         for way in others
     ]
     return [pair for pair in between + within if set(pair) <= set(ways)]
+
+
+def subject_of(models: Sequence[str]) -> str:
+    """The model that a run was for: the trained one, or the first where nothing was trained."""
+    return "trained" if "trained" in models else models[0]
 
 
 def gain_sentence(differences: pl.DataFrame) -> str:

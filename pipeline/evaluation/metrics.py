@@ -15,6 +15,9 @@ SUBSETS = ("base", "novel")
 AVERAGES = (*SUBSETS, "total", "hm")
 """What accuracies are given for: each subset, all images, and the harmonic mean of both subsets."""
 
+HEADLINE = (*SUBSETS, "hm")
+"""The averages of reports/metrics.json."""
+
 KEYS = ("model", "dataset", "subset", "class_id", "image_id")
 
 
@@ -106,7 +109,7 @@ def letter_choice(predictions: pl.DataFrame) -> dict[str, Any]:
     """How well the letter is chosen in second questions that offer the truth.
 
     accuracy: share of right letters among these `n` questions; chance: the mean of 1 / number of options, which random
-    letters would reach on them. questions: all second questions; rotated: those asked with several orders of the
+    letters would reach on them. questions: all second questions; rotated: those with several orders of the
     options; flips: the share of the latter in which not every order led to the same class; every_order: the share of
     right answers over all orders, where the truth was offered.
     """

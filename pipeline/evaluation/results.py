@@ -7,16 +7,15 @@ import polars as pl
 from pipeline.evaluation import metrics
 from pipeline.evaluation.calibration import calibration, confidence_summary, risks
 from pipeline.evaluation.class_tables import by_class, confusion
-from pipeline.evaluation.comparison import accuracies, differences, pairs_to_compare
+from pipeline.evaluation.comparison import accuracies, differences, pairs_to_compare, subject_of
 from pipeline.evaluation.cost import cost
 from pipeline.evaluation.curves import by_draws, early_stops
 from pipeline.evaluation.groups import by_model
 from pipeline.evaluation.letters import letters
+from pipeline.evaluation.metrics import HEADLINE
 from pipeline.evaluation.resampling import Resampled
 from pipeline.evaluation.scoring import ScoredPredictions
 from pipeline.evaluation.ways import WAYS, measured
-
-HEADLINE = ("base", "novel", "hm")
 
 
 def details(scored: ScoredPredictions, precision: float = 0.9) -> dict[str, Any]:
@@ -73,7 +72,6 @@ def report_tables(
 ) -> dict[str, pl.DataFrame]:
     """The CSV files of reports/tables by name, except unmatched.csv."""
     resampled, with_draws = Resampled(scored.scores), scored.with_draws
-    subject = "trained" if "trained" in resampled.models else resampled.models[0]
     models = set(with_draws["model"])
     confidences = [one for one in scored.confidences if one.model in models]
     return {
@@ -86,5 +84,5 @@ def report_tables(
         "calibration": calibration(confidences),
         "risk_coverage": risks(confidences),
         "classes": by_class(scored, classes),
-        "confusion": confusion(scored.test.filter(model=subject), classes),
+        "confusion": confusion(scored.test.filter(model=subject_of(resampled.models)), classes),
     }

@@ -76,6 +76,13 @@ def without_leaks(images: pl.DataFrame, distance: int) -> pl.DataFrame:
     return images.with_columns(split=pl.when(out).then(pl.lit("out")).otherwise("split"))
 
 
+def require_clean_training(questions: pl.DataFrame, images: pl.DataFrame, classes: pl.DataFrame, distance: int) -> None:
+    """All checks of what is trained on; see the functions below. Raises UserError."""
+    require_apart(images, distance)
+    require_base_only(questions, classes)
+    require_training_images(questions, images)
+
+
 def require_apart(images: pl.DataFrame, distance: int) -> None:
     """Raises UserError if a picture is in training and test."""
     pairs = leaks(images, distance)

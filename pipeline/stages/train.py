@@ -44,9 +44,7 @@ def main(
     params = load_params(TrainParams)
     question_rows, hard_rows = tables.read(tables.QUESTIONS, questions), tables.read(tables.HARD, hard)
     class_rows, index = tables.read(tables.CLASSES, classes), tables.read(tables.IMAGES, images, leakage.COLUMNS)
-    leakage.require_apart(index, params.hash_distance)
-    leakage.require_base_only(hard_rows, class_rows)
-    leakage.require_training_images(hard_rows, index)
+    leakage.require_clean_training(hard_rows, index, class_rows, params.hash_distance)
     require_enough(hard_rows, params)
     if needs_launch(params):
         launch(params, sys.argv[1:])

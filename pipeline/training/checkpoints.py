@@ -46,14 +46,14 @@ class RunFolder:
 
     def last(self) -> Path | None:
         """The newest complete checkpoint."""
-        checkpoints = {_step(mark.parent): mark.parent for mark in self.path.glob(f"checkpoint-*/{COMPLETE}")}
+        checkpoints = {step_of(mark.parent): mark.parent for mark in self.path.glob(f"checkpoint-*/{COMPLETE}")}
         return checkpoints[max(checkpoints)] if checkpoints else None
 
     def complete(self, checkpoint: Path, progress: dict[str, Any]) -> None:
         """Marks a checkpoint as complete, and removes older ones."""
         write_text(checkpoint / COMPLETE, json.dumps(progress))
         for other in self.path.iterdir():
-            if re.fullmatch(r"checkpoint-\d+", other.name) and _step(other) < _step(checkpoint):
+            if re.fullmatch(r"checkpoint-\d+", other.name) and step_of(other) < step_of(checkpoint):
                 (other / COMPLETE).unlink(missing_ok=True)
                 shutil.rmtree(other)
 
@@ -77,5 +77,6 @@ class RunFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The optimiser steps after which a checkpoint was written."""
     return int(checkpoint.name.rpartition("-")[2])

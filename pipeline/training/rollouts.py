@@ -1,8 +1,8 @@
 """The completions of training: how they are drawn, and a record of each."""
 
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from pipeline.core.engine import Request, Sampler
@@ -27,6 +27,18 @@ def rollout_sampler(params: TrainParams) -> Sampler:
     )
 
 
+@contextmanager
+def inference(model: Any, precision: str) -> Iterator[None]:
+    """Draws from a model that is being trained: without dropout, in the precision of training."""
+    import torch
+
+    is_training = model.training
+    model.eval()
+    with torch.autocast(model.device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext():
+        yield
+    model.train(is_training)
+
+
 class RolloutGenerator:
     """Draws the completions of a step with the pipeline's own engine.
 
@@ -36,12 +48,10 @@ class RolloutGenerator:
 
     def __init__(self, model: Any, processor: Any, params: TrainParams):
         self.engine = TransformersEngine.of_model(model, processor, params.max_rows, params.max_tokens)
-        self.sampler, self.autocast = rollout_sampler(params), params.precision == "bfloat16"
+        self.sampler, self.precision = rollout_sampler(params), params.precision
 
     def generate(self, rows: Sequence[dict[str, Any]], step: int) -> list[list[int]]:
         """Token ids of a completion for each row, the end mark included; the rows of a group are equal."""
-        import torch
-
         counts = Counter[str]()
         keys = []
         for row in rows:
@@ -52,13 +62,10 @@ class RolloutGenerator:
             Request(key, row["picture"], row["prompt"][-1]["content"], range(counts[row["image_id"]]))
             for key, row in first.items()
         ]
-        model = self.engine.model
         self.engine.clear()
-        model.eval()
-        with torch.autocast(model.device.type, torch.bfloat16) if self.autocast else nullcontext():
+        with inference(self.engine.model, self.precision):
             batches = list(self.engine.draw(requests, self.sampler))
         self.engine.clear()
-        model.train()
         ids = {(completion.image_id, completion.draw): completion.ids for batch in batches for completion in batch}
         return [list(ids[key]) for key in keys]
 

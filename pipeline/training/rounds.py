@@ -1,7 +1,6 @@
 """A whole training: one round, or several between which the policy draws its own options again."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pipeline.method.sampling import draw_samples
 from pipeline.method.two_steps import two_steps
 from pipeline.training.checkpoints import RunFolder
 from pipeline.training.params import TrainParams
+from pipeline.training.rollouts import inference
 from pipeline.training.round_statistics import round_statistics
 from pipeline.training.run import RunLog, run
 from pipeline.training.trl_adapter import set_reference
@@ -117,15 +117,9 @@ def two_step_accuracy(
     model: Any, processor: Any, images: pl.DataFrame, lists: ClassLists, params: TrainParams
 ) -> float:
     """Share of `images` that the model has right in two steps, with train.check_samples draws each."""
-    import torch
-
     engine = TransformersEngine.of_model(model, processor, params.max_rows, params.max_tokens)
-    training = model.training
-    model.eval()
-    autocast = params.precision == "bfloat16"
-    with torch.autocast(model.device.type, torch.bfloat16) if autocast else nullcontext():
+    with inference(model, params.precision):
         steps, choices = two_steps(engine, images, lists, replace(params, num_samples=params.check_samples))
-    model.train(training)
     table = prediction_table(steps, choices, "check", max_error_rate=1.0)
     return int((table["two_step"] == table["class_id"]).sum()) / table.height
 

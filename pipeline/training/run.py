@@ -11,7 +11,7 @@ from pipeline.core.params import UserError
 from pipeline.core.progress import bar
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.rewards import rewards
-from pipeline.training.checkpoints import RunFolder
+from pipeline.training.checkpoints import RunFolder, step_of
 from pipeline.training.config import grpo_config, sft_config
 from pipeline.training.examples import examples, require_room
 from pipeline.training.monitor import Check, DivergenceError, TrainingMonitor
@@ -158,7 +158,7 @@ def train(
 ) -> dict[int, float]:
     """Trains, from the last checkpoint on if there is one. Returns the score of each check by step."""
     checkpoint = folder.last()
-    done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    done = step_of(checkpoint) if checkpoint else 0
     try:
         # Of several processes only one shows a bar.
         with bar("training", steps - done, "steps", visible=trainer.is_world_process_zero()) as advance:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from support.engines import SAMPLER, engine_of
+from support.fake_server import server as server_at
 from support.project import ROOT
 from support.serving import serve
 from support.tiny_models import tiny_model
@@ -15,7 +16,6 @@ from support.tiny_models import tiny_model
 from pipeline.core import tables
 from pipeline.core.engine import GREEDY, Request
 from pipeline.engines.common.draw_cache import CachingEngine
-from pipeline.engines.servers.budget import Server
 from pipeline.engines.servers.openai import OpenAIEngine
 
 
@@ -34,17 +34,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(model):
     with serve(model) as url:
-        yield Server(
-            endpoints=(url,),
-            dialect="openai",
-            draws_per_request=1,
-            concurrency=1,
-            timeout=60.0,
-            retries=2,
-            max_requests=0,
-            max_tokens=0,
-            key_variable="NO_KEY_NEEDED",
-        )
+        yield server_at(url, concurrency=1, timeout=60.0, retries=2, key_variable="NO_KEY_NEEDED")
 
 
 @pytest.fixture(scope="module")
