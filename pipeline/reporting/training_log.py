@@ -26,6 +26,9 @@ CURVES = {
 DIGITS = 3
 """Significant digits of the committed copy: processors differ in later ones."""
 
+LOSS_DECIMALS = 4
+"""Decimals of the loss in it: advantages cancel in the sum, and near 0 only a processor's rounding is left."""
+
 
 def read_log(path: Path) -> dict[str, Points]:
     """The points of every curve that has any; empty cells have none. Raises UserError."""
@@ -53,7 +56,11 @@ def read_log(path: Path) -> dict[str, Points]:
 def rounded_log(path: Path) -> str:
     """The log as CSV with DIGITS significant digits, so that the committed copy is the same on other processors."""
     log = pl.read_csv(path, infer_schema_length=None)
-    return log.with_columns(pl.selectors.float().round_sig_figs(DIGITS)).write_csv()
+    loss = pl.col("loss").round(LOSS_DECIMALS)
+    return log.with_columns(
+        (pl.selectors.float() - pl.selectors.by_name("loss")).round_sig_figs(DIGITS),
+        pl.when(loss != 0).then(loss).otherwise(0.0).alias("loss"),  # -0.0 would keep its sign
+    ).write_csv()
 
 
 def validation_points(path: Path) -> str:
