@@ -4,9 +4,8 @@
 
 The stages run as they do for a user: processes that read and write Parquet. The loops read the same files into
 dictionaries and compute the same numbers, as a script would. The loop for evaluate computes only some of them: the
-means, the curves by number of draws, and the intervals by class, for which it draws few resamples and the time is
-scaled to all. The loop for options is so short that starting Python and the imports would be half of the stage's time:
-both are compared without these, from file to file.
+means, and the curves by number of draws. The loop for options is so short that starting Python and the imports would be
+half of the stage's time: both are compared without these, from file to file.
 """
 
 import json
@@ -36,14 +35,13 @@ from support.oracles import option_rows, ranked, shuffled, top_options
 
 from pipeline.core import tables
 from pipeline.evaluation.curves import SHUFFLES
-from pipeline.evaluation.intervals import REPLICATES
 from pipeline.evaluation.ways import names
 from pipeline.method.options import questions
 from pipeline.method.prompts import letters
 
 IMAGES, VALIDATION, K, TOPK, CLASSES = 50_000, 500, 20, 5, 200
 SAMPLED = 50_000
-ROUNDS, REPLICATES_OF_THE_LOOP = 3, 20
+ROUNDS = 3
 RESULTS = Path(__file__).parent / "results" / "evaluate.md"
 NAMES = {class_id: f"kind {class_id}" for class_id in range(CLASSES)}
 
@@ -168,7 +166,6 @@ def plain_scores(rows: Sequence[dict[str, Any]], orders: int = 1) -> dict[str, A
     sums: dict[tuple[str, str, str], float] = Counter()
     counts: Counter[tuple[str, str]] = Counter()
     curves: dict[tuple[str, str, str, int], float] = Counter()
-    scores: dict[tuple[str, str], dict[int, list[dict[str, float]]]] = {}
     for row in rows:
         if row["split"] != "test":
             continue
@@ -185,7 +182,6 @@ def plain_scores(rows: Sequence[dict[str, Any]], orders: int = 1) -> dict[str, A
             "oracle": float(any(option["class_id"] == truth for option in row["options"])),
         }
         counts[place] += 1
-        scores.setdefault(place, {}).setdefault(truth, []).append(scored)
         for metric, score in scored.items():
             sums[(*place, metric)] += score
         for count in range(1, len(row["draws"]) + 1):
@@ -199,23 +195,7 @@ def plain_scores(rows: Sequence[dict[str, Any]], orders: int = 1) -> dict[str, A
     return {
         "means": {key: total / counts[key[:2]] for key, total in sums.items()},
         "curves": {key: total / counts[key[:2]] for key, total in curves.items()},
-        "scores": scores,
     }
-
-
-def plain_intervals(scores: dict[int, list[dict[str, float]]], replicates: int) -> list[dict[str, float]]:
-    """Means of every metric over resampled classes, counted image by image; `scores` by class, image and metric."""
-    rng, classes, means = random.Random(0), list(scores), []
-    for _ in range(replicates):
-        sums: dict[str, float] = Counter()
-        count = 0
-        for class_id in rng.choices(classes, k=len(classes)):
-            for image in scores[class_id]:
-                count += 1
-                for metric, score in image.items():
-                    sums[metric] += score
-        means.append({metric: total / count for metric, total in sums.items()})
-    return means
 
 
 def plain_questions(rows: Sequence[dict[str, Any]], truths: dict[str, int]) -> list[dict[str, Any]]:
@@ -283,14 +263,11 @@ def measured_evaluate(folder: Path) -> Timed:
     start = time.perf_counter()
     rows = [row for path in tables_of for row in dictionaries(path)]
     plain = plain_scores(rows, SHUFFLES)
-    counted = time.perf_counter()
-    for scored in plain["scores"].values():
-        plain_intervals(scored, REPLICATES_OF_THE_LOOP)
-    drawing = (time.perf_counter() - counted) * REPLICATES / REPLICATES_OF_THE_LOOP
+    seconds = time.perf_counter() - start
     for (model, subset_name, metric), mean in plain["means"].items():
         assert abs(details[model][metric][subset_name] - mean) < 6e-5, (model, subset_name, metric)
     assert set(names()) - {metric for _, _, metric in plain["means"]} == {"cascade"}
-    return Timed(runs, [counted - start, counted - start + drawing])
+    return Timed(runs, [seconds])
 
 
 def measured_options(folder: Path) -> Timed:
@@ -348,10 +325,8 @@ def main() -> None:
         "",
         "| stage | rows | seconds | MiB | a loop over dictionaries |",
         "|---|---|---|---|---|",
-        line("evaluate", f"{2 * IMAGES:,} predictions × {K} draws", scoring, "means and curves", "and intervals"),
+        line("evaluate", f"{2 * IMAGES:,} predictions × {K} draws", scoring, "means and curves alone"),
         line("options", f"{SAMPLED * K:,} draws", options, "the same"),
-        "",
-        f"The loop's intervals are from {REPLICATES_OF_THE_LOOP} resamples, their time scaled to {REPLICATES:,}.",
     ]
     RESULTS.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -19,8 +19,8 @@ from pipeline.commands.run_comparison import (
 from pipeline.core import tables
 from pipeline.core.files import write_text
 from pipeline.core.params import UserError
+from pipeline.evaluation.clusters import ClusteredScores
 from pipeline.evaluation.comparison import differences
-from pipeline.evaluation.resampling import Resampled
 from pipeline.evaluation.scoring import score
 from pipeline.evaluation.ways import WAYS, answering
 
@@ -74,8 +74,8 @@ def compare(
     """Compare two runs on the images that both answered: differences with intervals and p-values, and what flipped.
 
     Differences are second minus first. The two can also be two models of one run, or two answers of one model.
-    Intervals and p are resampled by class: they hold for other classes like these. McNemar's exact test is about these
-    classes. Holm's p is corrected for the number of answers compared.
+    Intervals and p are between classes, or groups of classes: they hold for other classes like these. McNemar's exact
+    test is about these classes. Holm's p is corrected for all lines of the table.
     """
     for name in (answer, second_answer):
         if name is not None and name not in answer_names().split(", "):
@@ -87,13 +87,13 @@ def compare(
     rows = shared_images(predictions(first, models[0]), predictions(second, models[1]), names)
     ways = ways_to_list(rows, names, (answer, second_answer))
     scored = score(rows)
-    resampled = Resampled(scored.scores)
+    classes = table_at(first, tables.CLASSES, CLASSES_FILE)
+    scores = ClusteredScores(scored.scores, classes)
     pairs = [((names[0], way.name), (names[1], way.name)) for way in WAYS if not way.is_bound]
     if ways[0] != ways[1]:
         pairs = [((names[0], ways[0]), (names[1], ways[1]))]
-    pairs = [pair for pair in pairs if set(pair) <= set(resampled.ways)]
-    print("\n".join(difference_lines(differences(resampled, pairs))))
-    classes = table_at(first, tables.CLASSES, CLASSES_FILE)
+    pairs = [pair for pair in pairs if set(pair) <= set(scores.ways)]
+    print("\n".join(difference_lines(differences(scores, {"runs": pairs}))))
     others = classes if first == second else table_at(second, tables.CLASSES, CLASSES_FILE)
     table = flipped_images(scored, names, ways, (classes, others))
     if flips:

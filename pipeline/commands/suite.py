@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,7 +56,10 @@ def experiment(dataset: str, method: Method, seed: int) -> str:
 
 
 def table(runs: Runs, methods: Iterable[Method], seeds: int) -> list[str]:
-    """Markdown: the mean over the seeds with its 95 % interval, in percent; a dash where there is no run."""
+    """Markdown: the mean over the seeds with its 95 % interval, in percent; a dash where there is no run.
+
+    The interval is of the variation between training runs alone. Equal values have none.
+    """
     lines = ["| method | answer | base | novel | HM | seeds |", "|---|---|---|---|---|---|"]
     rows = [("no training", "base", next(iter(methods)).name)] + [(m.title, "trained", m.name) for m in methods]
     for title, model, name in rows:
@@ -70,7 +74,7 @@ def _cell(shares: list[float]) -> str:
     if not shares:
         return "–"
     mean, low, high = mean_over_seeds([100 * share for share in shares])
-    return f"{mean:.1f}" if len(shares) == 1 else f"{mean:.1f} ({max(low, 0.0):.1f}–{min(high, 100.0):.1f})"
+    return f"{mean:.1f}" if isnan(low) else f"{mean:.1f} ({max(low, 0.0):.1f}–{min(high, 100.0):.1f})"
 
 
 def _dvc(*arguments: str) -> str:
@@ -183,6 +187,8 @@ def _about(seeds: int, run: str | None) -> str:
         images = json.loads(read_at(run, DETAILS_FILE))["base"]["two_step"]
         counts = f", {images['n_base']} base and {images['n_novel']} novel test images"
     return (
-        f"Mean of {seeds} seed{'s' * (seeds > 1)} with its 95 % interval by Student's t, in percent{counts}. "
+        f"Mean of {seeds} seed{'s' * (seeds > 1)} in percent{counts}, with its 95 % interval over seeds alone, by "
+        "Student's t: it covers the variation between training runs, not the choice of classes and images. Values that "
+        "are the same for every seed have no interval. "
         "Made by `python -m pipeline suite`, from the experiments of one commit."
     )

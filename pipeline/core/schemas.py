@@ -36,7 +36,7 @@ class Table:
 
 CLASSES = Table(
     "classes",
-    3,
+    4,
     ("dataset", "class_id"),
     {
         "dataset": (pl.String, "name of the data set"),
@@ -45,6 +45,7 @@ CLASSES = Table(
         "subset": (pl.String, "base or novel"),
         "aliases": (pl.List(pl.String), "other names that count as this class"),
         "noun": (pl.String, "what the pictures show, as the prompts say it"),
+        "group": (pl.String, "group of classes that are mistaken alike, such as the genus or the make, or null"),
     },
     "download",
 )

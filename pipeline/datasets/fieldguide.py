@@ -46,4 +46,5 @@ def open_source(sizes: Counts) -> Source:
             yield path, buffer.getvalue()
 
     names = [species.name for species in SPECIES]
-    return Source(NAME, names, layout.table(rows, names), NOUN, LICENCE, pictures, complete=True)
+    groups = [species.genus.name for species in SPECIES]
+    return Source(NAME, names, layout.table(rows, names), NOUN, LICENCE, pictures, groups=groups, complete=True)

@@ -3,7 +3,8 @@
 photos/Laysan Albatross/1.jpg …                one folder a class, images at any depth inside
 photos/train/Laysan Albatross/1.jpg …          the same inside of train, val and test
 photos/labels.csv or .parquet                  path (from the table's folder) and label; optional split (train,
-                                               val, test) and subset (base, novel)
+                                               val, test), subset (base, novel) and group (of classes that are
+                                               mistaken alike, such as a genus)
 
 Class names are those of folders or labels, underscores read as blanks, in alphabetical order.
 """
@@ -31,6 +32,9 @@ SUBSETS = ("base", "novel")
 CHECK_AGAIN = "fix it, then check with `python -m pipeline.stages.download --check`"
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
+COLUMNS = ("path", "label", "split", "subset", "group")
+"""Of a table of labels; the first two are required."""
+
 File = tuple[str, str, str | None]
 """Path from the root, label, and split, None if there are no splits."""
 
@@ -43,7 +47,7 @@ def open_source(place: Path, params: DataParams) -> Source:
     root = place if table is None else table.parent
     if table is None and not root.is_dir():
         raise UserError(f"data.path: {place} is no folder and no table; set it with `dvc exp run -S data.path=…`")
-    files, subsets = (find_pictures(root), {}) if table is None else read_label_table(table)
+    files, subsets, groups = (find_pictures(root), {}, {}) if table is None else read_label_table(table)
     if not files:
         raise UserError(
             f"{place}: no pictures; expected one folder for each class with {', '.join(SUFFIXES)} files in "
@@ -74,6 +78,7 @@ def open_source(place: Path, params: DataParams) -> Source:
         licence=LICENCE,
         pictures=pictures,
         aliases=other_names((place if place.is_dir() else root) / params.aliases, names) if params.aliases else {},
+        groups=[groups[name] for name in names] if groups else (),
         subsets=[subsets[name] for name in names] if subsets else (),
     )
 
@@ -127,8 +132,8 @@ def find_pictures(root: Path) -> list[File]:
     return files
 
 
-def read_label_table(table: Path) -> tuple[list[File], dict[str, str]]:
-    """The pictures that a table names, and the subsets of the classes if it has them. Raises UserError."""
+def read_label_table(table: Path) -> tuple[list[File], dict[str, str], dict[str, str]]:
+    """The pictures that a table names, and by class the subsets and the groups if it has them. Raises UserError."""
     try:
         table_rows = (
             pl.read_parquet(table) if table.suffix.lower() == ".parquet" else pl.read_csv(table, infer_schema=False)
@@ -136,17 +141,20 @@ def read_label_table(table: Path) -> tuple[list[File], dict[str, str]]:
     # A damaged Parquet file can make polars' Rust side panic, which is no Exception.
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise UserError(f"{table}: cannot be read ({first_line(error)}); {CHECK_AGAIN}") from None
-    if missing := [name for name in ("path", "label") if name not in table_rows.columns]:
+    if missing := [name for name in COLUMNS[:2] if name not in table_rows.columns]:
         raise UserError(f"{table}: no column {missing[0]!r} among {', '.join(table_rows.columns)}; {CHECK_AGAIN}")
     if table_rows.is_empty():
         raise UserError(f"{table}: no rows; expected one for each picture; {CHECK_AGAIN}")
     files: list[File] = []
     subsets: dict[str, str] = {}
+    groups: dict[str, str] = {}
     paths: set[str] = set()
     for number, row in enumerate(table_rows.iter_rows(named=True), start=1):
         # The label 0 is a class, a missing one is none.
-        values = ("" if row.get(name) is None else str(row[name]) for name in ("path", "label", "split", "subset"))
-        path, label, split, subset = values
+        values = (
+            "" if row.get(name) is None else str(row[name]) for name in ("path", "label", "split", "subset", "group")
+        )
+        path, label, split, subset, group = values
         path = path.replace("\\", "/")
         pure = PurePosixPath(path)
         fault = None
@@ -162,11 +170,16 @@ def read_label_table(table: Path) -> tuple[list[File], dict[str, str]]:
             fault = f"subset {subset!r}, expected base or novel"
         elif subsets.setdefault(class_name(label), subset) != subset:
             fault = f"class {label!r} is {subsets[class_name(label)]} in one row and {subset} in another"
+        elif "group" in table_rows.columns and not group.strip():
+            fault = "group is missing"
+        elif groups.setdefault(class_name(label), group) != group:
+            fault = f"class {label!r} is of the group {groups[class_name(label)]!r} in one row and {group!r} in another"
         if fault:
             raise UserError(f"{table}: row {number}: {fault}; {CHECK_AGAIN}")
         paths.add(str(pure))
         files.append((str(pure), label, SPLITS[split.lower()] if split else None))
-    return files, subsets if "subset" in table_rows.columns else {}
+    columns = table_rows.columns
+    return files, subsets if "subset" in columns else {}, groups if "group" in columns else {}
 
 
 def require_training_images(place: Path, rows: Sequence[protocols.Row]) -> None:

@@ -71,6 +71,7 @@ def open_source(params: DataParams, dataset: Official | None, name: str) -> Sour
         licence=licence if dataset is None else dataset.LICENCE,
         pictures=pictures,
         aliases=aliases,
+        groups=[] if dataset is None else layout.class_groups(name),
         crop_bottom=0 if dataset is None else dataset.CROP_BOTTOM,
     )
 

@@ -25,14 +25,24 @@ def require_protocol(protocol: str, name: str, known: Sequence[str] = PROTOCOLS)
 
 def class_table(name: str) -> list[tuple[int, str, list[str]]]:
     """Our own class list of a data set, class_lists/<name>.csv: class_id from 0, name, aliases. Raises UserError."""
+    return [
+        (int(row["class_id"]), row["name"], [alias for alias in row["aliases"].split("|") if alias])
+        for row in _class_list(name)
+    ]
+
+
+def class_groups(name: str) -> list[str]:
+    """By class_id the group of the same list: look-alikes by name, make or family. Empty where it has none."""
+    groups = [row.get("group") or "" for row in _class_list(name)]
+    return groups if all(groups) else []
+
+
+def _class_list(name: str) -> list[dict[str, str]]:
     tables = {table.stem: table for table in sorted((Path(__file__).parent / "class_lists").glob("*.csv"))}
     if name not in tables:
         raise UserError(f"there is no class list of a data set {name!r}, only of {', '.join(tables)}")
     with tables[name].open(encoding="utf-8", newline="") as file:
-        return [
-            (int(row["class_id"]), row["name"], [alias for alias in row["aliases"].split("|") if alias])
-            for row in csv.DictReader(file)
-        ]
+        return list(csv.DictReader(file))
 
 
 def table(rows: Iterable[Row], names: Sequence[str], prefix: Path = Path()) -> pl.DataFrame:

@@ -54,6 +54,7 @@ def open_source(dataset: Official, place: Path | None, protocol: str, seed: int)
             licence=dataset.LICENCE,
             pictures=lambda paths: pictures(dataset.NAME, root, packed, paths),
             aliases=aliases,
+            groups=layout.class_groups(dataset.NAME),
             crop_bottom=dataset.CROP_BOTTOM,
             complete=protocol == "paper",
         )

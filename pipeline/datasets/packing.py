@@ -112,6 +112,7 @@ def classes(source: Source, subsets: Sequence[str]) -> pl.DataFrame:
             "subset": subset,
             "aliases": list(source.aliases.get(name, ())),
             "noun": source.noun,
+            "group": source.groups[class_id] if source.groups else None,
         }
         for class_id, (name, subset) in enumerate(zip(source.names, subsets, strict=True))
     ]

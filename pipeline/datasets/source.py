@@ -19,6 +19,7 @@ class Source:
         noun: what the pictures show, as the prompts say it.
         licence: a sentence.
         aliases: other names by class name.
+        groups: by class_id the group of classes mistaken alike (genus, make, family); empty where none is known.
         subsets: base or novel by class_id, if the user's own table has them.
         crop_bottom: rows of pixels at the lower edge that are no part of the picture.
         complete: the splits are those of a published run: nothing is held out of them.
@@ -31,6 +32,7 @@ class Source:
     licence: str
     pictures: Pictures
     aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    groups: Sequence[str] = ()
     subsets: Sequence[str] = ()
     crop_bottom: int = 0
     complete: bool = False

@@ -1,17 +1,26 @@
 """Accuracies with their intervals, and differences between two ways to answer the same images with their tests.
 
-There are two kinds of intervals. Wilson's: what would other images of these classes give? By class: what would other
-classes like these give? The second is wider, and the one that a claim about new classes needs.
+There are two kinds of intervals. Wilson's: what would other images of these classes give? Between clusters of classes:
+what would other classes like these give? The second is wider, and the one that a claim about new classes needs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
+from pipeline.evaluation.clusters import ClusteredScores, ModelWay
 from pipeline.evaluation.groups import DIGITS
-from pipeline.evaluation.intervals import bootstrap_p, detectable_difference, holm, interval, mcnemar, wilson
+from pipeline.evaluation.intervals import (
+    detectable_difference,
+    difference_interval,
+    holm,
+    mcnemar,
+    p_value,
+    share_interval,
+    wilson,
+)
 from pipeline.evaluation.metrics import AVERAGES
-from pipeline.evaluation.resampling import ModelWay, Resampled
 from pipeline.evaluation.ways import WAYS, answering, names, way
 
 KEYS = ("model", "dataset", "metric", "subset")
@@ -19,9 +28,11 @@ ACCURACIES = {
     **dict.fromkeys(KEYS, pl.String),
     "n": pl.Int64,
     **dict.fromkeys(("accuracy", "low", "high", "wilson_low", "wilson_high"), pl.Float64),
+    "clusters": pl.Int64,
+    "cluster": pl.String,
 }
 DIFFERENCES = {
-    **dict.fromkeys(("first", "second", "dataset", "subset"), pl.String),
+    **dict.fromkeys(("question", "first", "second", "dataset", "subset"), pl.String),
     "n": pl.Int64,
     **dict.fromkeys(("difference", "low", "high", "p", "p_holm"), pl.Float64),
     "only_first": pl.Int64,
@@ -29,33 +40,38 @@ DIFFERENCES = {
     **dict.fromkeys(("p_mcnemar", "detectable"), pl.Float64),
 }
 
+Pair = tuple[ModelWay, ModelWay]
+"""Two ways to answer that are compared: second minus first."""
 
-def _scopes(resampled: Resampled) -> list[tuple[str, list[str]]]:
+
+def _scopes(scores: ClusteredScores) -> list[tuple[str, list[str]]]:
     """ "all" and, where there are several, each data set by itself."""
-    datasets = resampled.datasets
+    datasets = scores.datasets
     return [("all", datasets), *((name, [name]) for name in datasets if len(datasets) > 1)]
 
 
-def accuracies(resampled: Resampled) -> pl.DataFrame:
+def accuracies(scores: ClusteredScores) -> pl.DataFrame:
     """One row for every model, data set ("all": their mean), way to answer and one of AVERAGES, with intervals.
 
-    low, high: 95 % by class; wilson_low, wilson_high: 95 % of a share of images, null where it is no such share; n:
-    images. A subset without images has no accuracy.
+    low, high: 95 % between clusters of classes; wilson_low, wilson_high: 95 % of a share of images, null where it is no
+    such share; n: images; clusters: how many classes or groups of classes are behind it, cluster: which of them. A
+    subset without images has no accuracy.
     """
     rows = []
-    for scope, datasets in _scopes(resampled):
+    for scope, datasets in _scopes(scores):
         for average in AVERAGES:
-            means, images = resampled.replicates(datasets, average), resampled.scores(datasets, average)
-            accuracy = resampled.accuracy(datasets, average) if means else None
-            for place, (model, name) in enumerate(resampled.ways):
+            estimate, images = scores.estimate(datasets, average), scores.scores(datasets, average)
+            low, high = share_interval(estimate) if estimate else (None, None)
+            clusters, kind = scores.clusters(datasets, average)
+            for place, (model, name) in enumerate(scores.ways):
                 row = {"model": model, "dataset": scope, "metric": name, "subset": average, "n": len(images)}
-                if means and accuracy is not None:
-                    row["accuracy"] = accuracy[place]
-                    row["low"], row["high"] = interval(means[0][:, place], means[1])
+                row |= {"clusters": clusters, "cluster": kind}
+                if estimate is not None and low is not None and high is not None:
+                    row |= {"accuracy": estimate.value[place], "low": low[place], "high": high[place]}
                     if way(name).is_binary and average != "hm" and len(datasets) == 1:
                         row["wilson_low"], row["wilson_high"] = wilson(int(images[:, place].sum()), len(images))
                 rows.append(row)
-    ranks = {"model": resampled.models, "metric": names(), "subset": AVERAGES}
+    ranks = {"model": scores.models, "metric": names(), "subset": AVERAGES}
     by = [pl.col(key).cast(pl.Enum(ranks[key])) if key in ranks else pl.col(key) for key in KEYS]
     return _table(rows, ACCURACIES).sort(by)
 
@@ -66,73 +82,81 @@ def _table(rows: list[dict[str, object]], columns: dict[str, type[pl.DataType]])
     return table.with_columns(pl.col(floats).fill_nan(None).round(DIGITS))
 
 
-def differences(resampled: Resampled, pairs: Iterable[tuple[ModelWay, ModelWay]]) -> pl.DataFrame:
+def differences(scores: ClusteredScores, questions: dict[str, list[Pair]]) -> pl.DataFrame:
     """One row for every pair, data set ("all": their mean) and one of AVERAGES: second minus first, on the same images.
 
-    low, high, p: 95 % interval and two-sided p-value, resampled by class; p_holm: p corrected for the number of pairs;
-    only_first, only_second, p_mcnemar: images that only one has right, with McNemar's exact test, null where scores are
-    no shares of images; detectable: the minimum difference that so many images, so often answered differently, would
-    detect with a power of 80 %. The last two count images, and are null for the mean of several data sets. A subset
-    without images has no row.
+    low, high, p: 95 % interval and two-sided p-value between clusters of classes; p_holm: p corrected for all rows of
+    the question, those about the mean of several data sets and those about each being two questions; only_first,
+    only_second, p_mcnemar: images that only one has right, with McNemar's exact test, null where scores are no shares
+    of images or of several data sets; detectable: the minimum difference that would be significant with a power of
+    80 % at the same spread. A subset without images has no row.
+
+    Args:
+        questions: the pairs that answer each question that is asked of the run.
     """
-    pairs, rows = list(pairs), []
-    for scope, datasets in _scopes(resampled):
-        for average in AVERAGES:
-            block = _differences(resampled, pairs, scope, datasets, average)
-            for row, corrected in zip(block, holm([float(str(row["p"])) for row in block]), strict=True):
-                row["p_holm"] = corrected
-            rows += block
+    rows: list[dict[str, object]] = []
+    for question, pairs in questions.items():
+        scopes: dict[bool, list[dict[str, object]]] = {True: [], False: []}
+        for scope, datasets in _scopes(scores):
+            for average in AVERAGES:
+                block = _differences(scores, pairs, datasets, average)
+                scopes[scope == "all"] += [{"question": question, "dataset": scope, **row} for row in block]
+        for family in scopes.values():
+            for row, corrected in zip(family, holm([float(str(row["p"])) for row in family]), strict=True):
+                rows.append(row | {"p_holm": corrected})
     return _table(rows, DIFFERENCES)
 
 
 def _differences(
-    resampled: Resampled, pairs: list[tuple[ModelWay, ModelWay]], scope: str, datasets: list[str], average: str
+    scores: ClusteredScores, pairs: Sequence[Pair], datasets: list[str], average: str
 ) -> list[dict[str, object]]:
-    means = resampled.replicates(datasets, average)
-    if means is None:
+    estimate = scores.differences(datasets, average, pairs) if pairs else None
+    if estimate is None:
         return []
-    images, accuracy, rows = resampled.scores(datasets, average), resampled.accuracy(datasets, average), []
-    for first, second in pairs:
-        a, b = resampled.ways.index(first), resampled.ways.index(second)
-        changes = means[0][:, b] - means[0][:, a]
-        row: dict[str, object] = {"first": " ".join(first), "second": " ".join(second)}
-        row |= {"dataset": scope, "subset": average, "n": len(images), "difference": accuracy[b] - accuracy[a]}
-        row["low"], row["high"] = interval(changes, means[1])
-        row["p"] = bootstrap_p(changes, means[1])
+    images, rows = scores.scores(datasets, average), []
+    (low, high), p, detectable = difference_interval(estimate), p_value(estimate), detectable_difference(estimate)
+    for number, (first, second) in enumerate(pairs):
+        row: dict[str, object] = {"first": " ".join(first), "second": " ".join(second), "subset": average}
+        row |= {"n": len(images), "difference": estimate.value[number], "low": low[number], "high": high[number]}
+        row |= {"p": p[number], "detectable": detectable[number]}
         if average != "hm" and way(first[1]).is_binary and way(second[1]).is_binary:
-            only_first = int((images[:, a] > images[:, b]).sum())
-            only_second = int((images[:, b] > images[:, a]).sum())
+            a, b = (images[:, scores.ways.index(one)] for one in (first, second))
+            only_first, only_second = int(np.sum(a > b)), int(np.sum(b > a))
             row |= {"only_first": only_first, "only_second": only_second}
             if len(datasets) == 1:
                 row["p_mcnemar"] = mcnemar(only_first, only_second)
-                row["detectable"] = detectable_difference(len(images), (only_first + only_second) / len(images))
         rows.append(row)
     return rows
 
 
-def pairs_to_compare(ways: list[ModelWay]) -> list[tuple[ModelWay, ModelWay]]:
-    """The comparisons that evaluate reports: of the trained model with each other one, then two-step within each.
+TRAINING, WAYS_WITHIN = "training", "ways to answer"
+"""The questions asked of every run: what did training change, and which way to answer is better?"""
 
-    Models are compared by every way that both have, except bounds; a model without two-step also by its one-step answer
-    with the two-step answer of the trained model.
+
+def questions_to_ask(ways: list[ModelWay]) -> dict[str, list[Pair]]:
+    """By question the comparisons that evaluate reports; each question is a family of Holm's correction.
+
+    TRAINING: the trained model with the base model, by every way that both have, except bounds. "<model>": the same
+    with each further model; without two-step its one-step answer is also compared with the two-step answer of the
+    trained model. WAYS_WITHIN: two-step with the other ways, in each model.
     """
     models = list(dict.fromkeys(model for model, _ in ways))
     subject = subject_of(models)
-    between = [
-        ((model, way.name), (subject, way.name))
-        for model in models
-        if model != subject
-        for way in WAYS
-        if not way.is_bound
-    ]
-    between += [((m, "one_step"), (subject, "two_step")) for m in models if (m, "two_step") not in ways]
+    questions: dict[str, list[Pair]] = {}
+    for model in models:
+        if model != subject:
+            pairs = [((model, way.name), (subject, way.name)) for way in WAYS if not way.is_bound]
+            if (model, "two_step") not in ways:
+                pairs.append(((model, "one_step"), (subject, "two_step")))
+            questions[TRAINING if model == "base" else model] = pairs
     others = [way for way in answering() if way.name != "two_step"]
-    within = [
+    questions[WAYS_WITHIN] = [
         ((model, way.name), (model, "two_step")) if way.headline else ((model, "two_step"), (model, way.name))
         for model in models
         for way in others
     ]
-    return [pair for pair in between + within if set(pair) <= set(ways)]
+    measured = {name: [pair for pair in pairs if set(pair) <= set(ways)] for name, pairs in questions.items()}
+    return {name: pairs for name, pairs in measured.items() if pairs}
 
 
 def subject_of(models: Sequence[str]) -> str:
@@ -153,6 +177,4 @@ def gain_sentence(differences: pl.DataFrame) -> str:
     if row["low"] > 0 or row["high"] < 0:
         return sentence
     sentence += ": not significant"
-    if row["detectable"] is None:
-        return sentence
     return f"{sentence}; minimum detectable difference {100 * row['detectable']:.1f} points at {row['n']} images"

@@ -1,11 +1,13 @@
 """Uncertainty: intervals of shares, of harmonic means and of differences, and tests of differences.
 
 Images of one class are correlated: 144 images of 12 classes carry more information than 12 images and less than 144
-independent ones, so numbers about several classes are resampled by class. Tests of differences compare the same images.
+independent ones. So variances are taken between clusters, which are classes or groups of classes, and Student's t
+replaces the normal distribution. bench/intervals.py measures how often the intervals contain the truth.
 """
 
 from collections.abc import Sequence
-from math import ceil, log2, sqrt
+from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,35 @@ from numpy.typing import NDArray
 # SciPy is imported where it is used: it takes half a second, and `--help` of evaluate needs none of it.
 
 LEVEL = 0.95
-REPLICATES = 4000
-RESOLVED = 10  # resamples on the other side of 0 below which their number is too small to estimate the tail
+POWER = 0.8
+
+PRIOR_DF = 2.0
+"""Degrees of freedom with which the variance of independent images enters the variance between clusters."""
+
+PRIOR_CORRELATION = 0.02
+"""Correlation of two images of a cluster that this variance assumes."""
+
+HALF_AN_IMAGE = 0.5
+"""Added to the right and to the wrong images, so that no share is 0 or 1 and no variance 0 (Haldane 1956)."""
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimates of several numbers at once, arrays of shape (numbers,).
+
+    Attributes:
+        value: as reported.
+        center: of the interval on the logit scale: `value` with HALF_AN_IMAGE more right and wrong.
+        variance: of the estimate; NaN where a subset has one cluster, whose spread is unknown.
+        df: degrees of freedom of the variance.
+    """
+
+    value: Floats
+    center: Floats
+    variance: Floats
+    df: Floats
 
 
 def wilson(right: int, n: int, level: float = LEVEL) -> tuple[float, float]:
@@ -42,96 +69,105 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def mean_over_seeds(values: Sequence[float], level: float = LEVEL) -> tuple[float, float, float]:
-    """Mean and its interval by Student's t; the interval is NaN where there is only one value."""
+    """Mean and its interval by Student's t; the interval is NaN without spread: one value, or all of them equal."""
     from scipy import special
 
     mean = float(np.mean(values))
-    if len(values) < 2:
+    if len(values) < 2 or min(values) == max(values):
         return mean, float("nan"), float("nan")
     error = np.std(values, ddof=1) / sqrt(len(values))
     width = float(special.stdtrit(len(values) - 1, (1 + level) / 2) * error)
     return mean, mean - width, mean + width
 
 
-def class_weights(classes: int, replicates: int, seed: int) -> Floats:
-    """(replicates, classes): how often each class is in a resample of as many classes, drawn with replacement."""
-    return np.random.default_rng(seed).multinomial(classes, np.full(classes, 1 / classes), replicates).astype(float)
+def smoothed_share(right: Any, images: int, clusters: int, blocks: int = 1) -> Any:
+    """A share of `images` with HALF_AN_IMAGE, divided among all `blocks`, added to the right and to the wrong ones.
+
+    The sample counts as √(images × clusters) independent images, between the two extremes that its images are
+    independent and that those of a cluster are all the same.
+    """
+    size, added = sqrt(images * clusters), HALF_AN_IMAGE / blocks
+    return (right * size + added) / (size + 2 * added)
 
 
-def resampled_mean(right: Floats, images: Floats, seed: int, replicates: int = REPLICATES) -> Floats:
-    """Means over resampled classes.
+def variance_of_mean(
+    values: Floats, starts: NDArray[np.int64], scale: Floats, blocks: int = 1
+) -> tuple[Floats, Floats]:
+    """Variance of the means over all images, and its degrees of freedom, both (numbers,).
+
+    The variance between clusters (the linearised one of a ratio, Cochran 1977, section 2.11) is pooled with that of
+    nearly independent images: few clusters, or a few wrong images in them, say little about their own variance. Their
+    degrees of freedom are fewer the closer a share is to 0 or 1; those of the latter are PRIOR_DF, or fewer in each of
+    several blocks, which together say more (bench/intervals.py).
 
     Args:
-        right: (classes, ways to answer), the sum of the scores of the class's images.
-        images: (classes,), their number.
-
-    Returns:
-        (replicates, ways to answer). The same seed draws the same classes, so that differences are paired.
+        values: (images, numbers), sorted by cluster.
+        starts: (clusters,), the first row of each cluster.
+        scale: (numbers,), the largest possible change of a value; 1 for scores between 0 and 1.
+        blocks: how many such means an average is made of.
     """
-    weights = class_weights(len(images), replicates, seed)
-    return np.asarray((weights @ right) / (weights @ images)[:, None], dtype=np.float64)
+    images, clusters = len(values), len(starts)
+    if clusters < 2:
+        unknown = np.full(values.shape[1], np.nan)
+        return unknown, unknown
+    mean, size, added = values.mean(axis=0), sqrt(images * clusters), HALF_AN_IMAGE / blocks
+    sums = np.add.reduceat(values - mean, starts, axis=0)
+    between = clusters / (clusters - 1) * (sums**2).sum(axis=0) / images**2
+    spread = (values.var(axis=0) * size + added * scale**2) / (size + 2 * added)
+    prior = spread / images * (1 + (images / clusters - 1) * PRIOR_CORRELATION)
+    df = (clusters - 1) * np.minimum(1.0, 4 * spread / scale**2)
+    prior_df = PRIOR_DF / sqrt(blocks)
+    return (df * between + prior_df * prior) / (df + prior_df), df + prior_df
 
 
-def interval(replicates: Floats, classes: int, level: float = LEVEL) -> tuple[float, float]:
-    """Percentile interval, widened for few classes as Student's t is for few values.
+def sum_of_variances(variances: Sequence[Floats], dfs: Sequence[Floats]) -> tuple[Floats, Floats]:
+    """Variance of a sum of independent estimates, and its degrees of freedom (Satterthwaite 1946)."""
+    total = np.sum(variances, axis=0)
+    return total, total**2 / np.sum([v**2 / df for v, df in zip(variances, dfs, strict=True)], axis=0)
 
-    The "expanded percentile" interval of Hesterberg 2015 (doi 10.1080/00031305.2015.1089789), section 5.3: resampling
-    n classes underestimates the spread by √((n − 1) / n), and a normal quantile is too small for few n. NaN for fewer
-    than two classes, whose spread is unknown.
-    """
+
+def share_interval(estimate: Estimate, level: float = LEVEL) -> tuple[Floats, Floats]:
+    """Interval of numbers between 0 and 1, by Student's t on the logit scale; it contains the value itself."""
     from scipy import special
 
-    if classes < 2:
-        return float("nan"), float("nan")
-    tail = special.ndtr(-sqrt(classes / (classes - 1)) * special.stdtrit(classes - 1, (1 + level) / 2))
-    low, high = np.quantile(replicates, [tail, 1 - tail])
-    return float(low), float(high)
+    slope = estimate.center * (1 - estimate.center)
+    width = special.stdtrit(estimate.df, (1 + level) / 2) * np.sqrt(estimate.variance) / slope
+    middle = special.logit(estimate.center)
+    low, high = special.expit(middle - width), special.expit(middle + width)
+    return np.minimum(low, estimate.value), np.maximum(high, estimate.value)
 
 
-def bootstrap_p(differences: Floats, classes: int) -> float:
-    """Two-sided p-value that a difference is 0: how often its resamples fall on the other side of 0, twice.
-
-    Widened like `interval`, so that both agree. Where hardly any resample falls there, the tail is taken as normal: R
-    resamples cannot resolve p-values below 2 / (R + 1), which would never pass a correction for many comparisons. NaN
-    for fewer than two classes.
-    """
+def difference_interval(estimate: Estimate, level: float = LEVEL) -> tuple[Floats, Floats]:
+    """Interval of differences between −1 and 1, by Student's t."""
     from scipy import special
 
-    if classes < 2:
-        return float("nan")
-    side = min((differences <= 0).sum(), (differences >= 0).sum())
-    normal = special.ndtri(min(0.5, (side + 1) / (len(differences) + 1)))
-    if side < RESOLVED and (spread := float(differences.std())):
-        normal = min(normal, -abs(float(differences.mean())) / spread)
-    return float(2 * special.stdtr(classes - 1, normal * sqrt((classes - 1) / classes)))
+    width = special.stdtrit(estimate.df, (1 + level) / 2) * np.sqrt(estimate.variance)
+    return np.maximum(estimate.value - width, -1.0), np.minimum(estimate.value + width, 1.0)
+
+
+def p_value(estimate: Estimate) -> Floats:
+    """Two-sided p-values that differences are 0, by Student's t; below 0.05 where their 95 % interval excludes 0."""
+    from scipy import special
+
+    return np.asarray(2 * special.stdtr(estimate.df, -np.abs(estimate.value) / np.sqrt(estimate.variance)))
+
+
+def detectable_difference(estimate: Estimate, level: float = LEVEL, power: float = POWER) -> Floats:
+    """Minimum difference that the test of `p_value` would find significant with this power, at the same variance."""
+    from scipy import special
+
+    quantiles = special.stdtrit(estimate.df, (1 + level) / 2) + special.stdtrit(estimate.df, power)
+    return np.asarray(np.minimum(quantiles * np.sqrt(estimate.variance), 1.0))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm 1979), in the same order."""
-    order = np.argsort(p_values, kind="stable")
-    scaled = np.asarray(p_values, dtype=float)[order] * np.arange(len(p_values), 0, -1)
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0) if len(p_values) else scaled
+    """p-values corrected for their number (Holm 1979), in the same order; NaN stays NaN and does not count."""
+    values = np.asarray(p_values, dtype=float)
+    corrected = np.full(len(values), np.nan)
+    order = np.argsort(values, kind="stable")[: int((~np.isnan(values)).sum())]  # NaN is sorted last
+    scaled = values[order] * np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0) if len(order) else scaled
     return [float(p) for p in corrected]
-
-
-def detectable_difference(n: int, discordant: float, level: float = LEVEL, power: float = 0.8) -> float:
-    """Minimum detectable difference of two models on `n` shared images with this power, as a share.
-
-    Args:
-        discordant: share of images that only one of the two has right.
-
-    From the normal approximation of McNemar's test (Connor 1987): (z_α √d + z_β √(d − δ²)) / √n = δ. At least the
-    fewest images that the exact test needs if all of them differ in the same direction: 6 for a level of 0.95.
-    """
-    from scipy import special
-
-    fewest = ceil(log2(2 / (1 - level))) / n
-    z_level, z_power = special.ndtri((1 + level) / 2), special.ndtri(power)
-    delta = 0.0
-    for _ in range(100):  # a contraction: it converges within a few rounds
-        delta = (z_level * sqrt(discordant) + z_power * sqrt(max(discordant - delta**2, 0.0))) / sqrt(n)
-    return min(max(delta, fewest), 1.0)
 
 
 def harmonic_means(base: Floats, novel: Floats) -> Floats:

@@ -7,13 +7,13 @@ import polars as pl
 from pipeline.evaluation import metrics
 from pipeline.evaluation.calibration import calibration, confidence_summary, risks
 from pipeline.evaluation.class_tables import by_class, confusion
-from pipeline.evaluation.comparison import accuracies, differences, pairs_to_compare, subject_of
+from pipeline.evaluation.clusters import ClusteredScores
+from pipeline.evaluation.comparison import accuracies, differences, questions_to_ask, subject_of
 from pipeline.evaluation.cost import cost
 from pipeline.evaluation.curves import by_draws, early_stops
 from pipeline.evaluation.groups import by_model
 from pipeline.evaluation.letters import letters
 from pipeline.evaluation.metrics import HEADLINE
-from pipeline.evaluation.resampling import Resampled
 from pipeline.evaluation.scoring import ScoredPredictions
 from pipeline.evaluation.ways import WAYS, measured
 
@@ -71,12 +71,12 @@ def report_tables(
     scored: ScoredPredictions, classes: pl.DataFrame, topk: int, mass: float = 1.0
 ) -> dict[str, pl.DataFrame]:
     """The CSV files of reports/tables by name, except unmatched.csv."""
-    resampled, with_draws = Resampled(scored.scores), scored.with_draws
+    scores, with_draws = ClusteredScores(scored.scores, classes), scored.with_draws
     models = set(with_draws["model"])
     confidences = [one for one in scored.confidences if one.model in models]
     return {
-        "accuracies": accuracies(resampled),
-        "differences": differences(resampled, pairs_to_compare(resampled.ways)),
+        "accuracies": accuracies(scores),
+        "differences": differences(scores, questions_to_ask(scores.ways)),
         "draws": by_draws(with_draws, topk, mass),
         "early_stop": early_stops(with_draws, topk, mass),
         "cost": cost(scored),
@@ -84,5 +84,5 @@ def report_tables(
         "calibration": calibration(confidences),
         "risk_coverage": risks(confidences),
         "classes": by_class(scored, classes),
-        "confusion": confusion(scored.test.filter(model=subject_of(resampled.models)), classes),
+        "confusion": confusion(scored.test.filter(model=subject_of(scores.models)), classes),
     }

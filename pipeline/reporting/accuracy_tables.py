@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import polars as pl
+
 from pipeline.evaluation.metrics import SUBSETS
 from pipeline.evaluation.ways import WAYS, Way, way
 from pipeline.reporting.run_results import Cell, RunResults
@@ -32,6 +34,15 @@ def _groups(results: RunResults, ways: list[Way], dataset: str) -> list[dict[str
             lines = [(way.name, way.title, [cells.get((way.name, a)) for a in results.averages]) for way in own]
             groups.append({"title": results.models.get(model, model), "counts": counts, "rows": lines})
     return groups
+
+
+def clusters(results: RunResults) -> str:
+    """What the intervals treat as a random choice, with its numbers: "class (24 base, 24 novel)"."""
+    rows = results.tables["accuracies"].filter(pl.col("dataset") == "all", pl.col("subset").is_in(SUBSETS))
+    counts = dict(rows.drop_nulls("accuracy").select("subset", "clusters").iter_rows())
+    kind = rows.sort(pl.col("cluster").str.len_chars())["cluster"][-1]
+    names = {"group": "group of classes", "class or group": "class or group of classes"}
+    return f"{names.get(kind, kind)} ({', '.join(f'{count} {subset}' for subset, count in counts.items())})"
 
 
 def gains(results: RunResults, dataset: str = "all") -> list[tuple[str, list[Cell | None]]]:

@@ -94,8 +94,9 @@ The model answers in two steps: it draws {settings["num_samples"]} answers to th
 Without divek: `AutoModelForImageTextToText.from_pretrained`.
 
 ## Accuracy
-Percent of {" and ".join(f"{count} {subset}" for subset, count in counts.items())} test images, with 95 % intervals,
-resampled by class. Novel classes were not used in training.
+Percent of {" and ".join(f"{count} {subset}" for subset, count in counts.items())} test images, with 95 % intervals
+between {"groups of classes" if "group" in set(accuracies["cluster"]) else "classes"}. Novel classes were
+not used in training.
 
 {accuracy_table(accuracies)}
 

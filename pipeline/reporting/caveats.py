@@ -56,11 +56,7 @@ def _insignificant_gains(results: RunResults) -> list[str]:
         row = results.gain(subset)
         if row is None or row["low"] is None or not row["low"] <= 0 <= row["high"]:
             continue
-        detectable = (
-            ""
-            if row["detectable"] is None
-            else f"; minimum detectable difference {100 * row['detectable']:.1f} points at {row['n']} images"
-        )
+        detectable = f"; minimum detectable difference {100 * row['detectable']:.1f} points at {row['n']} images"
         texts.append(
             f"The change by training on {subset} classes is not significant: {100 * row['difference']:+.1f} points "
             f"(95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f}){detectable}."

@@ -16,7 +16,7 @@ AVERAGES = {"base": "Base classes", "novel": "Novel classes", "hm": "Harmonic me
 """Titles of the averages that are shown, by what the column `subset` calls them."""
 
 COLUMNS = {
-    "accuracies": ("model", "dataset", "metric", "subset", "n", "accuracy", "low", "high"),
+    "accuracies": ("model", "dataset", "metric", "subset", "n", "accuracy", "low", "high", "clusters", "cluster"),
     "differences": ("first", "second", "dataset", "subset", "n", "difference", "low", "high", "detectable"),
     "draws": ("draws",),
     "calibration": ("tenth",),

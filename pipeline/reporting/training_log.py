@@ -56,10 +56,10 @@ def read_log(path: Path) -> dict[str, Points]:
 def rounded_log(path: Path) -> str:
     """The log as CSV with DIGITS significant digits, so that the committed copy is the same on other processors."""
     log = pl.read_csv(path, infer_schema_length=None)
-    loss = pl.col("loss").round(LOSS_DECIMALS)
+    loss = pl.selectors.by_name("loss", require_all=False)
     return log.with_columns(
-        (pl.selectors.float() - pl.selectors.by_name("loss")).round_sig_figs(DIGITS),
-        pl.when(loss != 0).then(loss).otherwise(0.0).alias("loss"),  # -0.0 would keep its sign
+        (pl.selectors.float() - loss).round_sig_figs(DIGITS),
+        pl.when(loss.round(LOSS_DECIMALS) != 0).then(loss.round(LOSS_DECIMALS)).otherwise(0.0),  # not -0.0
     ).write_csv()
 
 

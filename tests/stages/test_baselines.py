@@ -11,7 +11,7 @@ from support.project import ROOT
 
 from pipeline.core import tables
 from pipeline.datasets.species import SPECIES
-from pipeline.evaluation.comparison import pairs_to_compare
+from pipeline.evaluation.comparison import questions_to_ask
 from pipeline.evaluation.results import details, report_tables
 from pipeline.evaluation.scoring import score
 from pipeline.evaluation.ways import names
@@ -102,4 +102,4 @@ def test_a_model_at_an_endpoint_answers_there(set_models, monkeypatch):
     assert set(rows["model"]) == {"some-model"} and rows["draws"].list.len().unique().to_list() == [3]
     answers = rows.filter(subset="base")["one_step"]
     assert answers.null_count() == 0 and answers.n_unique() == 1
-    assert pairs_to_compare([("base", "vote"), ("some-model", "vote")])
+    assert list(questions_to_ask([("base", "vote"), ("some-model", "vote")])) == ["some-model"]

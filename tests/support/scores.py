@@ -1,12 +1,14 @@
 """Predictions made by hand, whose metrics are known, and random ones, which the bench scores by plain loops."""
 
 import random
+from collections.abc import Mapping
 from functools import cache
 
 import polars as pl
 from support.benches import bench
 
 from pipeline.core import tables
+from pipeline.evaluation.clusters import ClusteredScores
 from pipeline.evaluation.scoring import ScoredPredictions, score
 
 
@@ -77,3 +79,10 @@ def random_predictions() -> pl.DataFrame:
 def random_scores() -> ScoredPredictions:
     """`random_predictions`, scored."""
     return score(random_predictions())
+
+
+def clustered(scores: pl.DataFrame, groups: Mapping[int, str] | None = None) -> ClusteredScores:
+    """Scores in clusters: classes, or the groups given by class id."""
+    classes = scores.select("dataset", "class_id").unique()
+    group = pl.col("class_id").replace_strict(groups or {}, default=None, return_dtype=pl.String)
+    return ClusteredScores(scores, classes.with_columns(group=group))

@@ -5,7 +5,7 @@ import random
 import dvc.api
 import polars as pl
 import pytest
-from support.scores import BENCH, ROWS, frame, random_scores, without_draws
+from support.scores import BENCH, ROWS, clustered, frame, random_scores, without_draws
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
@@ -15,7 +15,6 @@ from pipeline.core import tables
 from pipeline.core.params import UserError
 from pipeline.evaluation.comparison import differences
 from pipeline.evaluation.metrics import AVERAGES
-from pipeline.evaluation.resampling import Resampled
 from pipeline.evaluation.scoring import score
 from pipeline.evaluation.ways import answering
 
@@ -76,7 +75,7 @@ def test_runs_of_other_images_cannot_be_compared():
 def test_the_flips_are_those_that_mcnemar_counts(ways):
     rows = shared_images(run_of(0), run_of(1), NAMES)
     scored = score(rows)
-    table = differences(Resampled(scored.scores), [((NAMES[0], ways[0]), (NAMES[1], ways[1]))])
+    table = differences(clustered(scored.scores), {"runs": [((NAMES[0], ways[0]), (NAMES[1], ways[1]))]})
     total = table.filter(subset="total").row(0, named=True)
     flips = flipped_images(scored, NAMES, ways, CLASSES)
     counts = dict(flips["right"].value_counts().iter_rows())
@@ -89,7 +88,7 @@ def test_the_table_has_points_intervals_and_tests():
     better = [row | {"model": "two", "two_step": row["class_id"]} for row in ROWS]
     both = frame(*(row | {"model": "one"} for row in ROWS), *better)
     pairs = [((NAMES[0], "two_step"), (NAMES[1], "two_step"))]
-    lines = difference_lines(differences(Resampled(score(both).scores), pairs))
+    lines = difference_lines(differences(clustered(score(both).scores), {"runs": pairs}))
     assert lines[0].split()[:3] == ["answer", "subset", "points"]
     base = lines[1].split()
     assert base[:3] == ["two_step", "base", "+50.0"] and lines[1].endswith("0 against 1")
@@ -169,7 +168,9 @@ def test_an_answer_that_a_model_lacks_is_refused(history):
 def test_every_data_set_has_its_rows():
     first, second = (pl.concat([run_of(seed), run_of(seed + 9, count=50, dataset="birds")]) for seed in (0, 1))
     rows = shared_images(first, second, NAMES)
-    lines = difference_lines(differences(Resampled(score(rows).scores), [((NAMES[0], "vote"), (NAMES[1], "vote"))]))
+    lines = difference_lines(
+        differences(clustered(score(rows).scores), {"runs": [((NAMES[0], "vote"), (NAMES[1], "vote"))]})
+    )
     assert lines[0].split()[:3] == ["data", "set", "answer"]
     assert list(dict.fromkeys(line.split()[0] for line in lines[1:])) == ["all", "bench", "birds"]
     assert len({line.index("vote") for line in lines[1:]} | {lines[0].index("answer")}) == 1, "in one column"

@@ -105,7 +105,7 @@ def test_finished_runs_are_not_repeated_and_failed_ones_are(monkeypatch, tmp_pat
     assert [words[:2] for words in commands] == [("queue", "remove"), ("exp", "run"), ("queue", "start")]
     assert second in commands[1] and "options.strategy=text_embedding" in commands[1]
     page = (tmp_path / "suite.md").read_text()
-    assert "in percent, 8 base and 9 novel test images. Made by" in page
+    assert "in percent, 8 base and 9 novel test images, with its" in page
     assert page.count("| 50.0 | 50.0 | 50.0 | 1 |") == 2 * 3
     assert f"{second}: success (2 of 2)" in capsys.readouterr().out
 

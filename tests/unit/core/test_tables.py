@@ -119,7 +119,7 @@ def test_wrong_rows_are_refused_and_the_old_file_stays(file, rows, reason):
 )
 def test_a_file_with_a_key_twice_is_refused(file, rows):
     rows.write_parquet(file, metadata={tables.FOOTER_KEY: tables.CLASSES.mark})
-    with pytest.raises(UserError, match="in 2 rows, but each key of classes/3 must be unique"):
+    with pytest.raises(UserError, match="in 2 rows, but each key of classes/4 must be unique"):
         tables.read(tables.CLASSES, file)
 
 

@@ -4,14 +4,13 @@ import random
 
 import polars as pl
 import pytest
-from support.scores import ROWS, frame
+from support.scores import ROWS, clustered, frame
 
 from pipeline.commands.summary import summary_lines
 from pipeline.core import tables
 from pipeline.core.params import UserError
 from pipeline.evaluation import metrics
 from pipeline.evaluation.comparison import accuracies
-from pipeline.evaluation.resampling import Resampled
 from pipeline.evaluation.results import details, headline
 from pipeline.evaluation.scoring import require_same_images, score
 from pipeline.evaluation.unmatched import unmatched
@@ -60,7 +59,7 @@ def evaluate(predictions):
 
 
 def table_of(predictions):
-    return accuracies(Resampled(scores(predictions)))
+    return accuracies(clustered(scores(predictions)))
 
 
 def test_every_row_counts_and_failures_are_wrong():
