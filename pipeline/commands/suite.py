@@ -184,7 +184,7 @@ def _about(seeds: int, run: str | None) -> str:
         counts = f", {images['n_base']} base and {images['n_novel']} novel test images"
     return (
         f"Mean of {seeds} seed{'s' * (seeds > 1)} with its 95 % interval by Student's t, in percent{counts}. "
+        "Made by `python -m pipeline suite`, from the experiments of one commit. "
         'ViRFT is rewarded by the pipeline\'s matcher; its row "reward by string" by the published comparison of '
-        "Visual-RFT (train.virft_reward: string). "
-        "Made by `python -m pipeline suite`, from the experiments of one commit."
+        "Visual-RFT (train.virft_reward: string)."
     )
