@@ -30,7 +30,7 @@ class Style:
     answer: str = "<answer>{name}</answer>"
 
 
-REQUIRED = {"open": None, "choice": "options", "listed": "names", "answer": "name"}
+REQUIRED: dict[str, str | None] = {"open": None, "choice": "options", "listed": "names", "answer": "name"}
 """The placeholder that each text must have; every text but `answer` may also have {noun} and {category}."""
 
 CATEGORIES = {
@@ -88,7 +88,7 @@ def category(noun: str) -> str:
 
 
 def style(prompt: str) -> Style:
-    """The style of this name, or that of a file in `prompts/`.
+    """The style of this name, or that of a file in `prompts/`, which is read once in a process.
 
     Raises:
         UserError: there is no such style or file, the file is outside of `prompts/`, or its texts lack a place.
@@ -106,18 +106,22 @@ def style(prompt: str) -> Style:
             f"params.yaml: prompt is {prompt}, expected a file in {FOLDER}/, the folder that DVC tracks; move it there "
             f"and `dvc exp run -S prompt={FOLDER / file.name}`"
         )
+    return _read(prompt, file.resolve())
+
+
+@lru_cache  # an edit while a stage runs must not change what it asks half-way
+def _read(prompt: str, file: Path) -> Style:
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else f"not readable as UTF-8 text ({error})"
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"not readable as UTF-8 ({error})"
         raise UserError(
-            f"{file}: {reason}, expected the style file that prompt names in params.yaml; "
-            f"`cp {FOLDER}/example.yaml {file}` starts one"
+            f"{prompt}: {reason}, expected the style file that prompt names in params.yaml; "
+            f"`cp {FOLDER}/example.yaml {prompt}` starts one"
         ) from None
     return _parsed(prompt, text)
 
 
-@lru_cache
 def _parsed(file: str, text: str) -> Style:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -132,10 +136,10 @@ def _parsed(file: str, text: str) -> Style:
         content = f"the keys {', '.join(map(str, tree))}" if isinstance(tree, dict) else "no keys"
         raise _fault(file, content, f"only {', '.join(names)}")
     for name in names:
-        if name not in tree and name != "answer":
-            raise _fault(file, f"no text {name}", "the texts open, choice and listed")
         if name in tree:
             _require_places(file, name, tree[name])
+        elif name != "answer":
+            raise _fault(file, f"no text {name}", "the texts open, choice and listed")
     return Style(**tree)
 
 
@@ -144,8 +148,8 @@ def _require_places(file: str, name: str, text: Any) -> None:
     if not isinstance(text, str) or not text.strip():
         raise _fault(file, f"{name} is {text!r}", "a text")
     required = REQUIRED[name]
-    allowed = {required} - {None} | ({"noun", "category"} if name != "answer" else set())
-    shown = ", ".join(f"{{{place}}}" for place in sorted(map(str, allowed)))
+    allowed = ({required} if required else set()) | (set() if name == "answer" else {"noun", "category"})
+    shown = ", ".join(f"{{{place}}}" for place in sorted(allowed))
     try:
         parts = list(Formatter().parse(text))
     except ValueError as error:

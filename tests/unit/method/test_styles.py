@@ -6,6 +6,7 @@ import pytest
 from support.project import ROOT
 
 from pipeline.core.params import UserError, load_params
+from pipeline.method import styles
 from pipeline.method.prompts import choice_question, open_question, supervised_answer
 from pipeline.method.styles import style
 from pipeline.stages.predict import PredictParams
@@ -45,9 +46,12 @@ def test_own_texts_are_asked_word_for_word(write):
     assert supervised_answer(file, "p") == "<answer>p</answer>"
 
 
-def test_an_edit_is_read_at_once(write):
+def test_an_edit_while_a_stage_runs_changes_nothing(write):
+    """Half of the images would be asked one question and half another: the next process reads it."""
     assert open_question(write(open="One?"), "car") == "One?"
-    assert open_question(write(open="Two?"), "car") == "Two?"
+    assert open_question(write(open="Two?"), "car") == "One?"
+    styles._read.cache_clear()
+    assert open_question("prompts/mine.yaml", "car") == "Two?"
 
 
 def test_without_an_answer_the_usual_one_is_taught(write):
