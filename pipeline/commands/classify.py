@@ -21,6 +21,7 @@ from pipeline.commands.photo_classifier import (
 )
 from pipeline.core import tables
 from pipeline.core.params import UserError, first_line, load_params, read_param
+from pipeline.core.presets import require_prompt_for
 from pipeline.core.progress import bar
 from pipeline.datasets.folder import SUFFIXES
 
@@ -50,6 +51,7 @@ def classify(
     1 wrong usage; 3 a picture has no answer, because it cannot be opened or no draw names a class.
     """
     params, max_pixels = load_params(PhotoParams), int(read_param("data.max_pixels"))
+    require_prompt_for(model, params.prompt)
     pictures = [] if serve else find_pictures(photos or [])
     names = load_classes(classes, dataset, noun)
     # Other classes make other questions, for which the calibration of the run does not hold.

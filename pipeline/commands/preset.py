@@ -1,15 +1,13 @@
 """Write a preset's values into params.yaml."""
 
 import io
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pipeline.core.files import write_text
 from pipeline.core.params import PARAMS_FILE, UserError
-
-FOLDER = Path("presets")
+from pipeline.core.presets import preset_file, preset_names, preset_values
 
 
 def differences(values: Any, preset: Any, above: str = "") -> list[tuple[str, Any, Any]]:
@@ -28,11 +26,6 @@ def differences(values: Any, preset: Any, above: str = "") -> list[tuple[str, An
     return changes
 
 
-def preset_names() -> list[str]:
-    """The names of all presets, also for shell completion."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
-
-
 def preset(
     name: Annotated[
         str,
@@ -43,14 +36,12 @@ def preset(
     """Write the values of a preset into params.yaml, and show the changes."""
     from ruamel.yaml import YAML
 
-    file = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
-    if not file.is_file():
-        raise UserError(f"there is no preset {name!r}; use a path, or one of {', '.join(preset_names())}")
+    file = preset_file(name)
     yaml = YAML()  # keeps comments and the order of the keys
     yaml.preserve_quotes = True
     yaml.width = 4096
     values = yaml.load(PARAMS_FILE.read_text())
-    changes = differences(values, YAML(typ="safe", pure=True).load(file.read_text()))
+    changes = differences(values, preset_values(file))
     for dotted, before, after in changes:
         *above, last = dotted.split(".")
         section = values

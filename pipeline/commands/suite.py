@@ -189,6 +189,7 @@ def _about(seeds: int, run: str | None) -> str:
     return (
         f"Mean of {seeds} seed{'s' * (seeds > 1)} in percent{counts}, with its 95 % interval over seeds alone, by "
         "Student's t: it covers the variation between training runs, not the choice of classes and images. Values that "
-        "are the same for every seed have no interval. "
-        "Made by `python -m pipeline suite`, from the experiments of one commit."
+        "are the same for every seed have no interval. Made by `python -m pipeline suite`, from the experiments of one "
+        'commit. ViRFT is rewarded by the pipeline\'s matcher; its row "reward by string" by the published comparison '
+        "of Visual-RFT (train.virft_reward: string)."
     )

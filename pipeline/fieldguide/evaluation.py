@@ -44,6 +44,7 @@ def evaluate_base_model(model: str, threads: int, seeds: Sequence[int] = SEEDS, 
         max_error_rate=0.0,
         topk=5,
         mass=1.0,
+        greedy_repetition_penalty=1.0,
         choice_max_new_tokens=56,
         choice_repetition_penalty=1.0,
     )

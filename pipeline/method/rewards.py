@@ -59,19 +59,35 @@ def string_reward(completions: Sequence[Completion], name: Sequence[str], **_: A
 
     As the published code of Visual-RFT compares them: "tern" is right for every tern.
     """
-    answers = [_bare(answer_text(text_of(completion)) or "") for completion in completions]
     return [
-        float(bool(answer) and (answer in _bare(right) or _bare(right) in answer))
-        for answer, right in zip(answers, name, strict=True)
+        float(bool(answer) and (answer in right or right in answer))
+        for answer, right in zip(_answers(completions), map(_bare, name), strict=True)
     ]
+
+
+def truth_in_answer_reward(completions: Sequence[Completion], name: Sequence[str], **_: Any) -> list[float]:
+    """1 where the answer contains the class name, without case, blanks and underscores, else 0.
+
+    As the published code of DiVE-k compares them, except that text outside of <answer> never counts: there a completion
+    without <answer> is searched as a whole. "tern" is wrong for every tern, "Arctic Tern or Common Tern" right for two.
+    """
+    return [float(right in answer) for answer, right in zip(_answers(completions), map(_bare, name), strict=True)]
+
+
+def _answers(completions: Sequence[Completion]) -> list[str]:
+    return [_bare(answer_text(text_of(completion)) or "") for completion in completions]
 
 
 def _bare(text: str) -> str:
     return text.replace(" ", "").replace("_", "").lower()
 
 
+VIRFT_REWARDS = ("matcher", "truth_in_answer", "string")
+
+
 def rewards(method: str, virft_reward: str, lists: ClassLists) -> tuple[Reward, Reward]:
     """The rewards of a method, in the order of their weights: for the right answer, and for its form."""
     if method == "divek":
         return letter_reward, format_reward
-    return (name_reward(lists) if virft_reward == "matcher" else string_reward), format_reward
+    comparisons = {"truth_in_answer": truth_in_answer_reward, "string": string_reward}
+    return comparisons.get(virft_reward, name_reward(lists)), format_reward

@@ -10,7 +10,8 @@ from pipeline.core.engine import Completion, Engine, Request, Sampler
 from pipeline.core.params import LARGEST_SEED, UserError, key
 from pipeline.method.class_lists import ClassLists, ParsedAnswer
 from pipeline.method.progress import draws_bar
-from pipeline.method.prompts import STYLES, open_question
+from pipeline.method.prompts import open_question
+from pipeline.method.styles import style
 
 Advance = Callable[[Iterable[ParsedAnswer]], None]
 """Called with the answers that have just been parsed, to move a progress bar."""
@@ -22,7 +23,7 @@ class SamplingParams:
 
     num_samples: int = key("num_samples", at_least=1)
     seed: int = key("seed", at_least=0, at_most=LARGEST_SEED)
-    prompt: str = key("prompt", one_of=tuple(STYLES))
+    prompt: str = key("prompt")
     class_list: str = key("class_list", one_of=("none", "subset", "union"))
     temperature: float = key("sample.temperature", above=0)
     top_p: float = key("sample.top_p", above=0, at_most=1)
@@ -32,6 +33,9 @@ class SamplingParams:
     stop: tuple[str, ...] = key("sample.stop")
     max_new_tokens: int = key("sample.max_new_tokens", at_least=1)
     max_error_rate: float = key("max_error_rate", at_least=0, at_most=1)
+
+    def __post_init__(self) -> None:
+        style(self.prompt)  # a mistake in a style is reported before anything is drawn
 
     def sampler(self) -> Sampler:
         return Sampler(

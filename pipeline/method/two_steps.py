@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.core.engine import GREEDY, Completion, Engine, Request
+from pipeline.core.engine import GREEDY, Completion, Engine, Request, Sampler
 from pipeline.core.params import key
 from pipeline.method.answers import answer_text, letter
 from pipeline.method.class_lists import ClassLists, ParsedAnswer
@@ -26,8 +26,13 @@ class TwoStepParams(SamplingParams):
 
     topk: int = key("topk", at_least=2, at_most=MAX_OPTIONS)
     mass: float = key("options.mass", above=0, at_most=1)
+    greedy_repetition_penalty: float = key("predict.greedy_repetition_penalty", above=0)
     choice_max_new_tokens: int = key("predict.choice_max_new_tokens", at_least=1)
     choice_repetition_penalty: float = key("predict.choice_repetition_penalty", above=0)
+
+    def greedy_sampler(self) -> Sampler:
+        """The sampler of the greedy answer to the open question."""
+        return replace(self.sampler(), repetition_penalty=self.greedy_repetition_penalty)
 
 
 @dataclass(frozen=True)
@@ -98,10 +103,18 @@ def step_one(
         for image_id, image, *_ in rows
     ]
     answers: dict[str, dict[int, ParsedAnswer]] = {image_id: {} for image_id in places}
+    together = params.greedy_sampler() == params.sampler()  # one batch, where one sampler serves both
+    if not together:
+        for completion, answer in draw_and_parse(
+            engine, open_requests, params.greedy_sampler(), lists, places, advance
+        ):
+            answers[completion.image_id][GREEDY] = answer
     size = params.num_samples if stop is None else LOOK_EVERY
     for start in range(0, params.num_samples, size):
         numbers = range(start, min(start + size, params.num_samples))
-        requests = [replace(request, draws=[GREEDY] * (start == 0) + [*numbers]) for request in open_requests]
+        requests = [
+            replace(request, draws=[GREEDY] * (together and start == 0) + [*numbers]) for request in open_requests
+        ]
         for completion, answer in draw_and_parse(engine, requests, params.sampler(), lists, places, advance):
             answers[completion.image_id][completion.draw] = answer
         if stop is not None and open_requests:

@@ -15,6 +15,7 @@ import typer
 from pipeline.core import tables, timings
 from pipeline.core.cli import run
 from pipeline.core.params import load_params
+from pipeline.core.presets import require_prompt_for
 from pipeline.engines.params import EngineParams
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.predictions import PredictionParams, images_to_answer, predict
@@ -41,6 +42,7 @@ def main(
 ) -> None:
     """Answer every test image in two steps: K draws make the options, then the model chooses among them."""
     params = load_params(PredictParams)
+    require_prompt_for(model, params.prompt)
     class_rows = tables.read(tables.CLASSES, classes)
     index = images_to_answer(images, class_rows, params.val_images)
     engine = params.connect(model)

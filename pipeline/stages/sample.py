@@ -15,6 +15,7 @@ import typer
 from pipeline.core import tables, timings
 from pipeline.core.cli import run
 from pipeline.core.params import key, load_params
+from pipeline.core.presets import require_prompt_for
 from pipeline.engines.params import EngineParams
 from pipeline.method.image_sets import training_images
 from pipeline.method.sampling import SamplingParams, draw_samples
@@ -35,6 +36,7 @@ def main(
 ) -> None:
     """Ask the base model K times what each training image of the base classes shows."""
     params = load_params(SampleParams)
+    require_prompt_for(params.model, params.prompt)
     engine = params.connect(params.model)
     if forget:
         print(f"{engine.cache(params.sampler()).clear():,} draws deleted")

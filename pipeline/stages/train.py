@@ -19,6 +19,7 @@ from pipeline.core import tables
 from pipeline.core.cli import run
 from pipeline.core.files import whole_folder, write_text
 from pipeline.core.params import load_params
+from pipeline.core.presets import require_prompt_for
 from pipeline.engines.common.loading import local_folder, warn_of_slow_bfloat16
 from pipeline.method import leakage
 from pipeline.method.image_sets import training_images, validation_images
@@ -42,6 +43,7 @@ def main(
 ) -> None:
     """Train the model to choose the right option of its own hard questions, or by one of the baselines."""
     params = load_params(TrainParams)
+    require_prompt_for(params.model, params.prompt)
     question_rows, hard_rows = tables.read(tables.QUESTIONS, questions), tables.read(tables.HARD, hard)
     class_rows, index = tables.read(tables.CLASSES, classes), tables.read(tables.IMAGES, images, leakage.COLUMNS)
     leakage.require_clean_training(hard_rows, index, class_rows, params.hash_distance)

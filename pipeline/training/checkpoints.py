@@ -14,6 +14,7 @@ import polars as pl
 
 from pipeline.core.files import whole_folder, work_folder, write_text
 from pipeline.engines.common.loading import content
+from pipeline.method.styles import style
 from pipeline.training.params import TrainParams
 
 VERSION = 3  # increase it when the same params and questions no longer train the same weights
@@ -33,6 +34,7 @@ class RunFolder:
             "version": VERSION,
             "libraries": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},
             "settings": asdict(params),
+            "style": asdict(style(params.prompt)),
             "model": content(params.model),
             "questions": rows.drop("image", strict=False).to_dicts(),
             "checked": validation["image_id"].to_list(),

@@ -21,7 +21,7 @@ CURVES = {
 }
 """TRL's names of the values that it logs (and two names of our own), with the columns of the table of curves."""
 
-ANSWER_REWARDS = ("letter_reward", "name_reward", "string_reward")
+ANSWER_REWARDS = ("letter_reward", "name_reward", "truth_in_answer_reward", "string_reward")
 
 
 def curves(history: list[dict[str, Any]], checks: dict[int, float]) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pipeline.core.params import key
 from pipeline.method import leakage
+from pipeline.method.rewards import VIRFT_REWARDS
 from pipeline.method.two_steps import TwoStepParams
 
 METHODS = ("divek", "virft", "sft", "none")
@@ -22,7 +23,7 @@ class TrainParams(TwoStepParams):
     threads: int = key("engine.threads", at_least=0)
     hash_distance: int = key("leakage.hash_distance", at_least=-1, at_most=leakage.HASH_BITS)
     method: str = key("train.method", one_of=METHODS)
-    virft_reward: str = key("train.virft_reward", one_of=("matcher", "string"))
+    virft_reward: str = key("train.virft_reward", one_of=VIRFT_REWARDS)
     steps: int = key("train.steps", at_least=1)
     rounds: int = key("train.rounds", at_least=1)
     prompts_per_step: int = key("train.prompts_per_step", at_least=1)

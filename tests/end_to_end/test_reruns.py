@@ -34,6 +34,7 @@ def edited(clone, tmp_path_factory):
         ("pipeline/engines/servers/wire.py", {"sample", "evaluate"} | PREDICTIONS),
         ("pipeline/training/order.py", {"train"}),
         ("pipeline/stages/options.py", {"options"}),
+        ("prompts/example.yaml", {"sample", "train"} | PREDICTIONS),
         ("pipeline/commands/cost.py", set()),
     ],
 )

@@ -11,6 +11,8 @@ from ruamel.yaml import YAML
 from support.project import ROOT, closure, data_files, is_docstring_only
 from support.stages import STAGES, dotted_keys, keys_read, module
 
+from pipeline.method import styles
+
 COSTLY = {"sample", "train", "predict", "baselines"}
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 
@@ -93,6 +95,11 @@ def test_params_are_the_keys_read(name):
     declared = STAGES[name].get("params", [])
     assert len(declared) == len(set(declared))
     assert expanded(declared) == keys_read(name)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_style_file_is_tracked_where_it_is_read(name):
+    assert (str(styles.FOLDER) in STAGES[name]["deps"]) == ("prompt" in keys_read(name))
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -7,7 +7,7 @@ import pytest
 from support.scripted import CLASSES, Scripted, said
 
 from pipeline.core import tables
-from pipeline.core.engine import Completion
+from pipeline.core.engine import GREEDY, Completion
 from pipeline.core.params import UserError, load_params
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.image_sets import training_images, validation_images
@@ -82,6 +82,32 @@ def test_a_choice_that_cannot_be_read_is_wrong_and_says_why(choice, status, reas
     row, _ = predicted(WRENS, choice)
     assert (row["letter"], row["two_step"], row["status"]) == (None, None, status), reason
     assert row["vote"] == 0, "step 1 stands"
+
+
+class Recorded(Scripted):
+    """A scripted engine that keeps the penalties by step and draw."""
+
+    def __init__(self, draws, choices):
+        super().__init__(draws, choices)
+        self.penalties, self.calls = {}, 0
+
+    def draw(self, requests, sampler):
+        self.calls += 1
+        for request in requests:
+            step = 2 if "\n" in request.question else 1
+            self.penalties |= {(step, draw): sampler.repetition_penalty for draw in request.draws}
+        yield from super().draw(requests, sampler)
+
+
+@pytest.mark.parametrize(("greedy", "calls"), [(1.05, 3), (1.1, 2)])
+def test_draws_greedy_answer_and_choice_have_their_own_repetition_penalties(greedy, calls):
+    """The greedy answer shares the batch of the draws where its penalty is theirs."""
+    engine = Recorded({"x": WRENS}, {"x": said("A")})
+    settings = {"repetition_penalty": 1.1, "greedy_repetition_penalty": greedy, "choice_repetition_penalty": 1.2}
+    steps, _ = two_steps(engine, images(x=(0, "test")), ClassLists(CLASSES), asked(PredictParams, **settings))
+    assert engine.penalties == {(1, GREEDY): greedy, **{(1, n): 1.1 for n in range(4)}, (2, GREEDY): 1.2}
+    assert engine.calls == calls
+    assert (steps[0].greedy.class_id, len(steps[0].draws)) == (0, 4)
 
 
 def test_one_option_is_the_answer_and_is_not_asked_about():

@@ -166,7 +166,7 @@ def test_two_processes_train_as_one(project, tmp_path):
     assert any((first[name] - BASE[name]).abs().max().item() > 1e-5 for name in first), "the weights have changed"
 
 
-@pytest.mark.parametrize("reward", ["matcher", "string"])
+@pytest.mark.parametrize("reward", ["matcher", "truth_in_answer", "string"])
 def test_virft_poses_the_open_question(project, tmp_path, reward):
     output = run(project, tmp_path, method="virft", virft_reward=reward, steps=2)
     assert "virft: 2 steps of 4 prompts × 4 completions" in output

@@ -1,5 +1,7 @@
 """Presets: every key exists, every value is allowed, and the paper's leaves nothing to a library's default."""
 
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,11 @@ from support.project import ROOT
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
+from pipeline.commands.preset import differences
 from pipeline.core.params import UserError, load_params
+from pipeline.core.presets import merged, preset_values, require_prompt_for
 from pipeline.engines.params import EngineParams
+from pipeline.stages import predict, sample
 from pipeline.stages.download import DownloadParams
 from pipeline.stages.options import OptionsParams
 from pipeline.stages.predict import PredictParams
@@ -78,6 +83,7 @@ def test_the_papers_preset_leaves_nothing_to_a_default_that_was_another(project)
     assert params.prompts_per_step * params.generations == 24, "completions of an optimiser step"
     assert (params.num_samples, params.topk, params.temperature, params.top_p, params.top_k) == (20, 5, 1.0, 0.95, 50)
     assert (params.repetition_penalty, params.max_new_tokens, params.class_list) == (1.1, 1024, "subset")
+    assert (params.greedy_repetition_penalty, params.choice_repetition_penalty) == (1.05, 1.05), "Qwen2.5-VL's default"
     # Whatever of the loss, the rewards and the rollouts the library would choose otherwise today stands in PAPER.
     default = GRPOConfig(str(project), use_cpu=True)
     changed = {name for name in vars(default) if getattr(default, name, None) != getattr(config, name, None)}
@@ -112,6 +118,71 @@ def test_an_unknown_preset_or_key_is_one_sentence(project):
     assert isinstance(
         result.exception, UserError
     ) and "sets train.learning_rat, which is not a key of params.yaml" in str(result.exception)
+
+
+OTHERS = [file for file in PRESETS if file.stem != "paper"]
+HEADING = "# Differences from presets/paper.yaml, there → here:"
+
+
+def comment(file: Path) -> list[str]:
+    """The lines of a preset below HEADING, up to the first that is no comment."""
+    lines = file.read_text().splitlines()
+    return list(takewhile(lambda line: line.startswith("#"), lines[lines.index(HEADING) + 1 :]))
+
+
+@pytest.mark.parametrize("file", OTHERS, ids=lambda file: file.stem)
+def test_a_preset_says_how_it_differs_from_the_papers(file):
+    """All of it, the values that either leaves to params.yaml included: a run by one and a run by the other."""
+    assert YAML(typ="safe").load(file.read_text())["base"] == "paper"
+    defaults = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    papers, others = (merged(defaults, preset_values(preset)) for preset in (ROOT / "presets/paper.yaml", file))
+    lines = [f"#   {key}: {before} → {after}" for key, before, after in differences(papers, others)]
+    print("", HEADING, *lines, sep="\n")  # what the comment must be, where it is not
+    assert comment(file) == lines
+
+
+def test_a_preset_has_the_values_of_its_base(project):
+    invoke("qwen2.5-vl-3b")
+    values = YAML(typ="safe").load(Path("params.yaml").read_text())
+    assert (values["class_list"], values["train"]["warmup_steps"], values["train"]["top_k"]) == ("subset", 0, 50)
+    assert (values["sample"]["repetition_penalty"], values["predict"]["choice_repetition_penalty"]) == (1.1, 1.05)
+    assert (values["sample"]["max_new_tokens"], values["train"]["tuning"]) == (768, "lora")
+
+
+@pytest.mark.parametrize(
+    ("base", "reason"), [("papre", "there is no preset 'papre'"), ("gemma-3-4b", "its base has a base itself")]
+)
+def test_a_base_that_is_none_is_one_sentence(project, base, reason):
+    Path("mine.yaml").write_text(f"base: {base}\n")
+    result = invoke("mine.yaml")
+    assert isinstance(result.exception, UserError) and reason in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("model", "advice"),
+    [
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "`python -m pipeline preset qwen2.5-vl-7b` sets the prompt and the lengths"),
+        ("Qwen/Qwen2.5-VL-72B-Instruct", "`python -m pipeline preset qwen2.5-vl-3b` sets"),
+        ("Qwen/Qwen3-VL-8B-Instruct", "`python -m pipeline preset qwen3-vl-8b` sets"),
+        ("google/gemma-3-12b-it", "`python -m pipeline preset gemma-3-4b` sets"),
+        ("OpenGVLab/InternVL3-8B", "there is no preset for it, so take `python -m pipeline preset qwen2.5-vl-7b`"),
+    ],
+)
+def test_a_hub_model_is_not_asked_in_the_field_guides_language(project, monkeypatch, model, advice):
+    values = YAML().load(Path("params.yaml").read_text())
+    values["model"] = model
+    with Path("params.yaml").open("w") as file:
+        YAML().dump(values, file)
+    for stage in (sample.main, partial(predict.main, model, "base", Path("out.parquet"))):
+        with pytest.raises(UserError) as caught:
+            stage()
+        assert advice in str(caught.value) and f"{model} is a model of the hub" in str(caught.value)
+    require_prompt_for(model, "paper")
+
+
+@pytest.mark.parametrize("model", ["models/fieldguide", "models/policy", "./a/b", "/tmp/a", "served-name"])
+def test_a_folder_or_a_served_name_may_speak_the_field_guides_language(project, model):
+    require_prompt_for(model, "brief")
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)

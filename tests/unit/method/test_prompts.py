@@ -10,17 +10,54 @@ from pipeline.core.params import load_params
 from pipeline.core.pictures import picture
 from pipeline.engines.local.transformers import TransformersEngine
 from pipeline.method.class_lists import ClassLists
-from pipeline.method.prompts import STYLES, choice_question, letters, open_question
+from pipeline.method.prompts import choice_question, letters, open_question
+from pipeline.method.styles import STYLES
 from pipeline.training.examples import examples
 from pipeline.training.params import TrainParams
 from pipeline.training.rounds import with_pictures
 
+FORM = (
+    "Write your thinking between <think> and </think> and your final answer between <answer> and </answer>. "
+    "Keep exactly to this form:\n<think> ... </think> "
+)
+RENDERED = {
+    "brief": ("Which car is this ?", "Which car is this ?\nA. a b\nB. c d"),
+    "paper": (
+        f"The image contains one car. Identify the make and model of the car.\n{FORM}<answer>make and model</answer>",
+        "The image contains one car. Which of these options is the most likely car in the image?\nA. a b\nB. c d\n"
+        f"Answer with the letter of the right car.\n{FORM}<answer>letter</answer>",
+    ),
+    "comparison": (
+        "This is an image containing a car. Please identify the car in the image as precisely as you can.\n"
+        "Think about the marks that tell similar kinds apart inside <think> </think> tags, then give the name "
+        "alone inside <answer> </answer> tags.",
+        "This is an image containing a car. Please find the most likely car in the image from the below options:\n"
+        "A. a b\nB. c d\nCompare the options with the image inside <think> </think> tags, then give the letter of "
+        "your choice alone inside <answer> </answer> tags.",
+    ),
+}
 
-def test_questions_as_they_are_asked():
-    assert open_question("brief", "bird") == "Which bird is this ?"
-    assert choice_question("brief", "bird", ["a b", "c d"]) == "Which bird is this ?\nA. a b\nB. c d"
-    for style in STYLES:
-        assert "{" not in choice_question(style, "car", ["one", "two"]) + open_question(style, "car")
+
+@pytest.mark.parametrize("style", RENDERED)
+def test_the_questions_word_for_word(style):
+    assert (open_question(style, "car"), choice_question(style, "car", ["a b", "c d"])) == RENDERED[style]
+
+
+def test_every_style_has_its_words_above():
+    assert set(STYLES) == set(RENDERED)
+
+
+def test_the_papers_style_asks_for_no_comparison():
+    """The published requests name the image, what to identify and the form of the reply; they coach nothing."""
+    words = RENDERED["paper"][0] + RENDERED["paper"][1]
+    assert not any(word in words.lower() for word in ("compar", "mark", "similar", "precise", "step by step", "detail"))
+
+
+@pytest.mark.parametrize(
+    ("noun", "category"), [("bird", "species"), ("pet", "species"), ("aircraft", "make and model"), ("teapot", "kind")]
+)
+def test_what_is_identified_depends_on_what_the_images_show(noun, category):
+    assert f"Identify the {category} of the {noun}." in open_question("paper", noun)
 
 
 @pytest.mark.parametrize("count", [0, 27])
@@ -32,7 +69,7 @@ def test_as_many_options_as_letters(count):
 def test_class_names_are_shown_in_front_where_they_are_wanted():
     assert open_question("brief", "bird", ["a b", "c d"]) == "a b, c d\nWhich bird is this ?"
     assert open_question("paper", "car", ["x", "y"]).startswith(
-        "These are the kinds of car that it can be: x, y.\nThis"
+        "The make and model of the car is one of this list: x, y.\nThe image contains one car."
     )
 
 

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from support.training import DEFAULTS, question, questions
 
+from pipeline.method import styles
 from pipeline.training.checkpoints import COMPLETE, RunFolder
 
 
@@ -29,6 +30,18 @@ def test_a_run_of_other_settings_or_questions_has_another_folder(run_folder_of):
     rows = questions(question(0, 0, 2))
     folders = [run_folder_of().path, *(run_folder_of(params).path for params in others), run_folder_of(rows=rows).path]
     assert len(set(folders)) == 5 and run_folder_of().path == folders[0]
+
+
+def test_a_run_whose_style_file_was_edited_has_another_folder(run_folder_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts").mkdir()
+    paths = set()
+    for text in ("What?", "Which?"):
+        texts = f"open: {text}\nchoice: '{{options}}'\nlisted: '{{names}}'\n"
+        (tmp_path / "prompts" / "mine.yaml").write_text(texts)
+        styles._read.cache_clear()
+        paths.add(run_folder_of(replace(DEFAULTS, prompt="prompts/mine.yaml")).path)
+    assert len(paths) == 2
 
 
 def test_only_complete_checkpoints_count(run_folder_of):
