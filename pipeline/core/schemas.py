@@ -99,12 +99,13 @@ _QUESTION_COLUMNS: dict[str, tuple[Any, str]] = {
     "answer": (pl.String, "letter of the true class"),
     "truth_rank": (pl.Int64, "rank of the true class among all drawn classes, from 1; null where it was never drawn"),
     "truth_votes": (pl.Int64, "draws that name the true class"),
+    "draws": (pl.Int64, "draws of the image"),
     "valid_draws": (pl.Int64, "draws that name a class of the list"),
     "distinct": (pl.Int64, "different classes named"),
 }
 
-QUESTIONS = Table("questions", 1, ("image_id",), _QUESTION_COLUMNS, "options")
-HARD = Table("hard", 1, ("image_id",), _QUESTION_COLUMNS, "filter")
+QUESTIONS = Table("questions", 2, ("image_id",), _QUESTION_COLUMNS, "options")
+HARD = Table("hard", 2, ("image_id",), _QUESTION_COLUMNS, "filter")
 
 PREDICTIONS = Table(
     "predictions",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.core import tables
 from pipeline.core.params import UserError
-from pipeline.method.distractors import Distractors
+from pipeline.method.distractors import Distractors, random_distractors
 from pipeline.method.prompts import MAX_OPTIONS, letters
 from pipeline.method.votes import NONE, Ints, fewest_holding, matrix, ranking
 
@@ -86,12 +86,14 @@ def questions(
     seed: int,
     mass: float = 1.0,
     distractors: Distractors | None = None,
+    filler: int = 0,
 ) -> pl.DataFrame:
     """The table of questions: one row for every sampled image.
 
     Args:
         samples, images, classes: the tables of these names, the first two without texts and pictures if you like.
         distractors: other wrong options than the model's own answers, for comparison.
+        filler: random base classes added to the model's own answers where these name at most one class.
 
     Raises:
         UserError: a sampled image is not in `images`.
@@ -105,33 +107,47 @@ def questions(
         )
     truth = rows["truth"].to_numpy()
     classes_by_votes, votes = ranking(matrix(rows["class_id"]))
+    places = rows.select("image_id", "dataset", "truth")
     if distractors is None:
-        options = top_options(classes_by_votes, votes, k, mass)
+        options = insert_truth(top_options(classes_by_votes, votes, k, mass), truth)
+        few = np.flatnonzero((votes > 0).sum(axis=1) <= 1) if filler else np.empty(0, np.int64)
+        if len(few):
+            options[few] = _filled(options[few], places[few], random_distractors(classes, filler + 1, seed), filler)
     else:
-        places = rows.select("image_id", "dataset", "truth").iter_rows()
-        wrong = pl.Series([distractors.choose(*place)[: k - 1] for place in places], dtype=pl.List(pl.Int64))
-        options = _of_width(matrix(wrong), k)
-    shown = shuffle(insert_truth(options, truth), rows["image_id"], seed)
+        wrong = pl.Series([distractors.choose(*one)[: k - 1] for one in places.iter_rows()], dtype=pl.List(pl.Int64))
+        options = insert_truth(_of_width(matrix(wrong), k), truth)
+    shown = shuffle(options, rows["image_id"], seed)
     place, is_truth = (shown == truth[:, None]).argmax(axis=1), classes_by_votes == truth[:, None]
     counts = pl.DataFrame(
         {
             "answer": pl.Series(place).replace_strict(dict(enumerate(letters(MAX_OPTIONS)))),
             "truth_rank": np.where(is_truth.any(axis=1), is_truth.argmax(axis=1) + 1, 0),
             "truth_votes": (votes * is_truth).sum(axis=1),
+            "draws": draws["class_id"].list.len(),
             "valid_draws": votes.sum(axis=1),
             "distinct": (votes > 0).sum(axis=1),
         }
     )
-    from_elsewhere = None if distractors is None else (distractors.name, truth)
+    strategy = None if distractors is None else distractors.name
     return (
         rows.select("image_id", "dataset", class_id="truth")
         .hstack(counts)
         .with_columns(
             pl.when(pl.col("truth_rank") > 0).then("truth_rank"),
-            _option_lists(shown, classes_by_votes, votes, rows["dataset"], classes, from_elsewhere),
+            _option_lists(shown, classes_by_votes, votes, rows["dataset"], classes, truth, strategy),
         )
         .select(tables.QUESTIONS.schema.names())
     )
+
+
+def _filled(options: Ints, places: pl.DataFrame, random: Distractors, filler: int) -> Ints:
+    """The options, (images, k), with as many of `filler` random classes as there are free places."""
+    filled = options.copy()
+    for row, place in zip(filled, places.iter_rows(), strict=True):
+        others = [class_id for class_id in random.choose(*place) if class_id not in row][:filler]
+        free = np.flatnonzero(row == NONE)[: len(others)]
+        row[free] = others[: len(free)]
+    return filled
 
 
 def _of_width(classes: Ints, k: int) -> Ints:
@@ -145,24 +161,32 @@ def _option_lists(
     votes: Ints,
     datasets: pl.Series,
     classes: pl.DataFrame,
-    distractors: tuple[str, Ints] | None = None,
+    truth: Ints | None = None,
+    strategy: str | None = None,
 ) -> pl.Series:
     """The column of options: for each option its name, its votes and rank among the draws, and where it is from.
 
-    An option comes from the draws, or it is the truth; with `distractors`, their name and the true classes, it comes
-    from there, or it is the truth.
+    An option comes from the draws, or it is the truth, or it is random; with a `strategy` all but the truth come from
+    there, drawn or not.
     """
     same = shown[:, :, None] == classes_by_votes[:, None, :]
     drawn, place = same.any(axis=2), same.argmax(axis=2)
     rank, count = np.where(drawn, place + 1, 0), np.where(drawn, np.take_along_axis(votes, place, axis=1), 0)
-    source, is_wrong = ("draws", drawn) if distractors is None else (distractors[0], shown != distractors[1][:, None])
+    own = drawn if strategy is None else np.zeros_like(drawn)
+    is_truth = own if truth is None else shown == truth[:, None]
     filled = shown != NONE
-    row, columns = np.nonzero(filled)[0], {"class_id": shown, "votes": count, "rank": rank, "is_wrong": is_wrong}
+    row = np.nonzero(filled)[0]
+    columns = {"class_id": shown, "votes": count, "rank": rank, "is_own": own, "is_truth": is_truth}
     options = (
         pl.DataFrame({"row": row, **{name: column[filled] for name, column in columns.items()}})
         .with_columns(
             pl.when(pl.col("rank") > 0).then("rank"),
-            pl.when("is_wrong").then(pl.lit(source)).otherwise(pl.lit("truth")).alias("source"),
+            pl.when("is_own")
+            .then(pl.lit("draws"))
+            .when("is_truth")
+            .then(pl.lit("truth"))
+            .otherwise(pl.lit(strategy or "random"))
+            .alias("source"),
             datasets.gather(row).alias("dataset"),
         )
         .join(classes.select("dataset", "class_id", "name"), on=["dataset", "class_id"], maintain_order="left")

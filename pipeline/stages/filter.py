@@ -1,6 +1,7 @@
 """Keep the questions that can teach: drop images whose draws name the true class only, and count every reason."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,13 @@ import typer
 from pipeline.core import tables, timings
 from pipeline.core.cli import run
 from pipeline.core.files import write_text
-from pipeline.core.params import UserError
-from pipeline.method.hard_filter import KEPT, REASONS, hard_questions, reasons
+from pipeline.core.params import UserError, key, load_params
+from pipeline.method.hard_filter import KEPT, REASONS, RULES, hard_questions, reasons
+
+
+@dataclass(frozen=True)
+class FilterParams:
+    drop: str = key("filter.drop", one_of=tuple(RULES))
 
 
 def main(
@@ -21,14 +27,14 @@ def main(
     ),
 ) -> None:
     """Keep the questions that can teach: drop images whose draws name the true class only, and count every reason."""
-    rows = tables.read(tables.QUESTIONS, questions)
-    by_reason = {reason: int((reasons(rows) == reason).sum()) for reason in REASONS}
+    rule, rows = load_params(FilterParams).drop, tables.read(tables.QUESTIONS, questions)
+    by_reason = {reason: int((reasons(rows, rule) == reason).sum()) for reason in REASONS}
     if not by_reason[KEPT]:
         raise UserError(
             f"{questions}: no question is left to train on ({by_reason}); look at the draws in data/samples.parquet, "
             "or raise num_samples or sample.temperature"
         )
-    tables.write(tables.HARD, hard_questions(rows), hard)
+    tables.write(tables.HARD, hard_questions(rows, rule), hard)
     timings.record(images=rows.height)
     write_text(counts, json.dumps({"questions": rows.height, **by_reason}, indent=2) + "\n")
     print(
@@ -38,4 +44,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, FilterParams)

@@ -3,7 +3,8 @@
 Departures from the paper:
 1. Votes are counted on cleaned names, and the least voted option gives way to the truth; the published code lost both
    in an unordered set.
-2. Fewer than k classes named: the truth takes a free place instead of pushing an answer out, and nothing is filled in.
+2. Fewer than k classes named: the truth takes a free place instead of pushing an answer out, and nothing is filled in,
+   unless options.filler asks for it.
 """
 
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class OptionsParams:
     encoder: str = key("options.encoder", or_empty=True)
     model: str = key("model")
     mass: float = key("options.mass", above=0, at_most=1)
+    filler: int = key("options.filler", at_least=0)
 
 
 def distractors(classes: pl.DataFrame, params: OptionsParams) -> Distractors | None:
@@ -59,6 +61,7 @@ def main(
         params.seed,
         params.mass,
         distractors(class_rows, params),
+        params.filler,
     )
     tables.write(tables.QUESTIONS, rows, out)
     timings.record(images=rows.height)

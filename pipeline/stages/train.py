@@ -61,7 +61,7 @@ def main(
     warn_of_slow_bfloat16(params.precision)
     folder = RunFolder.of(params, hard_rows, validation)
     if params.method == "none":
-        statistics = [{"round": 1, **round_statistics(question_rows, None)}]
+        statistics = [{"round": 1, **round_statistics(question_rows, hard_rows.height, None)}]
         result = TrainingResult(local_folder(params.model), RunLog([], [], {}), statistics)
     else:
         read_images = partial(tables.read_images, images, training_ids)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pipeline.core.params import key
 from pipeline.method import leakage
+from pipeline.method.hard_filter import RULES
 from pipeline.method.rewards import VIRFT_REWARDS
 from pipeline.method.two_steps import TwoStepParams
 
@@ -22,6 +23,8 @@ class TrainParams(TwoStepParams):
     max_tokens: int = key("engine.max_tokens", at_least=1)
     threads: int = key("engine.threads", at_least=0)
     hash_distance: int = key("leakage.hash_distance", at_least=-1, at_most=leakage.HASH_BITS)
+    filler: int = key("options.filler", at_least=0)
+    drop: str = key("filter.drop", one_of=tuple(RULES))
     method: str = key("train.method", one_of=METHODS)
     virft_reward: str = key("train.virft_reward", one_of=VIRFT_REWARDS)
     steps: int = key("train.steps", at_least=1)

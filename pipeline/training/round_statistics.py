@@ -6,11 +6,9 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.method.hard_filter import hard_questions
 
-
-def round_statistics(questions: pl.DataFrame, before: pl.DataFrame | None) -> dict[str, Any]:
-    """Counts and means over all questions of a round.
+def round_statistics(questions: pl.DataFrame, hard: int, before: pl.DataFrame | None) -> dict[str, Any]:
+    """Counts and means over all questions of a round, `hard` of which are kept for training.
 
     jaccard: mean over the shared images of |A ∩ B| / |A ∪ B| for the options of this and the previous round; None for
     the first.
@@ -18,7 +16,7 @@ def round_statistics(questions: pl.DataFrame, before: pl.DataFrame | None) -> di
     right, valid = int(questions["truth_votes"].sum()), int(questions["valid_draws"].sum())
     return {
         "questions": questions.height,
-        "hard": hard_questions(questions).height,
+        "hard": hard,
         "options": _rounded(questions["options"].list.len().mean()),
         "pass@1": _rounded(right / max(1, valid)),
         "pass@K": _rounded((questions["truth_votes"] > 0).mean()),

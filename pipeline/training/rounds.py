@@ -64,14 +64,15 @@ def train(data: TrainingData, params: TrainParams, folder: RunFolder) -> Trainin
     """All rounds, each from the best weights of the one before. Raises UserError."""
     lists = ClassLists(data.classes)
     previous, hard, source, done = data.questions, data.hard, params.model, 0
-    log, statistics = RunLog([], [], {}), [{"round": 1, **round_statistics(data.questions, None)}]
+    log, statistics = RunLog([], [], {}), [{"round": 1, **round_statistics(data.questions, data.hard.height, None)}]
     best, best_score = Path(source), NO_SCORE
     for number in range(1, params.rounds + 1):
         if number > 1:
             images = data.read_images()
             current = redraw_questions(images, data.classes, source, params)
-            statistics.append({"round": number, **round_statistics(current, previous)})
-            previous, hard = current, with_pictures(hard_questions(current), images)
+            hard = with_pictures(hard_questions(current, params.drop), images)
+            statistics.append({"round": number, **round_statistics(current, hard.height, previous)})
+            previous = current
             if hard.height < params.prompts_per_step:
                 print(f"round {number}: only {hard.height} hard questions are left, fewer than a step needs; stopping")
                 break
@@ -130,7 +131,7 @@ def redraw_questions(images: pl.DataFrame, classes: pl.DataFrame, source: str, p
         source, params.weights, params.attention, params.max_rows, params.max_tokens, params.threads
     )
     samples = draw_samples(CachingEngine(engine, draw_cache_folder()), images, classes, params)
-    return questions(samples, images, classes, params.topk, params.seed, params.mass)
+    return questions(samples, images, classes, params.topk, params.seed, params.mass, filler=params.filler)
 
 
 def with_pictures(hard: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:

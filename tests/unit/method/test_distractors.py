@@ -99,7 +99,7 @@ IMAGES = pl.DataFrame({"image_id": [f"i{n}" for n in range(6)], "dataset": ["d"]
 
 @pytest.mark.parametrize("strategy", ["random", "text_embedding"])
 def test_the_questions_offer_base_classes_and_the_truth(strategy, base_model):
-    params = OptionsParams(topk=4, seed=0, strategy=strategy, encoder="", model=base_model, mass=1.0)
+    params = OptionsParams(topk=4, seed=0, strategy=strategy, encoder="", model=base_model, mass=1.0, filler=0)
     found = questions(SAMPLES, IMAGES, CLASSES, 4, 0, 1.0, distractors(CLASSES, params))
     own = questions(SAMPLES, IMAGES, CLASSES, 4, 0)
     for row in found.iter_rows(named=True):

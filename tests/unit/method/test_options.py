@@ -102,6 +102,30 @@ def test_question_rows_say_where_each_option_came_from():
     assert (row["truth_rank"], row["truth_votes"], row["valid_draws"], row["distinct"]) == (None, 0, 3, 2)
 
 
+def test_filler_joins_the_options_of_images_with_one_name_at_most():
+    drawn = {"none": [None] * 4, "truth": [0, 0, None, 0], "one wrong": [4, 4, 4, 4], "two": [4, 4, 0, 0]}
+    samples, images, classes = make_tables(drawn)
+    classes = classes.with_columns(
+        subset=pl.when(pl.col("class_id") < 6).then(pl.lit("base")).otherwise(pl.lit("novel"))
+    )
+    rows = {row["image_id"]: row for row in questions(samples, images, classes, 5, 0, filler=2).iter_rows(named=True)}
+    sources = {name: sorted(option["source"] for option in row["options"]) for name, row in rows.items()}
+    assert sources == {
+        "none": ["random", "random", "truth"],
+        "truth": ["draws", "random", "random"],
+        "one wrong": ["draws", "random", "random", "truth"],
+        "two": ["draws", "draws"],
+    }
+    for row in rows.values():
+        ids = [option["class_id"] for option in row["options"]]
+        assert len(set(ids)) == len(ids) and max(ids) < 6, "each once, and no novel class"
+        assert ids["ABCDE".index(row["answer"])] == 0
+    few = questions(samples, images, classes, 2, 0, filler=2)
+    assert few["options"].list.len().max() == 2, "never more than k"
+    again = questions(samples, images, classes, 5, 0, filler=2)
+    assert list(again.iter_rows(named=True)) == list(rows.values()), "the same seed, the same filler"
+
+
 def test_samples_in_any_order_give_the_same_questions():
     samples, images, classes = make_tables({"a": [1, 2, 2, 0], "b": [3, 0, 3, None]})
     mixed = samples.sample(fraction=1.0, shuffle=True, seed=1)

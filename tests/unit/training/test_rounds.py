@@ -23,10 +23,10 @@ def test_questions_come_with_their_pictures():
 def test_statistics_measure_the_overlap_of_the_options():
     before = questions(question(0, 0, 1), question(0, 0, 1, image="y"))
     after = questions(question(0, 0, 2), question(0, 0, 1, image="z"))
-    assert round_statistics(before, None)["jaccard"] is None and round_statistics(before, None)["pass@1"] == 0.5
-    assert round_statistics(before, None)["hard"] == 2
-    assert round_statistics(after, before)["jaccard"] == round(1 / 3, 4)
-    assert round_statistics(after, before)["questions"] == 2
+    assert round_statistics(before, 2, None)["jaccard"] is None and round_statistics(before, 2, None)["pass@1"] == 0.5
+    assert round_statistics(before, 2, None)["hard"] == 2
+    assert round_statistics(after, 2, before)["jaccard"] == round(1 / 3, 4)
+    assert round_statistics(after, 2, before)["questions"] == 2
 
 
 @pytest.fixture
