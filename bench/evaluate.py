@@ -257,7 +257,8 @@ def measured_evaluate(folder: Path) -> Timed:
     write_run(folder)
     out, tables_of = folder / "reports", [folder / f"{model}.parquet" for model in ("base", "trained")]
     models = [word for path in tables_of for word in ("--predictions", str(path))]
-    files = inputs(folder, "samples", "hard", "images", "classes")
+    files = [*inputs(folder, "samples", "hard", "images", "classes"), "--union", str(folder / "union.parquet")]
+    tables.write(tables.PREDICTIONS, pl.DataFrame(schema=tables.PREDICTIONS.schema), folder / "union.parquet")
     runs = [stage("pipeline.stages.evaluate", *models, *files, "--out", str(out)) for _ in range(ROUNDS)]
     details = json.loads((out / "details.json").read_text())
     start = time.perf_counter()

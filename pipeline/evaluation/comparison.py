@@ -21,6 +21,7 @@ from pipeline.evaluation.intervals import (
     wilson,
 )
 from pipeline.evaluation.metrics import AVERAGES
+from pipeline.evaluation.scoring import UNION
 from pipeline.evaluation.ways import WAYS, answering, names, way
 
 KEYS = ("model", "dataset", "metric", "subset")
@@ -132,15 +133,20 @@ def _differences(
 TRAINING, WAYS_WITHIN = "training", "ways to answer"
 """The questions asked of every run: what did training change, and which way to answer is better?"""
 
+LABEL_SPACE, TRAINING_UNION = "label space", "training, all classes as labels"
+"""What does it cost to admit the classes of both subsets as answers, and what did training change then?"""
+
 
 def questions_to_ask(ways: list[ModelWay]) -> dict[str, list[Pair]]:
     """By question the comparisons that evaluate reports; each question is a family of Holm's correction.
 
     TRAINING: the trained model with the base model, by every way that both have, except bounds. "<model>": the same
     with each further model; without two-step its one-step answer is also compared with the two-step answer of the
-    trained model. WAYS_WITHIN: two-step with the other ways, in each model.
+    trained model. WAYS_WITHIN: two-step with the other ways, in each model. LABEL_SPACE: all classes as labels with
+    those of the subset, in each model; TRAINING_UNION: TRAINING with all classes as labels.
     """
-    models = list(dict.fromkeys(model for model, _ in ways))
+    every = list(dict.fromkeys(model for model, _ in ways))
+    models = [model for model in every if not model.endswith(UNION)]
     subject = subject_of(models)
     questions: dict[str, list[Pair]] = {}
     for model in models:
@@ -155,6 +161,9 @@ def questions_to_ask(ways: list[ModelWay]) -> dict[str, list[Pair]]:
         for model in models
         for way in others
     ]
+    unbound = [way.name for way in WAYS if not way.is_bound]
+    questions[LABEL_SPACE] = [((model, name), (model + UNION, name)) for model in models for name in unbound]
+    questions[TRAINING_UNION] = [(("base" + UNION, name), ("trained" + UNION, name)) for name in unbound]
     measured = {name: [pair for pair in pairs if set(pair) <= set(ways)] for name, pairs in questions.items()}
     return {name: pairs for name, pairs in measured.items() if pairs}
 

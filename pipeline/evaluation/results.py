@@ -14,16 +14,18 @@ from pipeline.evaluation.curves import by_draws, early_stops
 from pipeline.evaluation.groups import by_model
 from pipeline.evaluation.letters import letters
 from pipeline.evaluation.metrics import HEADLINE
-from pipeline.evaluation.scoring import ScoredPredictions
+from pipeline.evaluation.scoring import UNION, ScoredPredictions
 from pipeline.evaluation.ways import WAYS, measured
 
 
-def details(scored: ScoredPredictions, precision: float = 0.9) -> dict[str, Any]:
+def details(scored: ScoredPredictions, precision: float = 0.9, union: pl.DataFrame | None = None) -> dict[str, Any]:
     """reports/details.json: by model its accuracies, statuses, choices and confidences; then what training gained.
 
     Args:
         precision: share of right answers that the threshold for abstaining is to reach.
+        union: `scoring.union_scores`.
     """
+    with_all = dict(by_model(union)) if union is not None else {}
     models: dict[str, Any] = {}
     for model, rows in by_model(scored.test):
         scores, threshold = scored.scores.filter(model=model), scored.vote_thresholds.get(model)
@@ -31,6 +33,7 @@ def details(scored: ScoredPredictions, precision: float = 0.9) -> dict[str, Any]
         models[model] = {
             **metrics.averages(scores),
             **({"datasets": datasets} if (datasets := metrics.by_dataset(scores)) else {}),
+            **({"union": metrics.averages(with_all[model + UNION])} if model + UNION in with_all else {}),
             "K": metrics.draws_per_image(rows),
             "vote_threshold": None if threshold is None else round(threshold, 4),
             **_statuses(rows),
@@ -68,10 +71,11 @@ def headline(details: dict[str, Any]) -> dict[str, Any]:
 
 
 def report_tables(
-    scored: ScoredPredictions, classes: pl.DataFrame, topk: int, mass: float = 1.0
+    scored: ScoredPredictions, classes: pl.DataFrame, topk: int, mass: float = 1.0, union: pl.DataFrame | None = None
 ) -> dict[str, pl.DataFrame]:
     """The CSV files of reports/tables by name, except unmatched.csv."""
-    scores, with_draws = ClusteredScores(scored.scores, classes), scored.with_draws
+    all_scores = scored.scores if union is None else pl.concat([scored.scores, union])
+    scores, with_draws = ClusteredScores(all_scores, classes), scored.with_draws
     models = set(with_draws["model"])
     confidences = [one for one in scored.confidences if one.model in models]
     return {

@@ -75,6 +75,27 @@ def score(predictions: pl.DataFrame) -> ScoredPredictions:
     return ScoredPredictions(test, scores, thresholds, own_confidences)
 
 
+UNION = "_union"
+"""Ends the name of a model whose answers have all classes of the data set as labels."""
+
+
+def union_scores(predictions: pl.DataFrame, scored: ScoredPredictions) -> pl.DataFrame:
+    """`metrics.scores` of answers with all classes as labels, their models called `<model>_union`; maybe empty.
+
+    Raises:
+        UserError: they are not about the images of `scored`.
+    """
+    thresholds = vote_thresholds(predictions.filter(split="val"))
+    scores = metrics.scores(prepare(predictions.filter(split="test"), thresholds))
+    images = set(scored.test["image_id"])
+    if any(set(rows["image_id"]) != images for _, rows in by_model(scores)):
+        raise UserError(
+            "data/predictions: the tables with all classes as labels do not have the images of the others; write them "
+            "again with `dvc repro predict`"
+        )
+    return scores.with_columns(pl.col("model") + UNION)
+
+
 def _confidences(
     model: str, test: pl.DataFrame, scores: pl.DataFrame, validation: pl.DataFrame, validation_scores: pl.DataFrame
 ) -> list[WayConfidence]:

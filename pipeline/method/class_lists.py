@@ -25,23 +25,30 @@ class ParsedAnswer:
     probability: float | None = None
 
 
+LABEL_SPACES = ("subset", "union")
+"""The classes that an answer may name: those of the image's own subset, the paper's, or all of its data set."""
+
+
 class ClassLists:
-    """Class names by data set and subset. An answer counts only if it names a class of the image's own subset.
+    """Class names by data set and subset. An answer counts only if it names a class of the image's label space.
 
     Args:
         classes: the table of classes.
+        label_space: one of LABEL_SPACES. What the prompts show does not depend on it.
     """
 
-    def __init__(self, classes: pl.DataFrame):
+    def __init__(self, classes: pl.DataFrame, label_space: str = "subset"):
         self.table = classes
         self._matchers: dict[tuple[str, str], tuple[Matcher, list[int]]] = {}
+        self._ids: dict[tuple[str, str], list[int]] = {}
         self._subset_of: dict[tuple[str, int], str] = {}
         self._names: dict[str, dict[int, str]] = {}
         self._nouns: dict[str, str] = dict(classes.select("dataset", "noun").iter_rows())
         for (dataset, subset), rows in classes.group_by("dataset", "subset", maintain_order=True):
             names, ids = rows["name"].to_list(), rows["class_id"].to_list()
-            aliases = {alias: name for name, others in zip(names, rows["aliases"], strict=True) for alias in others}
-            self._matchers[dataset, subset] = Matcher(names, aliases), ids
+            own = rows if label_space == "subset" else classes.filter(dataset=dataset)
+            self._matchers[dataset, subset] = matcher(own), own["class_id"].to_list()
+            self._ids[dataset, subset] = ids
             self._subset_of.update({(dataset, class_id): subset for class_id in ids})
             self._names.setdefault(dataset, {}).update(zip(ids, names, strict=True))
 
@@ -51,7 +58,7 @@ class ClassLists:
 
     def names_in(self, dataset: str, subset: str) -> dict[int, str]:
         """Class names of one subset of `dataset` by class id, in the order of the ids."""
-        return {class_id: self._names[dataset][class_id] for class_id in sorted(self._matchers[dataset, subset][1])}
+        return {class_id: self._names[dataset][class_id] for class_id in sorted(self._ids[dataset, subset])}
 
     def subset(self, dataset: str, class_id: int) -> str:
         """base or novel."""
@@ -62,7 +69,7 @@ class ClassLists:
         return self._nouns[dataset]
 
     def parse(self, completion: Completion, dataset: str, subset: str) -> ParsedAnswer:
-        """The class of one subset that `completion` names."""
+        """The class that `completion`, about an image of one subset, names."""
         if completion.error is not None:
             return ParsedAnswer(completion.error, None, None, "error", completion.tokens)
         answer = answer_text(completion.text)
@@ -74,7 +81,13 @@ class ClassLists:
         return ParsedAnswer(completion.text, answer, class_id, status, completion.tokens, completion.probability)
 
     def match(self, answer: str | None, dataset: str, subset: str) -> int | None:
-        """The class of one subset that `answer` names, or None."""
-        matcher, ids = self._matchers[dataset, subset]
-        index = matcher.match(answer)
+        """The class that `answer`, about an image of one subset, names, or None."""
+        own_matcher, ids = self._matchers[dataset, subset]
+        index = own_matcher.match(answer)
         return None if index is None else ids[index]
+
+
+def matcher(classes: pl.DataFrame) -> Matcher:
+    """A matcher of these rows of the table of classes, which gives their places."""
+    names = classes["name"].to_list()
+    return Matcher(names, {a: name for name, others in zip(names, classes["aliases"], strict=True) for a in others})

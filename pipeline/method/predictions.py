@@ -25,6 +25,7 @@ class PredictionParams(TwoStepParams):
     val_images: int = key("predict.val_images", at_least=0)
     early_stop: str = key("predict.early_stop", one_of=RULES)
     early_stop_confidence: float = key("predict.early_stop_confidence", above=0.5, at_most=1)
+    union: bool = key("predict.union")
 
     def stop_rule(self) -> Stop | None:
         """When the draws of an image are enough; None where they are always K. Raises UserError."""

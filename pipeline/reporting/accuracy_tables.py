@@ -32,7 +32,7 @@ def _groups(results: RunResults, ways: list[Way], dataset: str) -> list[dict[str
             name = own[0].name
             counts = {subset: cells[name, subset]["n"] for subset in SUBSETS if (name, subset) in cells}
             lines = [(way.name, way.title, [cells.get((way.name, a)) for a in results.averages]) for way in own]
-            groups.append({"title": results.models.get(model, model), "counts": counts, "rows": lines})
+            groups.append({"title": results.title(model), "counts": counts, "rows": lines})
     return groups
 
 

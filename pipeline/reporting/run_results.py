@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from pipeline.core.params import UserError
+from pipeline.evaluation.scoring import UNION
 from pipeline.evaluation.ways import WAYS
 from pipeline.reporting.training_log import Points, read_log
 
@@ -47,6 +48,11 @@ class RunResults:
     def models(self) -> dict[str, str]:
         """Titles of the base model and of the trained one, as far as they were scored, in this order."""
         return model_titles(self.details)
+
+    def title(self, model: str) -> str:
+        """What the page calls a model."""
+        own = model.removesuffix(UNION)
+        return self.models.get(own, own) + (", all classes as labels" if own != model else "")
 
     @property
     def subject(self) -> str:

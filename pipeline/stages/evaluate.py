@@ -15,11 +15,12 @@ from pipeline.core.params import key, load_params
 from pipeline.evaluation.comparison import gain_sentence
 from pipeline.evaluation.judge import JudgeParams, judge_models
 from pipeline.evaluation.results import details, headline, report_tables
-from pipeline.evaluation.scoring import require_same_images, score
+from pipeline.evaluation.scoring import require_same_images, score, union_scores
 from pipeline.evaluation.unmatched import unmatched
 from pipeline.method import leakage
 
 PREDICTIONS = [Path(f"data/predictions/{name}.parquet") for name in ("base", "trained", "baselines")]
+UNION = [Path(f"data/predictions/{name}_union.parquet") for name in ("base", "trained")]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class EvaluateParams:
 
 def main(
     predictions: Annotated[list[Path], typer.Option(help="Table of predictions, once per model.")] = PREDICTIONS,
+    union: Annotated[
+        list[Path], typer.Option(help="Table of predictions with all classes as labels, once per model.")
+    ] = UNION,
     samples: Annotated[Path, typer.Option(help="Table of samples.")] = Path("data/samples.parquet"),
     hard: Annotated[Path, typer.Option(help="Table of hard questions.")] = Path("data/hard.parquet"),
     images: Annotated[Path, typer.Option(help="Table of images.")] = Path("data/images.parquet"),
@@ -49,7 +53,9 @@ def main(
     leakage.require_answered_images(rows, index)
     timings.record(images=rows["image_id"].n_unique())
     scored = score(rows)
-    models = details(scored, params.precision)
+    union_rows = [tables.read(tables.PREDICTIONS, path) for path in union]
+    with_all = union_scores(pl.concat([rows.clear(), *union_rows]), scored)
+    models = details(scored, params.precision, with_all)
     if judge.model:
         for model, summary in judge_models(
             scored, class_rows, judge.connect(), judge.sample, judge.max_error_rate
@@ -60,7 +66,7 @@ def main(
             )
     write_json(out / "metrics.json", headline(models))
     write_json(out / "details.json", models)
-    files = report_tables(scored, class_rows, params.topk, params.mass)
+    files = report_tables(scored, class_rows, params.topk, params.mass, with_all)
     files["unmatched"] = unmatched(tables.read(tables.SAMPLES, samples), scored.test)
     with whole_folder(out / "tables") as folder:
         for name, table in files.items():

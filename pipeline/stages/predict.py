@@ -3,6 +3,7 @@
 Departures from the paper:
 1. A single option is the answer: no question is asked.
 2. An answer that cannot be parsed is a wrong answer with a status; no image leaves the table.
+3. A second table has the answers with base and novel classes as labels, where the paper admits those of the subset.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 import typer
 
 from pipeline.core import tables, timings
@@ -37,6 +39,7 @@ def main(
     model: Annotated[str, typer.Option(help="Model folder or hub id.")],
     label: Annotated[Label, typer.Option(help="What the table calls this model.")],
     out: Annotated[Path, typer.Option(help="Table of predictions to write.")],
+    union: Annotated[Path, typer.Option(help="The same with all classes of the data set as labels.")],
     images: Annotated[Path, typer.Option(help="Table of images.")] = Path("data/images.parquet"),
     classes: Annotated[Path, typer.Option(help="Table of classes.")] = Path("data/classes.parquet"),
 ) -> None:
@@ -47,7 +50,12 @@ def main(
     index = images_to_answer(images, class_rows, params.val_images)
     engine = params.connect(model)
     rows = predict(engine, images, index, ClassLists(class_rows), params, label.value)
+    # The draws are the same; a choice is made again where they name classes of the other subset.
+    with_all = pl.DataFrame(schema=tables.PREDICTIONS.schema)
+    if params.union and class_rows["subset"].n_unique() > 1:
+        with_all = predict(engine, images, index, ClassLists(class_rows, "union"), params, label.value)
     tables.write(tables.PREDICTIONS, rows, out)
+    tables.write(tables.PREDICTIONS, with_all, union)
     timings.record(images=rows.height)
     test = rows.filter(split="test")
     right = (test["two_step"] == test["class_id"]).sum() / max(1, test.height)

@@ -17,6 +17,12 @@ from pipeline.evaluation.scoring import score
 from pipeline.stages.evaluate import main
 
 
+def with_all_classes(rows: pl.DataFrame) -> pl.DataFrame:
+    """The same answers where the greedy one names a class of the other subset for every other image."""
+    is_odd = pl.int_range(pl.len()) % 2 == 1
+    return rows.with_columns(one_step=pl.when(is_odd).then(None).otherwise("class_id"))
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """A folder with tables of base, trained and a further model, where the stage has run."""
@@ -28,6 +34,7 @@ def finished(tmp_path_factory) -> Path:
         ("base", rows.filter(model="base")),
         ("trained", rows.filter(model="trained")),
         ("baselines", further),
+        *((f"{model}_union", with_all_classes(rows.filter(model=model))) for model in ("base", "trained")),
     ):
         tables.write(tables.PREDICTIONS, table, folder / f"data/predictions/{name}.parquet")
     tables.write(tables.CLASSES, BENCH.classes(), folder / "data/classes.parquet")
@@ -66,9 +73,41 @@ def test_the_details_have_every_model(finished):
     full = read(finished, "details.json")
     assert set(full) == {"base", "trained", "clip_x", "gain"}
     assert set(full["clip_x"]) >= {"one_step", "oracle", "confidence"} and "two_step" not in full["clip_x"]
-    assert {model: full[model] for model in ("base", "trained")} == {
-        model: json.loads(json.dumps(details(random_scores())[model])) for model in ("base", "trained")
-    }
+    for model in ("base", "trained"):
+        union = full[model].pop("union")
+        assert union["one_step"]["total"] == pytest.approx(0.5, abs=0.01)
+        assert union["vote"] == full[model]["vote"]
+        assert full[model] == json.loads(json.dumps(details(random_scores())[model]))
+
+
+def test_all_classes_as_labels_are_compared_with_those_of_the_subset(finished):
+    accuracies, differences = (
+        pl.read_csv(finished / f"reports/tables/{name}.csv") for name in ("accuracies", "differences")
+    )
+    names = ["base", "trained", "clip_x", "base_union", "trained_union"]
+    assert accuracies["model"].unique(maintain_order=True).to_list() == names
+    rows = differences.filter(subset="total", question="label space")
+    by_pair = {(row["first"], row["second"]): row for row in rows.iter_rows(named=True)}
+    row = by_pair["trained one_step", "trained_union one_step"]
+    before = accuracies.row(
+        by_predicate=(pl.col("model") == "trained") & (pl.col("metric") == "one_step") & (pl.col("subset") == "total"),
+        named=True,
+    )
+    assert row["difference"] == pytest.approx(0.5 - before["accuracy"], abs=0.01)
+    assert by_pair["trained vote", "trained_union vote"]["difference"] == 0
+    within = differences.filter(question="ways to answer")
+    assert not (within["first"].str.contains("_union") | within["second"].str.contains("_union")).any()
+    assert differences.filter(question="training, all classes as labels")["first"][0].startswith("base_union ")
+
+
+def test_other_images_with_all_classes_are_refused(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    path = Path("data/predictions/trained_union.parquet")
+    before = path.read_bytes()
+    tables.write(tables.PREDICTIONS, tables.read(tables.PREDICTIONS, path).head(20), path)
+    with pytest.raises(UserError, match=r"do not have the images of the others; .*`dvc repro predict`"):
+        main()
+    path.write_bytes(before)
 
 
 def test_every_table_is_one_file_and_no_older_one_stays(finished):

@@ -257,3 +257,19 @@ def test_draws_that_stop_early_are_those_that_come_first():
     count = len(row["draws"])
     assert 4 < count < 20 and row["draws"] == full["draws"][:count]
     assert row["one_step"] == full["one_step"] == 0
+
+
+def test_all_classes_of_the_data_set_can_be_labels():
+    """An image of a base class: draws that name novel classes count, and can be options, in the label space union."""
+    draws = [said("grey owl"), said("grey owl"), said("grey owl"), said("red wren")]
+    engine, settings = Scripted({"x": draws}, {"x": "<answer> A </answer>"}), asked(PredictParams, topk=3)
+    tables_of = {}
+    for space in ("subset", "union"):
+        steps, choices = two_steps(engine, images(x=(0, "test")), ClassLists(CLASSES, space), settings, 1)
+        tables_of[space] = prediction_table(steps, choices, "base", 1.0).row(0, named=True)
+    owl = CLASSES.filter(name="grey owl")["class_id"][0]
+    assert tables_of["subset"]["draws"] == [None, None, None, 0] and tables_of["subset"]["vote"] == 0
+    assert tables_of["union"]["draws"] == [owl, owl, owl, 0] and tables_of["union"]["vote"] == owl
+    assert [len(tables_of[space]["options"]) for space in ("subset", "union")] == [1, 2]
+    lists = ClassLists(CLASSES, "union")
+    assert lists.names_in("d", "base") == ClassLists(CLASSES).names_in("d", "base"), "the prompt shows the same names"

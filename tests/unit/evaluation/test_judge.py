@@ -126,7 +126,8 @@ def test_the_stage_reports_the_verdicts(judge, tmp_path, capsys):
             tables.write(empty, pl.DataFrame(schema=empty.schema), tmp_path / f"data/{empty.name}.parquet")
         for model, rows in zip(("base", "trained"), both, strict=True):
             tables.write(tables.PREDICTIONS, rows, tmp_path / f"data/predictions/{model}.parquet")
-        tables.write(tables.PREDICTIONS, both[0].clear(), tmp_path / "data/predictions/baselines.parquet")
+        for name in ("baselines", "base_union", "trained_union"):
+            tables.write(tables.PREDICTIONS, both[0].clear(), tmp_path / f"data/predictions/{name}.parquet")
         main()
         count = len(fake.bodies)
         main()
