@@ -7,10 +7,14 @@ A share of a few images near 0 or 1 takes few values, so that its coverage canno
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
 
 from pipeline.evaluation.clusters import Block, Blocks
 from pipeline.evaluation.intervals import (

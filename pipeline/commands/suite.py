@@ -43,6 +43,12 @@ METHODS = (
     Method("DiVE-k", "divek", ()),
     Method("DiVE-k, options by text embedding", "embedding", ("options.strategy=text_embedding",)),
     Method("DiVE-k, random options", "random", ("options.strategy=random",)),
+    Method(
+        "DiVE-k, text embedding, unfiltered",
+        "embedding-all",
+        ("options.strategy=text_embedding", "filter.drop=nothing"),
+    ),
+    Method("DiVE-k, random, unfiltered", "random-all", ("options.strategy=random", "filter.drop=nothing")),
     Method("DiVE-k, options drawn anew half-way", "rounds", ("train.rounds=2",)),
     Method("ViRFT", "virft", ("train.method=virft",)),
     Method("ViRFT, reward by string", "virft-string", ("train.method=virft", "train.virft_reward=string")),
