@@ -16,7 +16,7 @@ from pipeline.core.files import whole_folder, work_folder, write_text
 from pipeline.engines.common.loading import content
 from pipeline.training.params import TrainParams
 
-VERSION = 3  # increase it when the same params and questions no longer train the same weights
+VERSION = 4  # increase it when the same params and questions no longer train the same weights
 COMPLETE = "complete.json"  # written into a checkpoint last, with the progress of the run
 
 

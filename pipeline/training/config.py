@@ -11,16 +11,28 @@ ADAM = {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "optim": "
 
 
 def accumulation(params: TrainParams) -> tuple[int, int]:
-    """Prompts of one process in a micro-batch, and the micro-batches of a step. Raises UserError."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    at_once = min(params.prompts_per_device, max(1, params.prompts_per_step // processes))
-    if params.prompts_per_step % (at_once * processes):
+    """Prompts of one process in a micro-batch, and the micro-batches of a step.
+
+    A micro-batch is the largest one of equal size that train.prompts_per_device allows. Raises UserError where the
+    prompts of a step do not divide among the processes.
+    """
+    processes, prompts = int(os.environ.get("WORLD_SIZE", "1")), params.prompts_per_step
+    if prompts % processes:
+        nearest = [near for near in (prompts - prompts % processes, prompts - prompts % processes + processes) if near]
+        *fewer, most = map(str, fitting_processes(prompts))
         raise UserError(
-            f"params.yaml: train.prompts_per_step is {params.prompts_per_step}, but must be a multiple of "
-            f"{at_once} (train.prompts_per_device) × {processes} (processes); "
-            "set it with `dvc exp run -S train.prompts_per_step=…`"
+            f"params.yaml: train.prompts_per_step is {prompts}, which does not divide among {processes} processes; set "
+            f"`dvc exp run -S train.prompts_per_step={' or '.join(map(str, nearest))}`, or num_processes in "
+            f"train.launch_config to {' or '.join([', '.join(fewer), most] if fewer else [most])}"
         )
-    return at_once, params.prompts_per_step // (at_once * processes)
+    of_process = prompts // processes
+    at_once = max(size for size in fitting_processes(of_process) if size <= params.prompts_per_device)
+    return at_once, of_process // at_once
+
+
+def fitting_processes(prompts: int) -> list[int]:
+    """The numbers of processes among which so many prompts of a step divide."""
+    return [number for number in range(1, prompts + 1) if prompts % number == 0]
 
 
 def _shared(params: TrainParams, folder: Path, steps: int) -> dict[str, Any]:

@@ -5,21 +5,22 @@ from typing import Any
 from pipeline.core.params import UserError
 from pipeline.training.params import TOWERS, TrainParams
 
-# Names in transformers' vision-language models of the vision tower, and of the layers between it and the text tower.
+# Names in transformers' vision-language models of the vision tower, and of the layers that lead from it to the text
+# tower. Where they lie inside of the vision tower (Qwen) or beside it (Gemma, SmolVLM), they belong to it.
 VISION = ("visual", "vision_tower", "vision_model")
-BRIDGE = ("merger", "multi_modal_projector", "connector", "embed_vision")
+FROM_VISION = ("merger", "multi_modal_projector", "connector", "embed_vision")
 
 
 def tower_of(parameter: str) -> str:
-    """vision, bridge or text, by the name of a parameter."""
-    parts = parameter.split(".")
-    if any(part in BRIDGE for part in parts):
-        return "bridge"
-    return "vision" if any(part in VISION for part in parts) else "text"
+    """vision or text, by the name of a parameter. The layers between the towers are of the vision tower.
+
+    The published code of the paper freezes them with it.
+    """
+    return "vision" if {*VISION, *FROM_VISION}.intersection(parameter.split(".")) else "text"
 
 
 def freeze(model: Any, towers: tuple[str, ...]) -> None:
-    """Freezes these towers; the bridge between them stays trainable. Raises UserError."""
+    """Freezes these towers. Raises UserError."""
     if unknown := set(towers) - set(TOWERS):
         raise UserError(
             f"params.yaml: train.freeze has {unknown.pop()!r}; each entry must be one of {', '.join(TOWERS)}, such as "
