@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.params import UserError
+from pipeline.training.launch import shards_with_fsdp
 from pipeline.training.params import TrainParams
 
 ADAM = {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "optim": "adamw_torch"}
@@ -18,12 +19,13 @@ def accumulation(params: TrainParams) -> tuple[int, int]:
     """
     processes, prompts = int(os.environ.get("WORLD_SIZE", "1")), params.prompts_per_step
     if prompts % processes:
-        nearest = [near for near in (prompts - prompts % processes, prompts - prompts % processes + processes) if near]
+        lower = prompts - prompts % processes
+        nearest = [f"`dvc exp run -S train.prompts_per_step={near}`" for near in (lower, lower + processes) if near]
         *fewer, most = map(str, fitting_processes(prompts))
         raise UserError(
             f"params.yaml: train.prompts_per_step is {prompts}, which does not divide among {processes} processes; set "
-            f"`dvc exp run -S train.prompts_per_step={' or '.join(map(str, nearest))}`, or num_processes in "
-            f"train.launch_config to {' or '.join([', '.join(fewer), most] if fewer else [most])}"
+            f"{' or '.join(nearest)}, or num_processes in train.launch_config to "
+            f"{' or '.join([', '.join(fewer), most] if fewer else [most])}"
         )
     of_process = prompts // processes
     at_once = max(size for size in fitting_processes(of_process) if size <= params.prompts_per_device)
@@ -102,6 +104,8 @@ def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:
         disable_dropout=True,
         shuffle_dataset=True,
         log_completions=False,
+        # Of the reference model only, whose data type would be the policy's.
+        model_init_kwargs={"dtype": params.weights} if shards_with_fsdp() else None,
         **_vllm(params),
     )
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pipeline.core.params import UserError
+from pipeline.training.launch import shards_with_fsdp
 from pipeline.training.params import TOWERS, TrainParams
 
 # Names in transformers' vision-language models of the vision tower, and of the layers that lead from it to the text
@@ -29,6 +30,14 @@ def freeze(model: Any, towers: tuple[str, ...]) -> None:
     for name, weights in model.named_parameters():
         if tower_of(name) in towers:
             weights.requires_grad_(False)
+
+
+def weights_dtype(params: TrainParams) -> str:
+    """The data type in which weights are loaded for training.
+
+    FSDP's masters are the weights themselves, so that its checkpoints hold them; elsewhere the optimiser keeps them.
+    """
+    return "float32" if params.tuning == "full" and shards_with_fsdp() else params.weights
 
 
 def adapter(model: Any, params: TrainParams) -> Any:
