@@ -104,7 +104,7 @@ def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:
         disable_dropout=True,
         shuffle_dataset=True,
         log_completions=False,
-        # Of the reference model only, whose data type would be the policy's.
+        # Read for the reference model only, which would be loaded in the float32 of the masters.
         model_init_kwargs={"dtype": params.weights} if shards_with_fsdp() else None,
         **_vllm(params),
     )

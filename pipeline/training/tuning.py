@@ -35,9 +35,11 @@ def freeze(model: Any, towers: tuple[str, ...]) -> None:
 def weights_dtype(params: TrainParams) -> str:
     """The data type in which weights are loaded for training.
 
-    FSDP's masters are the weights themselves, so that its checkpoints hold them; elsewhere the optimiser keeps them.
+    Where all weights are trained in bfloat16, the optimiser keeps float32 masters (masters.py). FSDP keeps them as the
+    weights, and only its model files have them. A further round has only the model files of the one before.
     """
-    return "float32" if params.tuning == "full" and shards_with_fsdp() else params.weights
+    reads_masters = params.tuning == "full" and (shards_with_fsdp() or params.rounds > 1)
+    return "float32" if reads_masters else params.weights
 
 
 def adapter(model: Any, params: TrainParams) -> Any:

@@ -52,12 +52,19 @@ def test_towers_are_frozen(base_model, towers, trainable):
 
 
 @pytest.mark.parametrize(
-    ("fsdp", "tuning", "dtype"),
-    [("false", "full", "bfloat16"), ("true", "full", "float32"), ("true", "lora", "bfloat16")],
+    ("fsdp", "tuning", "rounds", "dtype"),
+    [
+        ("false", "full", 1, "bfloat16"),
+        ("true", "full", 1, "float32"),
+        ("false", "full", 2, "float32"),
+        ("true", "lora", 2, "bfloat16"),
+    ],
 )
-def test_weights_that_fsdp_trains_are_loaded_in_float32(monkeypatch, fsdp, tuning, dtype):
+def test_weights_whose_masters_the_optimiser_does_not_keep_are_float32(monkeypatch, fsdp, tuning, rounds, dtype):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", fsdp)
-    assert weights_dtype(replace(DEFAULTS, weights="bfloat16", tuning=tuning)) == dtype
+    params = replace(DEFAULTS, weights="bfloat16", tuning=tuning, rounds=rounds)
+    assert weights_dtype(params) == dtype
+    assert weights_dtype(replace(params, weights="float32")) == "float32"
 
 
 @pytest.mark.slow
