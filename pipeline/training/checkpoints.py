@@ -17,7 +17,7 @@ from pipeline.engines.common.loading import content
 from pipeline.method.styles import style
 from pipeline.training.params import TrainParams
 
-VERSION = 3  # increase it when the same params and questions no longer train the same weights
+VERSION = 4  # increase it when the same params and questions no longer train the same weights
 COMPLETE = "complete.json"  # written into a checkpoint last, with the progress of the run
 
 

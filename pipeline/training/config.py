@@ -5,22 +5,36 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.params import UserError
+from pipeline.training.launch import shards_with_fsdp
 from pipeline.training.params import TrainParams
 
 ADAM = {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "optim": "adamw_torch"}
 
 
 def accumulation(params: TrainParams) -> tuple[int, int]:
-    """Prompts of one process in a micro-batch, and the micro-batches of a step. Raises UserError."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    at_once = min(params.prompts_per_device, max(1, params.prompts_per_step // processes))
-    if params.prompts_per_step % (at_once * processes):
+    """Prompts of one process in a micro-batch, and the micro-batches of a step.
+
+    A micro-batch is the largest one of equal size that train.prompts_per_device allows. Raises UserError where the
+    prompts of a step do not divide among the processes.
+    """
+    processes, prompts = int(os.environ.get("WORLD_SIZE", "1")), params.prompts_per_step
+    if prompts % processes:
+        lower = prompts - prompts % processes
+        nearest = [f"`dvc exp run -S train.prompts_per_step={near}`" for near in (lower, lower + processes) if near]
+        *fewer, most = map(str, fitting_processes(prompts))
         raise UserError(
-            f"params.yaml: train.prompts_per_step is {params.prompts_per_step}, but must be a multiple of "
-            f"{at_once} (train.prompts_per_device) × {processes} (processes); "
-            "set it with `dvc exp run -S train.prompts_per_step=…`"
+            f"params.yaml: train.prompts_per_step is {prompts}, which does not divide among {processes} processes; set "
+            f"{' or '.join(nearest)}, or num_processes in train.launch_config to "
+            f"{' or '.join([', '.join(fewer), most] if fewer else [most])}"
         )
-    return at_once, params.prompts_per_step // (at_once * processes)
+    of_process = prompts // processes
+    at_once = max(size for size in fitting_processes(of_process) if size <= params.prompts_per_device)
+    return at_once, of_process // at_once
+
+
+def fitting_processes(prompts: int) -> list[int]:
+    """The numbers of processes among which so many prompts of a step divide."""
+    return [number for number in range(1, prompts + 1) if prompts % number == 0]
 
 
 def _shared(params: TrainParams, folder: Path, steps: int) -> dict[str, Any]:
@@ -90,6 +104,8 @@ def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:
         disable_dropout=True,
         shuffle_dataset=True,
         log_completions=False,
+        # Read for the reference model only, which would be loaded in the float32 of the masters.
+        model_init_kwargs={"dtype": params.weights} if shards_with_fsdp() else None,
         **_vllm(params),
     )
 

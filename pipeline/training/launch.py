@@ -27,3 +27,8 @@ def launch(params: TrainParams, arguments: list[str]) -> None:
 def is_main_process() -> bool:
     """Whether this process writes the results."""
     return not int(os.environ.get("RANK", "0"))
+
+
+def shards_with_fsdp() -> bool:
+    """Whether accelerate shards the weights of this process with FSDP."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"

@@ -22,6 +22,7 @@ from pipeline.training.rollouts import inference
 from pipeline.training.round_statistics import round_statistics
 from pipeline.training.run import RunLog, run
 from pipeline.training.trl_adapter import set_reference
+from pipeline.training.tuning import weights_dtype
 
 NO_SCORE = -1.0  # below any score of a check
 
@@ -105,7 +106,7 @@ def train_round(
     processor = load_processor(source)
     checkpoint = folder.last() if params.tuning == "full" else None
     # Not left to the trainer, which reads weights by the names of modules; the names in files can differ.
-    model = load_model(str(checkpoint or source), params.weights, params.attention)
+    model = load_model(str(checkpoint or source), weights_dtype(params), params.attention)
     set_reference(model, params.model)
 
     def check(model: Any) -> float:

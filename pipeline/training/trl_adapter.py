@@ -10,6 +10,7 @@ import torch
 from accelerate.utils import gather_object
 from trl import GRPOTrainer, SFTTrainer
 
+from pipeline.training.masters import MasterAdamW, needs_masters
 from pipeline.training.monitor import DivergenceError
 from pipeline.training.order import Order
 from pipeline.training.rollouts import RolloutGenerator
@@ -18,10 +19,19 @@ Record = Callable[[int, list[dict[str, Any]]], None]
 """Takes the number of a step, from 1, and its completions."""
 
 
-class ResumeMixin:
-    """A trainer that continues from a checkpoint whose weights its model was loaded with, in an order of ours."""
+class TrainerMixin:
+    """A trainer in an order of ours, with masters of weights of 16 bits.
+
+    It continues from a checkpoint whose weights its model was loaded with.
+    """
 
     order: Order
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        if needs_masters(self):
+            _, settings = self.get_optimizer_cls_and_kwargs(self.args)  # type: ignore[attr-defined]
+            self.optimizer_cls_and_kwargs = (MasterAdamW, settings)
+        return super().create_optimizer(model)  # type: ignore[misc]
 
     def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
         # The trainer reads weights by the names of modules. In some model families the names in the file differ, and
@@ -33,7 +43,7 @@ class ResumeMixin:
         return self.order
 
 
-class SupervisedTrainer(ResumeMixin, SFTTrainer):  # type: ignore[misc]
+class SupervisedTrainer(TrainerMixin, SFTTrainer):  # type: ignore[misc]
     """TRL's supervised trainer.
 
     Args:
@@ -45,7 +55,7 @@ class SupervisedTrainer(ResumeMixin, SFTTrainer):  # type: ignore[misc]
         super().__init__(*args, **more)
 
 
-class PolicyTrainer(ResumeMixin, GRPOTrainer):  # type: ignore[misc]
+class PolicyTrainer(TrainerMixin, GRPOTrainer):  # type: ignore[misc]
     """TRL's GRPO trainer.
 
     Args:

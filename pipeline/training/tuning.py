@@ -3,23 +3,25 @@
 from typing import Any
 
 from pipeline.core.params import UserError
+from pipeline.training.launch import shards_with_fsdp
 from pipeline.training.params import TOWERS, TrainParams
 
-# Names in transformers' vision-language models of the vision tower, and of the layers between it and the text tower.
+# Names in transformers' vision-language models of the vision tower, and of the layers that lead from it to the text
+# tower. Where they lie inside of the vision tower (Qwen) or beside it (Gemma, SmolVLM), they belong to it.
 VISION = ("visual", "vision_tower", "vision_model")
-BRIDGE = ("merger", "multi_modal_projector", "connector", "embed_vision")
+FROM_VISION = ("merger", "multi_modal_projector", "connector", "embed_vision")
 
 
 def tower_of(parameter: str) -> str:
-    """vision, bridge or text, by the name of a parameter."""
-    parts = parameter.split(".")
-    if any(part in BRIDGE for part in parts):
-        return "bridge"
-    return "vision" if any(part in VISION for part in parts) else "text"
+    """vision or text, by the name of a parameter. The layers between the towers are of the vision tower.
+
+    The published code of the paper freezes them with it.
+    """
+    return "vision" if {*VISION, *FROM_VISION}.intersection(parameter.split(".")) else "text"
 
 
 def freeze(model: Any, towers: tuple[str, ...]) -> None:
-    """Freezes these towers; the bridge between them stays trainable. Raises UserError."""
+    """Freezes these towers. Raises UserError."""
     if unknown := set(towers) - set(TOWERS):
         raise UserError(
             f"params.yaml: train.freeze has {unknown.pop()!r}; each entry must be one of {', '.join(TOWERS)}, such as "
@@ -28,6 +30,16 @@ def freeze(model: Any, towers: tuple[str, ...]) -> None:
     for name, weights in model.named_parameters():
         if tower_of(name) in towers:
             weights.requires_grad_(False)
+
+
+def weights_dtype(params: TrainParams) -> str:
+    """The data type in which weights are loaded for training.
+
+    Where all weights are trained in bfloat16, the optimiser keeps float32 masters (masters.py). FSDP keeps them as the
+    weights, and only its model files have them. A further round has only the model files of the one before.
+    """
+    reads_masters = params.tuning == "full" and (shards_with_fsdp() or params.rounds > 1)
+    return "float32" if reads_masters else params.weights
 
 
 def adapter(model: Any, params: TrainParams) -> Any:

@@ -1,5 +1,6 @@
 """Presets: every key exists, every value is allowed, and the paper's leaves nothing to a library's default."""
 
+import re
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -20,7 +21,7 @@ from pipeline.stages.download import DownloadParams
 from pipeline.stages.options import OptionsParams
 from pipeline.stages.predict import PredictParams
 from pipeline.stages.sample import SampleParams
-from pipeline.training.config import grpo_config
+from pipeline.training.config import accumulation, fitting_processes, grpo_config
 from pipeline.training.params import TrainParams
 
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
@@ -193,6 +194,22 @@ def test_every_value_of_the_papers_preset_has_its_source(file):
         if line and not line.startswith("#") and not line.endswith(":"):
             source = line.partition(" # ")[2].split(":")[0].split(",")[0]
             assert source in ("paper", "code", "library", "here"), line
+
+
+@pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)
+def test_every_preset_says_which_numbers_of_processes_divide_its_step(file):
+    prompts, text = re.search(
+        r"^  prompts_per_step: (\d+) #.* divides among ([\d, or]+) processes$", file.read_text(), re.MULTILINE
+    ).groups()
+    assert [int(number) for number in re.findall(r"\d+", text)] == fitting_processes(int(prompts))
+
+
+def test_the_papers_preset_runs_in_as_many_processes_as_its_config_starts(project, monkeypatch):
+    values = YAML(typ="safe").load((ROOT / "presets" / "paper.yaml").read_text())["train"]
+    processes = YAML(typ="safe").load((ROOT / values["launch_config"]).read_text())["num_processes"]
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    assert processes == 3 and invoke("paper").exit_code == 0
+    assert accumulation(load_params(TrainParams)) == (2, 1), "two prompts on each GPU, in one micro-batch"
 
 
 @pytest.mark.slow

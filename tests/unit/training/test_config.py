@@ -9,7 +9,7 @@ from support.training import DEFAULTS, LISTS
 from pipeline.core.params import UserError
 from pipeline.method.rewards import rewards
 from pipeline.method.two_steps import TwoStepParams
-from pipeline.training.config import accumulation, grpo_config
+from pipeline.training.config import accumulation, fitting_processes, grpo_config
 from pipeline.training.params import TrainParams
 
 TRL_NAMES = {
@@ -104,23 +104,57 @@ def test_the_upper_clip_range_and_vllm_reach_trl(tmp_path):
     assert config(DEFAULTS, tmp_path).use_vllm is False
 
 
-def test_prompts_that_do_not_divide_are_refused(tmp_path):
-    with pytest.raises(UserError, match="multiple"):
-        config(replace(DEFAULTS, prompts_per_step=6, prompts_per_device=4), tmp_path)
+def test_the_reference_keeps_its_data_type_where_fsdp_trains_in_float32(tmp_path, monkeypatch):
+    params = replace(DEFAULTS, weights="bfloat16")
+    assert config(params, tmp_path).model_init_kwargs is None
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert config(params, tmp_path).model_init_kwargs == {"dtype": "bfloat16"}
 
 
 @pytest.mark.parametrize(
-    ("processes", "expected"),
-    [("1", (4, 4)), ("2", (4, 2)), ("4", (4, 1)), ("8", (2, 1))],
-    ids=lambda value: str(value),
+    ("prompts", "at_most", "processes", "expected"),
+    [
+        (16, 4, 1, (4, 4)),
+        (16, 4, 2, (4, 2)),
+        (16, 4, 4, (4, 1)),
+        (16, 4, 8, (2, 1)),
+        (6, 2, 3, (2, 1)),  # the paper's run
+        (6, 4, 1, (3, 2)),  # 4 does not divide 6
+        (6, 2, 2, (1, 3)),
+        (6, 2, 6, (1, 1)),
+        (7, 3, 1, (1, 7)),
+    ],
 )
-def test_processes_share_the_prompts_of_a_step(monkeypatch, processes, expected):
-    monkeypatch.setenv("WORLD_SIZE", processes)
-    assert accumulation(replace(DEFAULTS, prompts_per_step=16, prompts_per_device=4)) == expected
+def test_processes_share_the_prompts_of_a_step(monkeypatch, prompts, at_most, processes, expected):
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    assert accumulation(replace(DEFAULTS, prompts_per_step=prompts, prompts_per_device=at_most)) == expected
 
 
-def test_prompts_that_do_not_divide_among_the_processes_are_refused(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    message = re.escape("but must be a multiple of 4 (train.prompts_per_device) × 3 (processes)")
-    with pytest.raises(UserError, match=message):
-        accumulation(replace(DEFAULTS, prompts_per_step=16, prompts_per_device=4))
+@pytest.mark.parametrize("prompts", [1, 4, 6, 12, 16])
+def test_every_number_of_processes_that_divides_a_step_works_and_no_other(monkeypatch, prompts):
+    for processes in range(1, 20):
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        for at_most in (1, 2, 5, 16):
+            params = replace(DEFAULTS, prompts_per_step=prompts, prompts_per_device=at_most)
+            if processes in fitting_processes(prompts):
+                at_once, micro_batches = accumulation(params)
+                assert at_once * micro_batches * processes == prompts and at_once <= at_most
+            else:
+                with pytest.raises(UserError):
+                    accumulation(params)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "processes", "message"),
+    [
+        (16, 3, "is 16, which does not divide among 3 processes; set `dvc exp run -S train.prompts_per_step=15` or "
+         "`dvc exp run -S train.prompts_per_step=18`, or num_processes in train.launch_config to 1, 2, 4, 8 or 16"),
+        (6, 8, "is 6, which does not divide among 8 processes; set `dvc exp run -S train.prompts_per_step=8`, or "
+         "num_processes in train.launch_config to 1, 2, 3 or 6"),
+        (1, 2, "set `dvc exp run -S train.prompts_per_step=2`, or num_processes in train.launch_config to 1"),
+    ],
+)  # fmt: skip
+def test_prompts_that_do_not_divide_among_the_processes_are_refused(monkeypatch, prompts, processes, message):
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    with pytest.raises(UserError, match=re.escape(message)):
+        accumulation(replace(DEFAULTS, prompts_per_step=prompts))

@@ -9,17 +9,18 @@ from support.training import DEFAULTS
 from pipeline.core.params import UserError
 from pipeline.engines.common.loading import load_model, load_processor
 from pipeline.training.saving import save_model
-from pipeline.training.tuning import adapter, freeze, tower_of
+from pipeline.training.tuning import adapter, freeze, tower_of, weights_dtype
 
 
 @pytest.mark.parametrize(
     ("name", "tower"),
     [
         ("model.visual.blocks.0.attn.qkv.weight", "vision"),
-        ("model.visual.merger.mlp.0.weight", "bridge"),
+        ("model.visual.merger.mlp.0.weight", "vision"),
+        ("model.visual.deepstack_merger_list.0.linear_fc1.weight", "vision"),
         ("model.vision_tower.encoder.layers.0.mlp.fc1.weight", "vision"),
-        ("model.multi_modal_projector.mm_input_projection_weight", "bridge"),
-        ("model.connector.modality_projection.proj.weight", "bridge"),
+        ("model.multi_modal_projector.mm_input_projection_weight", "vision"),
+        ("model.connector.modality_projection.proj.weight", "vision"),
         ("model.language_model.layers.0.mlp.up_proj.weight", "text"),
         ("lm_head.weight", "text"),
     ],
@@ -37,15 +38,33 @@ def test_an_unknown_tower_is_refused():
 @pytest.mark.parametrize(
     ("towers", "trainable"),
     [
-        ((), {"vision", "bridge", "text"}),
-        (("vision",), {"bridge", "text"}),
-        (("text",), {"vision", "bridge"}),
+        ((), {"vision", "text"}),
+        (("vision",), {"text"}),
+        (("text",), {"vision"}),
     ],
 )
 def test_towers_are_frozen(base_model, towers, trainable):
     model = load_model(base_model, "float32", "eager")
     freeze(model, towers)
     assert {tower_of(name) for name, weights in model.named_parameters() if weights.requires_grad} == trainable
+    merger = [weights.requires_grad for name, weights in model.named_parameters() if ".merger." in name]
+    assert merger and set(merger) == {"vision" not in towers}, "as in the published code"
+
+
+@pytest.mark.parametrize(
+    ("fsdp", "tuning", "rounds", "dtype"),
+    [
+        ("false", "full", 1, "bfloat16"),
+        ("true", "full", 1, "float32"),
+        ("false", "full", 2, "float32"),
+        ("true", "lora", 2, "bfloat16"),
+    ],
+)
+def test_weights_whose_masters_the_optimiser_does_not_keep_are_float32(monkeypatch, fsdp, tuning, rounds, dtype):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", fsdp)
+    params = replace(DEFAULTS, weights="bfloat16", tuning=tuning, rounds=rounds)
+    assert weights_dtype(params) == dtype
+    assert weights_dtype(replace(params, weights="float32")) == "float32"
 
 
 @pytest.mark.slow
@@ -56,10 +75,13 @@ def test_low_rank_additions_are_put_on_the_towers_that_are_not_frozen(base_model
         model, replace(DEFAULTS, tuning="lora", lora_rank=4, lora_alpha=12, lora_dropout=0.25, freeze=("vision",))
     )
     assert (config.r, config.lora_alpha, config.lora_dropout) == (4, 12, 0.25)
-    assert {tower_of(f"{name}.weight") for name in config.target_modules} == {"text", "bridge"}
+    assert {tower_of(f"{name}.weight") for name in config.target_modules} == {"text"}
     assert not any("lm_head" in name for name in config.target_modules)
     everywhere = adapter(model, replace(DEFAULTS, tuning="lora"))
-    assert len(everywhere.target_modules) > len(config.target_modules)
+    assert {tower_of(f"{name}.weight") for name in everywhere.target_modules} == {"vision", "text"}
+    assert any(".merger." in name for name in everywhere.target_modules)
+    text_frozen = adapter(model, replace(DEFAULTS, tuning="lora", freeze=("text",)))
+    assert set(text_frozen.target_modules) == set(everywhere.target_modules) - set(config.target_modules)
 
 
 @pytest.mark.slow
