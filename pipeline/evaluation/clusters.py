@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipeline.evaluation.intervals import (
+    PRIOR_DF_OF_DIFFERENCES,
     Estimate,
     Floats,
     harmonic_means,
@@ -119,7 +120,7 @@ class Blocks:
             block = self.blocks[place]
             changes = block.scores[:, second] * slope[second] - block.scores[:, first] * slope[first]
             scale = np.maximum(slope[first], slope[second])
-            variance, df = variance_of_mean(changes, block.starts, scale, len(slopes))
+            variance, df = variance_of_mean(changes, block.starts, scale, len(slopes), PRIOR_DF_OF_DIFFERENCES)
             variances.append(variance)
             dfs.append(df)
         averages = self._average(datasets, average)

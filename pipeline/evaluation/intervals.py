@@ -19,7 +19,10 @@ LEVEL = 0.95
 POWER = 0.8
 
 PRIOR_DF = 2.0
-"""Degrees of freedom with which the variance of independent images enters the variance between clusters."""
+"""Degrees of freedom with which the variance of independent images enters the variance between clusters of a share."""
+
+PRIOR_DF_OF_DIFFERENCES = 1.0
+"""The same for a difference, in which two models may each be better in some classes."""
 
 PRIOR_CORRELATION = 0.02
 """Correlation of two images of a cluster that this variance assumes."""
@@ -91,14 +94,14 @@ def smoothed_share(right: Any, images: int, clusters: int, blocks: int = 1) -> A
 
 
 def variance_of_mean(
-    values: Floats, starts: NDArray[np.int64], scale: Floats, blocks: int = 1
+    values: Floats, starts: NDArray[np.int64], scale: Floats, blocks: int = 1, prior_df: float = PRIOR_DF
 ) -> tuple[Floats, Floats]:
     """Variance of the means over all images, and its degrees of freedom, both (numbers,).
 
     The variance between clusters (the linearised one of a ratio, Cochran 1977, section 2.11) is pooled with that of
-    nearly independent images: few clusters, or a few wrong images in them, say little about their own variance. Their
-    degrees of freedom are fewer the closer a share is to 0 or 1; those of the latter are PRIOR_DF, or fewer in each of
-    several blocks, which together say more (bench/intervals.py).
+    nearly independent images: few clusters, or a few wrong images in them, say little about their own variance. Its
+    degrees of freedom are fewer the closer a share is to 0 or 1; those of the other are `prior_df`, and fewer in each
+    of several blocks, which together say more (bench/intervals.py).
 
     Args:
         values: (images, numbers), sorted by cluster.
@@ -116,7 +119,7 @@ def variance_of_mean(
     spread = (values.var(axis=0) * size + added * scale**2) / (size + 2 * added)
     prior = spread / images * (1 + (images / clusters - 1) * PRIOR_CORRELATION)
     df = (clusters - 1) * np.minimum(1.0, 4 * spread / scale**2)
-    prior_df = PRIOR_DF / sqrt(blocks)
+    prior_df /= sqrt(blocks)
     return (df * between + prior_df * prior) / (df + prior_df), df + prior_df
 
 
