@@ -123,7 +123,7 @@ def questions(
             "answer": pl.Series(place).replace_strict(dict(enumerate(letters(MAX_OPTIONS)))),
             "truth_rank": np.where(is_truth.any(axis=1), is_truth.argmax(axis=1) + 1, 0),
             "truth_votes": (votes * is_truth).sum(axis=1),
-            "draws": draws["class_id"].list.len(),
+            "draws": draws["class_id"].list.len().cast(pl.Int64),
             "valid_draws": votes.sum(axis=1),
             "distinct": (votes > 0).sum(axis=1),
         }

@@ -92,7 +92,10 @@ def make_tables(drawn: dict[str, list[int | None]], truth: int = 0):
 
 
 def test_question_rows_say_where_each_option_came_from():
-    row = questions(*make_tables({"a": [1, 1, 2, None]}), k=2, seed=0).row(0, named=True)
+    table = questions(*make_tables({"a": [1, 1, 2, None]}), k=2, seed=0)
+    assert table.schema == tables.QUESTIONS.schema
+    row = table.row(0, named=True)
+    assert row["draws"] == 4
     assert {(o["class_id"], o["votes"], o["rank"], o["source"]) for o in row["options"]} == {
         (1, 2, 1, "draws"),
         (0, 0, None, "truth"),
