@@ -155,7 +155,10 @@ class CachingEngine:
                 if one.error is None
             ]
             if rows:
-                cache.add(pl.DataFrame(rows, schema=SCHEMA, orient="row"))
+                table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+                cache.add(table)
+                # The same questions can be asked again in this process, with other labels.
+                self._rows_of[cache.folder] = self._rows_of[cache.folder].vstack(table)
             self.misses += len(batch)
             timings.record(draws=len(batch), generated_tokens=sum(one.tokens for one in batch))
             yield batch

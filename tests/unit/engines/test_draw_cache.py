@@ -31,6 +31,17 @@ def test_a_second_run_draws_nothing(tmp_path):
     assert second == first, "texts, lengths and ends come back as they were"
 
 
+def test_the_same_engine_asked_twice_draws_once(tmp_path):
+    """As `predict` does, which answers with the labels of the subset and with all of them."""
+    inner = Counting()
+    engine = CachingEngine(inner, tmp_path)
+    first, second = (
+        sorted((one.image_id, one.draw, one.text) for batch in engine.draw(requests(), SAMPLER) for one in batch)
+        for _ in range(2)
+    )
+    assert first == second and len(inner.draws) == 32 and engine.counts() == "32 new draws, 32 from the draw cache"
+
+
 @pytest.mark.parametrize("then", [range(6), range(2), [GREEDY, *range(4)], [9]])
 def test_only_the_missing_draws_are_drawn(tmp_path, then):
     draw(tmp_path, requests())

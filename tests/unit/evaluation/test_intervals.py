@@ -146,7 +146,6 @@ def test_intervals_cover_the_truth_at_their_level(classes, level):
     """One set, two subsets, five data sets, differences: 95 % within the error of 2,000 simulated sets (0.5)."""
     rng = np.random.default_rng([classes, round(100 * level)])
     shares = dict(COVERAGE.coverages(rng, 2000, classes, 12, level, 6.0))
-    # Equally good models that hardly differ are seldom called different, whatever the interval.
-    rare = level == 0.95 and classes < 24
-    highest = {"difference": 1.0 if rare else 0.975}
+    # Few images of few classes, and models that hardly differ: seldom called different, whatever the interval.
+    highest = dict.fromkeys(("difference", "difference of equals"), 1.0 if classes < 24 else 0.985)
     assert {kind: share for kind, share in shares.items() if not 0.93 <= share <= highest.get(kind, 0.985)} == {}
