@@ -56,7 +56,7 @@ def scores(prepared: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def averages(scored: pl.DataFrame) -> dict[str, dict[str, Any]]:
+def averages(scored: pl.DataFrame, digits: int = 4) -> dict[str, dict[str, Any]]:
     """For each way to answer the accuracies on both subsets and on all images, their harmonic mean, and image counts.
 
     Several data sets count the same, whatever their size: an accuracy is the mean over the data sets that have such
@@ -65,6 +65,7 @@ def averages(scored: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
     Args:
         scored: `scores` of one model.
+        digits: decimals of the accuracies.
     """
     names = [way.name for way in WAYS]
     counts = {f"n_{subset}": scored.filter(subset=subset).height for subset in SUBSETS}
@@ -81,7 +82,9 @@ def averages(scored: pl.DataFrame) -> dict[str, dict[str, Any]]:
         if len(own["total"]) > 1:
             both = [_hm(own["base"].get(dataset), own["novel"].get(dataset)) for dataset in own["total"]]
             accuracies["mean_hm"] = _mean(both)
-        result[name] = {key: value if value is None else round(value, 4) for key, value in accuracies.items()} | counts
+        result[name] = {
+            key: value if value is None else round(value, digits) for key, value in accuracies.items()
+        } | counts
     return result
 
 

@@ -40,7 +40,10 @@ def details(scored: ScoredPredictions, precision: float = 0.9, union: pl.DataFra
             "confidence": {name: summary for name, summary in summaries.items() if summary},
         }
     if {"base", "trained"} <= set(models):
-        before, after = models["base"]["two_step"], models["trained"]["two_step"]
+        # From exact accuracies: a difference of rounded ones would not be that of differences.csv.
+        before, after = (
+            metrics.averages(scored.scores.filter(model=model), digits=12)["two_step"] for model in ("base", "trained")
+        )
         gain = {name: round(after[name] - before[name], 4) for name in HEADLINE if before[name] is not None}
         models["gain"] = {"two_step": gain}
     return models

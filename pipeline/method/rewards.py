@@ -13,7 +13,7 @@ Reward = Callable[..., list[float]]
 
 def text_of(completion: Completion) -> str:
     """The text of a completion, which TRL gives as a string or, for chats, as a list of one assistant message."""
-    return completion if isinstance(completion, str) else "".join(str(rotation["content"]) for rotation in completion)
+    return completion if isinstance(completion, str) else "".join(str(turn["content"]) for turn in completion)
 
 
 def letter_reward(

@@ -5,8 +5,11 @@ from typing import Any
 import polars as pl
 
 from pipeline.evaluation.metrics import SUBSETS
+from pipeline.evaluation.scoring import UNION
 from pipeline.evaluation.ways import WAYS, Way, way
 from pipeline.reporting.run_results import Cell, RunResults
+
+EVERY = pl.lit(True)
 
 
 def accuracies(results: RunResults, dataset: str = "all") -> list[dict[str, Any]]:
@@ -18,12 +21,12 @@ def accuracies(results: RunResults, dataset: str = "all") -> list[dict[str, Any]
 
 
 def bounds(results: RunResults, dataset: str = "all") -> list[dict[str, Any]]:
-    """As `accuracies`, of the upper bounds."""
-    return _groups(results, [way for way in WAYS if way.is_bound], dataset)
+    """As `accuracies`, of the upper bounds, with the labels of the protocol."""
+    return _groups(results, [way for way in WAYS if way.is_bound], dataset, ~pl.col("model").str.ends_with(UNION))
 
 
-def _groups(results: RunResults, ways: list[Way], dataset: str) -> list[dict[str, Any]]:
-    rows = results.tables["accuracies"].filter(dataset=dataset).drop_nulls("accuracy")
+def _groups(results: RunResults, ways: list[Way], dataset: str, shown: pl.Expr = EVERY) -> list[dict[str, Any]]:
+    rows = results.tables["accuracies"].filter(shown, dataset=dataset).drop_nulls("accuracy")
     groups = []
     for model in rows["model"].unique(maintain_order=True):
         cells = {(row["metric"], row["subset"]): row for row in rows.filter(model=model).iter_rows(named=True)}
