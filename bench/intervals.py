@@ -9,6 +9,7 @@ A share of a few images near 0 or 1 takes few values, so that its coverage canno
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,9 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipeline.evaluation.clusters import Block, Blocks
-from pipeline.evaluation.intervals import (
-    Floats,
-    difference_interval,
-    harmonic_means,
-    p_value,
-    share_interval,
-)
+from pipeline.evaluation.blocks import Block, Blocks
+from pipeline.evaluation.estimates import Floats, harmonic_means
+from pipeline.evaluation.intervals import difference_interval, p_value, share_interval
 
 LEVELS = (0.05, 0.2, 0.5, 0.8, 0.93, 0.95, 0.98)
 CLUSTERS = (4, 6, 8, 12, 24, 50, 100, 200)
@@ -35,11 +31,22 @@ SPREAD = 0.1  # standard deviation by class of what only one of two models finds
 RESULTS = Path(__file__).parent / "results" / "intervals.md"
 
 
-def block(rng: np.random.Generator, shares: Floats, images: int) -> Block:
-    """A block of simulated sets, one a column: `shares`, (sets, classes, models), are the accuracies of its classes."""
+def block(rng: np.random.Generator, shares: Floats, images: int | list[int]) -> Block:
+    """A block of simulated sets, one a column: `shares`, (sets, classes, models), are the accuracies of its classes.
+
+    `images` of each class, or one number for each.
+    """
     sets, classes, models = shares.shape
-    drawn = rng.random((classes, images, models, sets)) < shares.transpose(1, 2, 0)[:, None]
-    return Block(drawn.reshape(classes * images, models * sets).astype(float), np.arange(classes) * images)
+    sizes = np.full(classes, images) if isinstance(images, int) else np.array(images)
+    of_images = np.repeat(shares.transpose(1, 2, 0), sizes, axis=0)
+    drawn = rng.random((len(of_images), models, sets)) < of_images
+    starts = np.cumsum(sizes) - sizes
+    return Block(drawn.reshape(-1, models * sets).astype(float), starts)
+
+
+def unequal(classes: int, images: int) -> list[int]:
+    """Images of groups of unequal size, the second half as large as the first, the third a third …, as in CUB."""
+    return [round(images * classes / rank) for rank in range(1, classes + 1)]
 
 
 def class_shares(rng: np.random.Generator, sets: int, classes: int, level: float, concentration: float) -> Floats:
@@ -67,6 +74,15 @@ def covered(estimate: object, truth: float, level: float = 0.95) -> float:
     return float(((low <= truth) & (truth <= high)).mean())
 
 
+def covered_difference(pair: Blocks, sets: int, difference: float) -> float:
+    first = np.arange(sets)
+    estimate = pair.differences(["a"], "base", first, first + sets)
+    assert estimate is not None
+    low, high = difference_interval(estimate)
+    assert (((low > 0) | (high < 0)) == (p_value(estimate) < 0.05)).all()
+    return float(((low <= difference) & (high >= difference)).mean())
+
+
 def coverages(
     rng: np.random.Generator, sets: int, classes: int, images: int, level: float, concentration: float
 ) -> Iterator[tuple[str, float]]:
@@ -82,23 +98,28 @@ def coverages(
     yield "total", covered(both.estimate(["a"], "total"), (level + other) / 2)
     truth = float(harmonic_means(np.array([level]), np.array([other]))[0])
     yield "harmonic mean", covered(both.estimate(["a"], "hm"), truth)
+    if classes <= 50:
+        sizes = unequal(classes, images)
+        group_shares = class_shares(rng, sets, classes, level, concentration)
+        groups = Blocks({("a", "base"): block(rng, group_shares, sizes)})
+        yield "share, groups of unequal size", covered(groups.estimate(["a"], "base"), level)
+        names = tuple(map(str, range(classes)))
+        halves = {("a", s): replace(block(rng, group_shares, images), names=names) for s in ("base", "novel")}
+        yield "total, groups in both subsets", covered(Blocks(halves).estimate(["a"], "total"), level)
+        yield "harmonic mean, groups in both", covered(Blocks(halves).estimate(["a"], "hm"), level)
+        groups = Blocks({("a", "base"): block(rng, two_models(rng, sets, classes, level, concentration), sizes)})
+        yield "difference, unequal size", covered_difference(groups, sets, 0.0)
     if classes <= 24:
         five = [str(number) for number in range(5)]
         several = Blocks({(name, subset): one(level) for name in five for subset in ("base", "novel")})
         yield "mean of five sets", covered(several.estimate(five, "base"), level)
         yield "harmonic mean, five sets", covered(several.estimate(five, "hm"), level)
-    first = np.arange(sets)
     common = class_shares(rng, sets, classes, level, concentration)
     for kind, shares, difference in (
         ("difference of equals", two_models(rng, sets, classes, level, concentration), 0.0),
         ("difference", worse_model(rng, common), -LOSS * level),
     ):
-        pair = Blocks({("a", "base"): block(rng, shares, images)})
-        estimate = pair.differences(["a"], "base", first, first + sets)
-        assert estimate is not None
-        low, high = difference_interval(estimate)
-        yield kind, float(((low <= difference) & (high >= difference)).mean())
-        assert (((low > 0) | (high < 0)) == (p_value(estimate) < 0.05)).all()
+        yield kind, covered_difference(Blocks({("a", "base"): block(rng, shares, images)}), sets, difference)
 
 
 def table(sets: int, concentration: float, images: int, seed: int = 0) -> dict[tuple[str, int], list[float]]:

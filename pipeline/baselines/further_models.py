@@ -9,9 +9,10 @@ import polars as pl
 from pipeline.baselines.classifier import KINDS, Classifier, ClassifierParams, shots
 from pipeline.core import tables
 from pipeline.core.params import UserError, key
+from pipeline.core.presets import require_prompt_for
 from pipeline.engines.params import EngineParams
 from pipeline.method.class_lists import ClassLists
-from pipeline.method.predictions import PredictionParams, images_to_answer, predict, prediction_table
+from pipeline.method.predictions import UNION, PredictionParams, images_to_answer, predict, prediction_table
 
 RESERVED = ("base", "trained", "gain")  # labels that reports/metrics.json has for other things
 EXPECTED = "a model folder, a hub id, model@http://…, or clip:, coop: or fudd: and a CLIP folder or hub id"
@@ -47,6 +48,11 @@ def parse_models(entries: tuple[str, ...]) -> list[FurtherModel]:
         model = FurtherModel(kind, source, f"http{url}" if url else "")
         if not source or (kind and url):
             raise UserError(f"params.yaml: evaluate.models has {entry!r}; each entry must be {EXPECTED}")
+        if model.label.endswith(UNION):
+            raise UserError(
+                f"params.yaml: evaluate.models has {entry!r}, whose name ends with {UNION}, as in reports the names of "
+                "answers with all classes as labels do; rename or link the folder"
+            )
         if model.label in models or model.label in RESERVED:
             raise UserError(
                 f"params.yaml: evaluate.models has {entry!r}, but another model is called {model.label} too; rename or "
@@ -66,6 +72,7 @@ def predict_further_models(
         if model.kind:
             predictions += _by_classifier(model, images, index, lists, params, classifier_params)
         else:
+            require_prompt_for(model.source, params.prompt)
             own = replace(params, engine="openai", endpoints=(model.endpoint,)) if model.endpoint else params
             predictions.append(predict(own.connect(model.source), images, index, lists, own, model.label))
     return pl.concat(predictions)

@@ -155,7 +155,7 @@ def read_label_table(table: Path) -> tuple[list[File], dict[str, str], dict[str,
             "" if row.get(name) is None else str(row[name]) for name in ("path", "label", "split", "subset", "group")
         )
         path, label, split, subset, group = values
-        path = path.replace("\\", "/")
+        path, group = path.replace("\\", "/"), group.strip()
         pure = PurePosixPath(path)
         fault = None
         if not path or not label.strip():
@@ -170,7 +170,7 @@ def read_label_table(table: Path) -> tuple[list[File], dict[str, str], dict[str,
             fault = f"subset {subset!r}, expected base or novel"
         elif subsets.setdefault(class_name(label), subset) != subset:
             fault = f"class {label!r} is {subsets[class_name(label)]} in one row and {subset} in another"
-        elif "group" in table_rows.columns and not group.strip():
+        elif "group" in table_rows.columns and not group:
             fault = "group is missing"
         elif groups.setdefault(class_name(label), group) != group:
             fault = f"class {label!r} is of the group {groups[class_name(label)]!r} in one row and {group!r} in another"

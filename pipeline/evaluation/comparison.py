@@ -21,8 +21,8 @@ from pipeline.evaluation.intervals import (
     wilson,
 )
 from pipeline.evaluation.metrics import AVERAGES
-from pipeline.evaluation.scoring import UNION
 from pipeline.evaluation.ways import WAYS, answering, names, way
+from pipeline.method.predictions import UNION
 
 KEYS = ("model", "dataset", "metric", "subset")
 ACCURACIES = {

@@ -14,8 +14,9 @@ from pipeline.evaluation.curves import by_draws, early_stops
 from pipeline.evaluation.groups import by_model
 from pipeline.evaluation.letters import letters
 from pipeline.evaluation.metrics import HEADLINE
-from pipeline.evaluation.scoring import UNION, ScoredPredictions
+from pipeline.evaluation.scoring import ScoredPredictions
 from pipeline.evaluation.ways import WAYS, measured
+from pipeline.method.predictions import UNION
 
 
 def details(scored: ScoredPredictions, precision: float = 0.9, union: pl.DataFrame | None = None) -> dict[str, Any]:

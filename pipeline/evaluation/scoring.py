@@ -13,6 +13,7 @@ from pipeline.evaluation import metrics
 from pipeline.evaluation.confidence import Floats, confidences, isotonic, vote_threshold
 from pipeline.evaluation.groups import by_model, subset_masks
 from pipeline.evaluation.ways import measured, prepare, way
+from pipeline.method.predictions import UNION
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,16 @@ class ScoredPredictions:
 
 
 def score(predictions: pl.DataFrame) -> ScoredPredictions:
-    """Scores the test rows of all models; thresholds and fits come from the validation rows."""
+    """Scores the test rows of all models; thresholds and fits come from the validation rows.
+
+    Raises:
+        UserError: there are no test rows.
+    """
+    if not (predictions["split"] == "test").any():
+        raise UserError(
+            "data/predictions: no answers to test images, so there is nothing to score; check the splits with "
+            "`python -m pipeline.stages.download --check`"
+        )
     thresholds = vote_thresholds(predictions.filter(split="val"))
     validation, test = (prepare(predictions.filter(split=split), thresholds) for split in ("val", "test"))
     validation_scores, scores = metrics.scores(validation), metrics.scores(test)
@@ -73,10 +83,6 @@ def score(predictions: pl.DataFrame) -> ScoredPredictions:
         )
     ]
     return ScoredPredictions(test, scores, thresholds, own_confidences)
-
-
-UNION = "_union"
-"""Ends the name of a model whose answers have all classes of the data set as labels."""
 
 
 def union_scores(predictions: pl.DataFrame, scored: ScoredPredictions) -> pl.DataFrame:

@@ -16,6 +16,9 @@ from pipeline.method.sampling import require_few_errors
 from pipeline.method.two_steps import Choices, StepOne, TwoStepParams, parse_choice, two_steps
 from pipeline.method.votes import NONE, Ints, matrix, ranking
 
+UNION = "_union"
+"""Ends the name of a model in reports where its answers have all classes of the data set as labels."""
+
 
 @dataclass(frozen=True)
 class PredictionParams(TwoStepParams):

@@ -5,11 +5,11 @@ from typing import Any
 import polars as pl
 
 from pipeline.evaluation.metrics import SUBSETS
-from pipeline.evaluation.scoring import UNION
 from pipeline.evaluation.ways import WAYS, Way, way
+from pipeline.method.predictions import UNION
 from pipeline.reporting.run_results import Cell, RunResults
 
-EVERY = pl.lit(True)
+ALL_ROWS = pl.lit(True)
 
 
 def accuracies(results: RunResults, dataset: str = "all") -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def bounds(results: RunResults, dataset: str = "all") -> list[dict[str, Any]]:
     return _groups(results, [way for way in WAYS if way.is_bound], dataset, ~pl.col("model").str.ends_with(UNION))
 
 
-def _groups(results: RunResults, ways: list[Way], dataset: str, shown: pl.Expr = EVERY) -> list[dict[str, Any]]:
+def _groups(results: RunResults, ways: list[Way], dataset: str, shown: pl.Expr = ALL_ROWS) -> list[dict[str, Any]]:
     rows = results.tables["accuracies"].filter(shown, dataset=dataset).drop_nulls("accuracy")
     groups = []
     for model in rows["model"].unique(maintain_order=True):
@@ -39,7 +39,7 @@ def _groups(results: RunResults, ways: list[Way], dataset: str, shown: pl.Expr =
     return groups
 
 
-def clusters(results: RunResults) -> str:
+def cluster_counts(results: RunResults) -> str:
     """What the intervals treat as a random choice, with its numbers: "class (24 base, 24 novel)"."""
     rows = results.tables["accuracies"].filter(pl.col("dataset") == "all", pl.col("subset").is_in(SUBSETS))
     counts = dict(rows.drop_nulls("accuracy").select("subset", "clusters").iter_rows())

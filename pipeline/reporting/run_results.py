@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 
 from pipeline.core.params import UserError
-from pipeline.evaluation.scoring import UNION
 from pipeline.evaluation.ways import WAYS
+from pipeline.method.predictions import UNION
 from pipeline.reporting.training_log import Points, read_log
 
 AVERAGES = {"base": "Base classes", "novel": "Novel classes", "hm": "Harmonic mean"}

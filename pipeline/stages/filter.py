@@ -1,4 +1,4 @@
-"""Keep the questions that can teach: drop images whose draws name the true class only, and count every reason."""
+"""Keep the questions that can teach: drop images whose draws agree on the truth, and count every reason."""
 
 import json
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ def main(
         "reports/filter.json"
     ),
 ) -> None:
-    """Keep the questions that can teach: drop images whose draws name the true class only, and count every reason."""
+    """Keep the questions that can teach: drop images whose draws agree on the truth, and count every reason."""
     rule, rows = load_params(FilterParams).drop, tables.read(tables.QUESTIONS, questions)
     by_reason = {reason: int((reasons(rows, rule) == reason).sum()) for reason in REASONS}
     if not by_reason[KEPT]:
         raise UserError(
             f"{questions}: no question is left to train on ({by_reason}); look at the draws in data/samples.parquet, "
-            "or raise num_samples or sample.temperature"
+            "raise num_samples or sample.temperature, or set filter.drop or options.filler"
         )
     tables.write(tables.HARD, hard_questions(rows, rule), hard)
     timings.record(images=rows.height)

@@ -50,9 +50,9 @@ def main(
     index = images_to_answer(images, class_rows, params.val_images)
     engine = params.connect(model)
     rows = predict(engine, images, index, ClassLists(class_rows), params, label.value)
-    # The draws are the same; a choice is made again where they name classes of the other subset.
     with_all = pl.DataFrame(schema=tables.PREDICTIONS.schema)
     if params.union and class_rows["subset"].n_unique() > 1:
+        engine.read_again()  # the draws are the same: only choices among other options are new
         with_all = predict(engine, images, index, ClassLists(class_rows, "union"), params, label.value)
     tables.write(tables.PREDICTIONS, rows, out)
     tables.write(tables.PREDICTIONS, with_all, union)

@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.core.params import UserError
 from pipeline.training.launch import shards_with_fsdp
 from pipeline.training.params import TrainParams
+from pipeline.training.tuning import weights_dtype
 
 ADAM = {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "optim": "adamw_torch"}
 
@@ -104,8 +105,11 @@ def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:
         disable_dropout=True,
         shuffle_dataset=True,
         log_completions=False,
-        # Read for the reference model only, which would be loaded in the float32 of the masters.
-        model_init_kwargs={"dtype": params.weights} if shards_with_fsdp() else None,
+        # Read for the reference model only, which would be loaded in the float32 of the masters; TRL's own device_map
+        # would spread it over all GPUs in every process of FSDP.
+        model_init_kwargs={"dtype": params.weights, "device_map": None}
+        if shards_with_fsdp() or weights_dtype(params) != params.weights
+        else None,
         **_vllm(params),
     )
 

@@ -155,13 +155,14 @@ class CachingEngine:
                 if one.error is None
             ]
             if rows:
-                table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-                cache.add(table)
-                # The same questions can be asked again in this process, with other labels.
-                self._rows_of[cache.folder] = self._rows_of[cache.folder].vstack(table)
+                cache.add(pl.DataFrame(rows, schema=SCHEMA, orient="row"))
             self.misses += len(batch)
             timings.record(draws=len(batch), generated_tokens=sum(one.tokens for one in batch))
             yield batch
+
+    def read_again(self) -> None:
+        """Reads the caches anew at the next draw: what this engine has drawn itself is then among the hits."""
+        self._rows_of.clear()
 
     def counts(self) -> str:
         return f"{self.misses:,} new draws, {self.hits:,} from the draw cache"

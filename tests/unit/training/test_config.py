@@ -104,11 +104,12 @@ def test_the_upper_clip_range_and_vllm_reach_trl(tmp_path):
     assert config(DEFAULTS, tmp_path).use_vllm is False
 
 
-def test_the_reference_keeps_its_data_type_where_fsdp_trains_in_float32(tmp_path, monkeypatch):
-    params = replace(DEFAULTS, weights="bfloat16")
+def test_the_reference_keeps_its_data_type_where_the_policy_is_trained_in_float32(tmp_path, monkeypatch):
+    params, reference = replace(DEFAULTS, weights="bfloat16"), {"dtype": "bfloat16", "device_map": None}
     assert config(params, tmp_path).model_init_kwargs is None
+    assert config(replace(params, rounds=2), tmp_path).model_init_kwargs == reference
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    assert config(params, tmp_path).model_init_kwargs == {"dtype": "bfloat16"}
+    assert config(params, tmp_path).model_init_kwargs == reference
 
 
 @pytest.mark.parametrize(
