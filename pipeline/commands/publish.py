@@ -1,5 +1,6 @@
 """Write a run in the layout of the Hugging Face hub: a model folder with its card, and the tables beside it."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from pipeline.core.files import whole_folder, write_text
 from pipeline.core.params import UserError, all_params, first_line
 from pipeline.reporting.cards import model_card, tables_card
 
+MARK = ".divek-publish.json"  # in a published folder: the files that publish wrote
 TABLES = {
     "questions": (tables.QUESTIONS, [("train", "data/questions.parquet")]),
     "hard": (tables.HARD, [("train", "data/hard.parquet")]),
@@ -44,8 +46,7 @@ def publish(
         raise UserError(f"{accuracies}: no such file; `dvc repro evaluate` writes it")
     if push and push.count("/") != 1:
         raise UserError(f"--push {push} must have the form owner/name")
-    if out.exists() and not (out / "model" / "config.json").is_file():
-        raise UserError(f"{out} exists and was not written by publish; choose another folder with --out")
+    require_own_folder(out)
     settings = all_params()
     test = tables.read(tables.PREDICTIONS, Path("data/predictions/trained.parquet"), ["split", "subset"])
     counts = dict(test.filter(split="test").group_by("subset").len().sort("subset").iter_rows())
@@ -64,9 +65,31 @@ def publish(
                 shutil.copy(path, target / copy)
         card = tables_card(f"{name}, tables", licence, copies, {config: table for config, (table, _) in TABLES.items()})
         write_text(target / "README.md", card)
+        write_text(folder / MARK, json.dumps(files_in(folder), indent=1) + "\n")
     print(f"{out}/model and {out}/tables written" + ("" if push else "; nothing was uploaded (--push owner/name does)"))
     if push:
         upload(out, push, private)
+
+
+def files_in(folder: Path) -> list[str]:
+    """The files of a folder at any depth, with forward slashes, but MARK."""
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    return sorted(name for name in files if name != MARK)
+
+
+def require_own_folder(out: Path) -> None:
+    """Raises UserError if `out` holds anything that publish has not written, which replacing it would delete."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        own = set(json.loads((out / MARK).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise UserError(f"{out} exists and was not written by publish; choose another folder with --out") from None
+    if others := [name for name in files_in(out) if name not in own]:
+        raise UserError(
+            f"{out} holds {others[0]}{f' and {len(others) - 1} more files' if len(others) > 1 else ''}, which publish "
+            "did not write and would delete; move them, or choose another folder with --out"
+        )
 
 
 def upload(folder: Path, repository: str, private: bool) -> None:

@@ -24,7 +24,7 @@ def _sentence_encoder(source: str) -> Embed:
     from sentence_transformers import SentenceTransformer
 
     try:
-        encoder = SentenceTransformer(source, device="cpu")
+        encoder = SentenceTransformer(source, device="cpu", trust_remote_code=False)
     except Exception as error:
         raise UserError(
             f"options.encoder {source}: cannot be loaded ({first_line(error)}); it must be a sentence-transformers "

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from pipeline.engines.common.loading import content
 from pipeline.method.styles import style
 from pipeline.training.params import TrainParams
 
-VERSION = 4  # increase it when the same params and questions no longer train the same weights
+VERSION = 5  # increase it when the same params and questions no longer train the same weights
 COMPLETE = "complete.json"  # written into a checkpoint last, with the progress of the run
 
 
@@ -47,15 +48,27 @@ class RunFolder:
         return RunFolder(self.path / name)
 
     def last(self) -> Path | None:
-        """The newest complete checkpoint."""
-        checkpoints = {step_of(mark.parent): mark.parent for mark in self.path.glob(f"checkpoint-*/{COMPLETE}")}
-        return checkpoints[max(checkpoints)] if checkpoints else None
+        """The newest complete checkpoint; a damaged one is reported and renamed, and the one before it taken."""
+        marks = sorted(self.path.glob(f"checkpoint-*/{COMPLETE}"), key=lambda mark: step_of(mark.parent), reverse=True)
+        for checkpoint in (mark.parent for mark in marks):
+            if (damage := damage_of(checkpoint)) is None:
+                return checkpoint
+            target = checkpoint.with_name(f"damaged-{checkpoint.name}")
+            print(f"{checkpoint}: {damage}; renamed to {target.name}, training continues from before it")
+            shutil.rmtree(target, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another process of the same training was first
+                checkpoint.rename(target)
+        return None
 
     def complete(self, checkpoint: Path, progress: dict[str, Any]) -> None:
-        """Marks a checkpoint as complete, and removes older ones."""
-        write_text(checkpoint / COMPLETE, json.dumps(progress))
-        for other in self.path.iterdir():
-            if re.fullmatch(r"checkpoint-\d+", other.name) and step_of(other) < step_of(checkpoint):
+        """Marks a checkpoint as complete, and removes all older ones but the one before it."""
+        sizes = {file.name: file.stat().st_size for file in checkpoint.iterdir() if file.is_file()}
+        write_text(checkpoint / COMPLETE, json.dumps({**progress, "sizes": sizes}))
+        older = [one for one in self.path.iterdir() if re.fullmatch(r"checkpoint-\d+", one.name)]
+        older = sorted((one for one in older if step_of(one) < step_of(checkpoint)), key=step_of)
+        complete = [one for one in older if (one / COMPLETE).is_file()]
+        for other in older:
+            if other != (complete or [None])[-1]:
                 (other / COMPLETE).unlink(missing_ok=True)
                 shutil.rmtree(other)
 
@@ -77,6 +90,20 @@ class RunFolder:
 
     def clear(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def damage_of(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint that was marked as complete; None where nothing is."""
+    try:
+        sizes = dict(RunFolder.progress(checkpoint)["sizes"])
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        return f"{COMPLETE} cannot be read ({type(error).__name__})"
+    for name, size in sizes.items():
+        file = checkpoint / name
+        length = file.stat().st_size if file.is_file() else None
+        if length != size:
+            return f"{name} {'is missing' if length is None else f'has {length} bytes'}, expected {size}"
+    return None
 
 
 def step_of(checkpoint: Path) -> int:

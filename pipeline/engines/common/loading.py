@@ -14,6 +14,11 @@ from pipeline.core.params import UserError, first_line
 
 T = TypeVar("T")
 
+OWN_CODE = {"trust_remote_code": False}
+"""For every `from_pretrained`: code that a model brings along is never run; unset, transformers would ask on stdin."""
+
+SHOWN = 3  # missing weights that a message names
+
 
 def load_processor(source: str) -> Any:
     """The processor of `source`, a folder or hub id.
@@ -30,11 +35,11 @@ def _processor(source: str) -> Any:
     from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
 
     image_only = find_spec("torchvision") is None or _lacks_video_processor(Path(source))
-    if image_only and AutoConfig.from_pretrained(source).model_type == "qwen2_5_vl":
-        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-        images = AutoImageProcessor.from_pretrained(source)
+    if image_only and AutoConfig.from_pretrained(source, **OWN_CODE).model_type == "qwen2_5_vl":
+        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **OWN_CODE)
+        images = AutoImageProcessor.from_pretrained(source, **OWN_CODE)
         return image_only_processor(images, tokenizer, tokenizer.chat_template)
-    return AutoProcessor.from_pretrained(source, padding_side="left")
+    return AutoProcessor.from_pretrained(source, padding_side="left", **OWN_CODE)
 
 
 def image_only_processor(image_processor: Any, tokenizer: Any, chat_template: str | None) -> Any:
@@ -68,12 +73,18 @@ def load_model(source: str, dtype: str, attention: str) -> Any:
     if not sys.stderr.isatty():  # bars are noise in a log
         logging.disable_progress_bar()
     _require_folder(source)
-    model = _open(
+    model, report = _open(
         source,
         lambda: AutoModelForImageTextToText.from_pretrained(
-            source, dtype=getattr(torch, dtype), attn_implementation=attention
+            source,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            use_safetensors=True,  # pickled weights could run code
+            output_loading_info=True,
+            **OWN_CODE,
         ),
     )
+    _require_all_weights(source, report)
     model = model.to(device()).eval()
     timings.mark_ready()
     return model
@@ -87,12 +98,28 @@ def load_clip(source: str) -> tuple[Any, Any, Any]:
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
     _require_folder(source)
-    if (kind := _open(source, lambda: AutoConfig.from_pretrained(source)).model_type) != "clip":
+    if (kind := _open(source, lambda: AutoConfig.from_pretrained(source, **OWN_CODE)).model_type) != "clip":
         raise UserError(f"{source}: the model is of type {kind}, not clip; remove it from evaluate.models")
-    model = _open(source, lambda: CLIPModel.from_pretrained(source)).float().to(device()).eval()
-    others = _open(source, lambda: [kind.from_pretrained(source) for kind in (AutoTokenizer, AutoImageProcessor)])
+    model, report = _open(
+        source, lambda: CLIPModel.from_pretrained(source, use_safetensors=True, output_loading_info=True)
+    )
+    _require_all_weights(source, report)
+    model = model.float().to(device()).eval()
+    kinds = (AutoTokenizer, AutoImageProcessor)
+    others = _open(source, lambda: [kind.from_pretrained(source, **OWN_CODE) for kind in kinds])
     timings.mark_ready()
     return model, *others
+
+
+def _require_all_weights(source: str, report: dict[str, Any]) -> None:
+    """Raises UserError where a model lacks weights, which transformers would make up at random."""
+    if missing := sorted(report["missing_keys"]):
+        names = ", ".join(missing[:SHOWN]) + (" …" if len(missing) > SHOWN else "")
+        raise UserError(
+            f"{source}: its files lack {len(missing)} of the model's weights ({names}); copy or download it again"
+        )
+    if misfits := sorted(str(one[0] if isinstance(one, tuple) else one) for one in report["mismatched_keys"]):
+        raise UserError(f"{source}: {misfits[0]} has another shape than config.json says; download the folder again")
 
 
 def content(source: str) -> str:
@@ -179,4 +206,9 @@ def _open(source: str, load: Callable[[], T]) -> T:
     try:
         return load()
     except (OSError, ValueError, SafetensorError) as error:
+        if "trust_remote_code" in str(error) or "custom code" in str(error):
+            raise UserError(
+                f"{source}: the model brings code of its own, which is never run here; expected a model of "
+                "transformers' own classes; set it with `dvc exp run -S model=…`"
+            ) from error
         raise UserError(f"{source}: cannot be loaded ({first_line(error)}); expected {EXPECTED}") from error

@@ -109,9 +109,23 @@ def test_the_tables_are_read_back(run, monkeypatch, tmp_path):
 
 def test_an_earlier_folder_is_replaced_and_nothing_else(run):
     assert publish().exit_code == 0
-    (run / "published" / "model" / "old").write_text("")
+    card = run / "published" / "model" / "README.md"
+    card.write_text("old")
     assert publish().exit_code == 0
-    assert not (run / "published" / "model" / "old").exists()
+    assert card.read_text() != "old"
+    for own in ("published/thesis.tex", "published/model/notes.txt", "published/tables/link"):
+        path = run / own
+        path.symlink_to("nowhere") if own.endswith("link") else path.write_text("mine")
+        done = publish()
+        assert isinstance(
+            done.exception, UserError
+        ) and f"published holds {path.relative_to(run / 'published')}" in str(done.exception)
+        assert path.is_symlink() or path.read_text() == "mine"
+        path.unlink()
+    (run / "like" / "model").mkdir(parents=True)
+    (run / "like" / "model" / "config.json").write_text("{}")
+    done = publish("--out", "like")
+    assert isinstance(done.exception, UserError) and (run / "like" / "model" / "config.json").exists()
     done = publish("--out", "data")
     assert isinstance(done.exception, UserError) and "exists and was not written by publish" in str(done.exception)
     assert (run / "data" / "classes.parquet").is_file()

@@ -1,21 +1,68 @@
 """Sources of models, folders and hub ids, and the device of each process."""
 
+import io
+import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support.project import ROOT
 
 from pipeline.core.params import UserError
-from pipeline.engines.common.loading import device, local_folder
+from pipeline.engines.common.loading import device, load_clip, load_model, load_processor, local_folder
 
 
 def test_a_folder_is_itself_and_a_missing_one_is_an_error(base_model, tmp_path):
     assert str(local_folder(base_model)) == base_model
     with pytest.raises(UserError, match="no such folder"):
         local_folder(str(tmp_path / "nowhere"))
+
+
+HOSTILE = """
+from pathlib import Path
+Path({marker!r}).touch()
+from transformers import PretrainedConfig
+class Config(PretrainedConfig):
+    model_type = "hostile"
+"""
+
+
+@pytest.mark.parametrize("load", [load_processor, lambda source: load_model(source, "float32", "eager"), load_clip])
+def test_code_of_a_model_is_never_run(tmp_path, monkeypatch, load):
+    """Neither unasked nor after a "y" that is piped in."""
+    folder, marker = tmp_path / "model", tmp_path / "ran"
+    folder.mkdir()
+    (folder / "code.py").write_text(HOSTILE.format(marker=str(marker)))
+    names = ("AutoConfig", "AutoModelForImageTextToText", "AutoProcessor", "AutoTokenizer", "AutoImageProcessor")
+    config = {"model_type": "hostile", "auto_map": {name: "code.Config" for name in names}}
+    for file in ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
+        (folder / file).write_text(json.dumps(config))
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 20))
+    with pytest.raises(UserError, match="brings code of its own, which is never run here|is of type hostile"):
+        load(str(folder))
+    assert not marker.exists()
+
+
+def test_a_model_without_some_of_its_weights_is_refused(base_model, tmp_path):
+    """transformers would make them up at random, with a warning only."""
+    folder = shutil.copytree(base_model, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    kept = dict(list(weights.items())[:5])
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"its files lack \d+ of the model's weights \(.* …\); copy or download"):
+        load_model(str(folder), "float32", "eager")
+
+
+def test_pickled_weights_are_refused(base_model, tmp_path):
+    folder = shutil.copytree(base_model, tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_model(str(folder), "float32", "eager")
 
 
 @pytest.mark.slow

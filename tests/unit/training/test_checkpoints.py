@@ -1,6 +1,5 @@
 """The folder of a run: no other run's checkpoints, none that is incomplete."""
 
-import json
 from dataclasses import replace
 
 import polars as pl
@@ -53,7 +52,34 @@ def test_only_complete_checkpoints_count(run_folder_of):
     assert folder.last().name == "checkpoint-2", "the others are not complete"
     folder.complete(folder.path / "checkpoint-4", {"checks": {}, "rollouts": []})
     assert folder.last().name == "checkpoint-4"
-    assert sorted(path.name for path in folder.path.iterdir()) == ["checkpoint-10", "checkpoint-4"]
+    names = sorted(path.name for path in folder.path.iterdir())
+    assert names == ["checkpoint-10", "checkpoint-2", "checkpoint-4"], (
+        "the one before stays, should the last be damaged"
+    )
     folder.complete(folder.path / "checkpoint-10", {"checks": {"4": 0.25}, "rollouts": []})
     assert folder.last().name == "checkpoint-10" and RunFolder.progress(folder.last())["checks"] == {"4": 0.25}
-    assert json.loads((folder.last() / COMPLETE).read_text())
+    assert sorted(path.name for path in folder.path.iterdir()) == ["checkpoint-10", "checkpoint-4"]
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "trainer_state.json", "model.safetensors", COMPLETE])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "removed"])
+def test_a_damaged_checkpoint_is_renamed_and_the_one_before_is_taken(run_folder_of, capsys, file, damage):
+    folder = run_folder_of()
+    for number in (2, 4):
+        checkpoint = folder.path / f"checkpoint-{number}"
+        checkpoint.mkdir(parents=True)
+        for name in ("optimizer.pt", "trainer_state.json", "model.safetensors"):
+            (checkpoint / name).write_bytes(b"x" * 100)
+        folder.complete(checkpoint, {"checks": {}, "rollouts": []})
+    target = folder.path / "checkpoint-4" / file
+    content = target.read_bytes()
+    if damage == "removed":
+        target.unlink()
+    else:
+        target.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
+    assert folder.last().name == "checkpoint-2"
+    if file != COMPLETE or damage != "removed":  # without its mark a checkpoint was never complete
+        assert f"{file}" in capsys.readouterr().out
+        assert (folder.path / "damaged-checkpoint-4").is_dir()
+    folder.last().joinpath("model.safetensors").write_bytes(b"")
+    assert folder.last() is None, "none is left: training starts again"
