@@ -66,9 +66,9 @@ class RunFolder:
         write_text(checkpoint / COMPLETE, json.dumps({**progress, "sizes": sizes}))
         older = [one for one in self.path.iterdir() if re.fullmatch(r"checkpoint-\d+", one.name)]
         older = sorted((one for one in older if step_of(one) < step_of(checkpoint)), key=step_of)
-        complete = [one for one in older if (one / COMPLETE).is_file()]
+        reserve = max((one for one in older if (one / COMPLETE).is_file()), key=step_of, default=None)
         for other in older:
-            if other != (complete or [None])[-1]:
+            if other != reserve:
                 (other / COMPLETE).unlink(missing_ok=True)
                 shutil.rmtree(other)
 

@@ -116,10 +116,8 @@ def test_an_earlier_folder_is_replaced_and_nothing_else(run):
     for own in ("published/thesis.tex", "published/model/notes.txt", "published/tables/link"):
         path = run / own
         path.symlink_to("nowhere") if own.endswith("link") else path.write_text("mine")
-        done = publish()
-        assert isinstance(
-            done.exception, UserError
-        ) and f"published holds {path.relative_to(run / 'published')}" in str(done.exception)
+        done, name = publish(), path.relative_to(run / "published")
+        assert isinstance(done.exception, UserError) and f"published holds {name}" in str(done.exception)
         assert path.is_symlink() or path.read_text() == "mine"
         path.unlink()
     (run / "like" / "model").mkdir(parents=True)

@@ -42,7 +42,7 @@ def test_code_of_a_model_is_never_run(tmp_path, monkeypatch, load):
     for file in ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
         (folder / file).write_text(json.dumps(config))
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 20))
-    with pytest.raises(UserError, match="brings code of its own, which is never run here|is of type hostile"):
+    with pytest.raises(UserError, match=r"brings code of its own, which is never run here|is of type hostile"):
         load(str(folder))
     assert not marker.exists()
 
