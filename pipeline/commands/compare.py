@@ -97,6 +97,6 @@ def compare(
     others = classes if first == second else table_at(second, tables.CLASSES, CLASSES_FILE)
     table = flipped_images(scored, names, ways, (classes, others))
     if flips:
-        write_text(flips, table.write_csv())
+        write_text(flips, tables.csv_text(table))
     labels = distinct_labels((first, models[0], ways[0]), (second, models[1], ways[1]))
     print("\n".join(flip_lines(table, labels, arrow(ways))))

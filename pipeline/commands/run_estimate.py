@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.core.params import key
+from pipeline.core.params import MOST_DRAWS, key
 from pipeline.evaluation.metrics import draws_per_image
 
 RECORDED = ("download", "sample", "options", "filter", "train", "predict", "baselines", "evaluate", "report")
@@ -17,7 +17,7 @@ LAST = 5  # runs of a stage that count
 
 @dataclass(frozen=True)
 class CostParams:
-    num_samples: int = key("num_samples", at_least=1)
+    num_samples: int = key("num_samples", at_least=1, at_most=MOST_DRAWS)
     topk: int = key("topk", at_least=2)
     orders: int = key("predict.orders", at_least=1)
     steps: int = key("train.steps", at_least=1)

@@ -11,6 +11,8 @@ T = TypeVar("T")
 
 PARAMS_FILE = Path("params.yaml")
 LARGEST_SEED = 2**32 - 1  # NumPy's limit, and so the trainer's
+MOST_DRAWS = 10_000  # of an image: a slip such as 20000000 would fill memory and disk before anything is seen
+LARGEST_INTEGER = 2**31 - 1  # of settings without a limit of their own
 
 
 class UserError(Exception):
@@ -106,6 +108,8 @@ def _validate(value: Any, expected: Any, field: Any, file: Path) -> Any:
     ):
         if field[limit] is not None and not holds(value, field[limit]):
             raise UserError(_sentence(file, dotted, repr(value), f"{words} {field[limit]:g}"))
+    if isinstance(value, int) and field["at_most"] is None and value > LARGEST_INTEGER:
+        raise UserError(_sentence(file, dotted, repr(value), f"at most {LARGEST_INTEGER}"))
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(_sentence(file, dotted, repr(value), "a finite number"))
     if value == "" and not field["or_empty"]:

@@ -7,7 +7,7 @@ import polars as pl
 
 from pipeline.core import tables
 from pipeline.core.engine import Completion, Engine, Request, Sampler
-from pipeline.core.params import LARGEST_SEED, UserError, key
+from pipeline.core.params import LARGEST_SEED, MOST_DRAWS, UserError, key
 from pipeline.method.class_lists import ClassLists, ParsedAnswer
 from pipeline.method.progress import draws_bar
 from pipeline.method.prompts import open_question
@@ -21,7 +21,7 @@ Advance = Callable[[Iterable[ParsedAnswer]], None]
 class SamplingParams:
     """How the K answers of step 1 are drawn."""
 
-    num_samples: int = key("num_samples", at_least=1)
+    num_samples: int = key("num_samples", at_least=1, at_most=MOST_DRAWS)
     seed: int = key("seed", at_least=0, at_most=LARGEST_SEED)
     prompt: str = key("prompt")
     class_list: str = key("class_list", one_of=("none", "subset", "union"))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.core.params import LARGEST_SEED, key
+from pipeline.core.params import LARGEST_SEED, MOST_DRAWS, key
 
 METHODS = {
     "divek": "DiVE-k: multiple choice, GRPO",
@@ -33,7 +33,7 @@ class ReportParams:
 
     dataset: tuple[str, ...] = key("dataset")
     model: str = key("model")
-    num_samples: int = key("num_samples", at_least=1)
+    num_samples: int = key("num_samples", at_least=1, at_most=MOST_DRAWS)
     topk: int = key("topk", at_least=2)
     seed: int = key("seed", at_least=0, at_most=LARGEST_SEED)
     method: str = key("train.method", one_of=tuple(METHODS))

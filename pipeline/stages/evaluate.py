@@ -70,7 +70,7 @@ def main(
     files["unmatched"] = unmatched(tables.read(tables.SAMPLES, samples), scored.test)
     with whole_folder(out / "tables") as folder:
         for name, table in files.items():
-            write_text(folder / f"{name}.csv", table.write_csv())
+            write_text(folder / f"{name}.csv", tables.csv_text(table))
     gain = gain_sentence(files["differences"])
     print(f"{rows.height} predictions scored{'; ' * bool(gain)}{gain}")
 

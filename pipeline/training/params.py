@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.core.params import key
+from pipeline.core.params import MOST_DRAWS, key
 from pipeline.method import leakage
 from pipeline.method.hard_filter import RULES
 from pipeline.method.rewards import VIRFT_REWARDS
@@ -30,7 +30,7 @@ class TrainParams(TwoStepParams):
     steps: int = key("train.steps", at_least=1)
     rounds: int = key("train.rounds", at_least=1)
     prompts_per_step: int = key("train.prompts_per_step", at_least=1)
-    generations: int = key("train.generations", at_least=2)
+    generations: int = key("train.generations", at_least=2, at_most=MOST_DRAWS)
     prompts_per_device: int = key("train.prompts_per_device", at_least=1)
     learning_rate: float = key("train.learning_rate", above=0)
     schedule: str = key("train.schedule", one_of=("constant", "linear", "cosine"))
@@ -65,7 +65,7 @@ class TrainParams(TwoStepParams):
     gradient_checkpointing: bool = key("train.gradient_checkpointing")
     check_every: int = key("train.check_every", at_least=1)
     check_images: int = key("train.check_images", at_least=0)
-    check_samples: int = key("train.check_samples", at_least=1)
+    check_samples: int = key("train.check_samples", at_least=1, at_most=MOST_DRAWS)
     max_kl: float = key("train.max_kl", above=0)
     launcher: str = key("train.launcher", one_of=("none", "accelerate"))
     launch_config: str = key("train.launch_config", or_empty=True)

@@ -4,9 +4,11 @@ import re
 from dataclasses import dataclass
 
 import pytest
+from ruamel.yaml import YAML
 from support.project import ROOT
 
 from pipeline.core.params import UserError, key, load_params
+from pipeline.training.params import TrainParams
 
 
 @dataclass(frozen=True)
@@ -115,3 +117,18 @@ def test_every_key_has_a_sentence_above_it():
     for before, line in zip(["", *lines], lines, strict=False):
         if re.match(r"\s*\w+: \S", line):
             assert before.strip().startswith("#"), f"no comment above {line.strip()!r}"
+
+
+@pytest.mark.parametrize(
+    ("key", "limit"), [("num_samples", 10_000), ("train.generations", 10_000), ("train.steps", 2**31 - 1)]
+)
+def test_a_number_with_too_many_zeros_is_refused_at_once(key, limit, tmp_path):
+    file = tmp_path / "params.yaml"
+    yaml = YAML()
+    values = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    section, _, name = key.rpartition(".")
+    (values[section] if section else values)[name] = 10**12
+    with file.open("w", encoding="utf-8") as stream:
+        yaml.dump(values, stream)
+    with pytest.raises(UserError, match=f"{key} is 1000000000000, expected at most {limit};"):
+        load_params(TrainParams, file)

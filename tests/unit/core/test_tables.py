@@ -183,3 +183,22 @@ def test_a_table_written_row_by_row_is_checked_as_any_other(tmp_path):
         with pytest.raises((ValueError, pl.exceptions.ColumnNotFoundError), match=message):
             by_rows(bad, tmp_path / "bad.parquet")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1", "'+1"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'=1"),
+        ("\x1b]0;title\x07wren\x9b31m", "]0;titlewren31m"),
+        ("black-footed albatross", "black-footed albatross"),
+        ("", ""),
+    ],
+)
+def test_reports_hold_no_formulas_and_no_control_characters(text, expected):
+    table = pl.DataFrame({"name": [text], "change": [-0.5]})
+    assert pl.read_csv(tables.csv_text(table).encode())["name"].fill_null("").to_list() == [expected]
+    assert "-0.5" in tables.csv_text(table), "numbers stay numbers"
