@@ -12,7 +12,8 @@ import typer
 
 from pipeline.core import tables
 from pipeline.core.params import UserError
-from pipeline.method.class_names import Matcher, normalised
+from pipeline.method.class_names import Matcher
+from pipeline.method.spelling import normalised
 
 SIMILAR = 3
 # A completion that ran to its token limit is neither printed nor compared whole.

@@ -8,8 +8,9 @@ import polars as pl
 
 from pipeline.core.params import UserError
 from pipeline.datasets.source import Source
-from pipeline.method.class_names import Matcher, normalised
+from pipeline.method.class_names import Matcher
 from pipeline.method.leakage import near_pairs
+from pipeline.method.spelling import normalised
 
 SHOWN = 20  # lines of one kind
 FEW = 5  # training images of a class

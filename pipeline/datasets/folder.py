@@ -20,7 +20,7 @@ from pipeline.core.params import UserError, first_line
 from pipeline.datasets import layout, protocols
 from pipeline.datasets.params import DataParams
 from pipeline.datasets.source import Source
-from pipeline.method.class_names import normalised
+from pipeline.method.spelling import normalised
 
 NAME = "folder"
 NOUN = "object"

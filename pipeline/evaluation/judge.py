@@ -26,7 +26,11 @@ QUESTION = (
     "narrower kind is not the same. Reply with yes or no alone."
 )
 MAX_TOKENS = 1024  # for judges that reason before they answer
-VERDICT = re.compile(r"\W*(yes|no)\b(?=\W*$|\s*[.,;:!*\u2013\u2014-])", re.IGNORECASE)
+VERDICT = re.compile(
+    r"\W*(?:(?:json|the|my|final|so)\W+)*(?:(?:answer|verdict|reply|result)\b\W*(?:is\b\W*)?)?"
+    r"(yes|no)\b(?=\W*$|\s*[.,;:!*(\u2013\u2014-])",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)

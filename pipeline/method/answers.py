@@ -13,13 +13,29 @@ from pipeline.method.class_names import Matcher
 _TAG = re.compile(r"<\s*(/\s*)?(think|answer)\s*>", re.IGNORECASE)
 _FORMAT = ["<think>", "</think>", "<answer>", "</answer>"]
 
-# Chinese keyboards, and models trained on such text, write （Ｂ）。
+# What models leave in an answer that is no part of it: special tokens of chat templates, simple HTML, and characters
+# that show nothing (zero-width ones, direction marks, soft hyphens).
+_MARKUP = re.compile(
+    r"<\|[^<>|]{1,40}\|>|</?s>|<(?:eos|bos|pad|unk|(?:start|end)_of_(?:turn|text|utterance))>|"
+    r"</?(?:b|i|u|em|strong|p|span|code|mark)>|<br ?/?>",
+    re.IGNORECASE,
+)
+_INVISIBLE = dict.fromkeys(
+    [0xAD, 0x61C, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF]
+)
+
+# Chinese keyboards, and models trained on such text, write （Ｂ）。 and 【B】.
 _FULLWIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {ord("。"): "."}
+_FULLWIDTH |= dict(zip(map(ord, "【】「」『』〔〕"), "[][][][]", strict=True))
 _WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
-_DECORATION = re.compile(r"\\[()\[\]]|[*`$\"“”_]|(?<!\w)['‘’]|['‘’](?!\w)")
+_NESTED = re.compile(r"\{\s*\{([^{}]*)\}\s*\}")
+_DECORATION = re.compile(r"\\[()\[\]]|[*`$\"“”_]|(?<!\w)['‘’]|['‘’](?!\w)|^\s*(?:#{1,6}|[>•·–-])(?=\s)")
 _LEAD = re.compile(
     r"^(?:(?:so|therefore|thus)\b,?\s*)?(?:i (?:choose|pick|select)\b|(?:it|this|that) is\b|it['’]s\b|"
-    r"(?:the |my )?(?:(?:correct|right|best|final|most likely) )?(?:answer|option|choice)\b(?: is\b)?)\s*[:=]?\s*",
+    r"(?:the |my )?(?:(?:correct|right|best|final|most likely) )?(?:answer|option|choice)\b(?: is\b)?|"
+    r"我?(?:選擇|选择|選|选)|(?:正確|正确|最終|最终)?(?:的)?答案(?:是|為|为)?|"
+    r"die (?:richtige )?antwort (?:ist|lautet)\b|la (?:bonne )?réponse est\b|la respuesta (?:correcta )?es\b)"
+    r"\s*[:=]?\s*",
     re.IGNORECASE,
 )
 _LETTER = re.compile(r"[(\[{]?\s*([A-Za-z])(?![^\W_]|['’])\s*[)\]}]?[\s\-.:,=–—)]*(.*)", re.DOTALL)
@@ -39,10 +55,12 @@ def answer_text(completion: str) -> str | None:
     """The text inside <answer>…</answer>, stripped; None where there is none or no single one.
 
     What stands inside <think> does not count, nor does anything outside <answer>. Blocks that repeat the same answer
-    are one answer, different ones are none. An answer that is not closed was cut off, and is none.
+    are one answer, different ones are none. An answer that is not closed was cut off, and is none. Special tokens,
+    simple HTML and characters that show nothing are left out.
     """
     span = answer_span(completion)
-    return completion[slice(*span)].strip() if span else None
+    text = _MARKUP.sub(" ", completion[slice(*span)]).translate(_INVISIBLE).strip() if span else ""
+    return text or None
 
 
 def answer_span(completion: str) -> tuple[int, int] | None:
@@ -93,16 +111,16 @@ def _matcher(options: tuple[str, ...]) -> Matcher:
 
 
 def _undressed(answer: str) -> str:
-    """Without LaTeX, Markdown, quotes, a lead-in such as "The answer is", and a final full stop."""
-    text = answer.translate(_FULLWIDTH)
-    while (bare := _WRAPPED.sub(r"\1", text)) != text:
-        text = bare
-    text = " ".join(_DECORATION.sub(" ", text).split())
-    while (bare := _LEAD.sub("", text, count=1)) != text and bare:
-        text = bare
-    text = text.rstrip(".,;:! ")
-    inner = re.fullmatch(r"[(\[{]([^()\[\]{}]*)[)\]}]", text)
-    return inner[1].strip() if inner else text
+    """Without LaTeX, Markdown, quotes, brackets around it, a lead-in such as "The answer is", and a final full stop."""
+    text, before = answer.translate(_FULLWIDTH), ""
+    while text != before:  # each may be inside another
+        before = text
+        text = _WRAPPED.sub(r"\1", _NESTED.sub(r"{\1}", text))
+        text = " ".join(_DECORATION.sub(" ", text).split())
+        text = (_LEAD.sub("", text, count=1) or text).rstrip(".,;:! ")
+        inner = re.fullmatch(r"[(\[{]([^()\[\]{}]*|[(\[{][^()\[\]{}]*[)\]}])[)\]}]", text)
+        text = inner[1].strip() if inner else text
+    return text
 
 
 def _lettered(text: str, offered: str, matcher: Matcher) -> str | None:

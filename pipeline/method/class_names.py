@@ -6,16 +6,12 @@ never from a class name: "balloon" is not "balloon flower", and "12" is not "An-
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_APOSTROPHES = dict.fromkeys(map(ord, "'’‘‛ʼʻ′`´＇"))
-# Not \b, to which the underscore of "harris's_sparrow" is a letter.
-_POSSESSIVE = re.compile(rf"[{''.join(map(chr, _APOSTROPHES))}]s(?![^\W_])", re.IGNORECASE)
-_SIGNS = re.compile(r"[\W_]+")
-_YEAR = re.compile(r"(19|20)\d\d")
+from pipeline.method.spelling import normalised, spelling_keys
+
 # The next word must follow at once: the A of "A. Laysan Albatross" and of "A-10" is no article.
 _ARTICLE = re.compile(r"^[\W_]*(?:an?|the)[\s_]+(?=[^\W_])", re.IGNORECASE)
 _GENERIC = re.compile(
@@ -23,6 +19,14 @@ _GENERIC = re.compile(
     r"aircraft|airplanes?|planes?|aeroplanes?|airliners?|jets?)[\W_]*$",
     re.IGNORECASE,
 )
+# A remark in brackets that takes the name back, or puts another beside it; a question mark at the end doubts it.
+_TAKEN_BACK = re.compile(
+    r"\b(?:not|no|nor|never|neither|isn['’]?t|ruled\s+out|excluded?|excluding|incorrect|wrong|false|unlikely|unlike|"
+    r"unsure|uncertain|maybe|perhaps|possibly|rather|instead|versus|vs)\b|\?",
+    re.IGNORECASE,
+)
+_ALTERNATIVE = re.compile(r"^\W*(?:or|and/or)\b", re.IGNORECASE)
+_DOUBT = re.compile(r"\?[\s\"'”’*_)\]}.!]*$")
 _BRACKETS = re.compile(r"[(\[（]([^()\[\]（）]*)[)\]）][\s.,;:!*_\"]*$")
 
 # One for each table of names, from strict to loose.
@@ -31,44 +35,6 @@ _AMBIGUOUS = -1
 _REMEMBERED = 65536
 # "cat breed species" and one more; a completion that repeats "bird" to its token limit would take seconds.
 _MOST_NOUNS = 4
-
-
-def normalised(text: str) -> str:
-    """Words of `text`, casefolded, without diacritics and apostrophes; "&" is "and", other signs part words."""
-    text = text.translate(_APOSTROPHES).replace("&", " and ")
-    if text.isascii():
-        return _SIGNS.sub(" ", text.lower()).strip()
-    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    # Combining class 200 and up are accents above and below; the lower ones are vowels of Indic scripts and the voice
-    # marks of kana, without which another word remains.
-    characters = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in letters if not _is_accent(c))
-    return " ".join("".join(characters).split())
-
-
-def _is_accent(character: str) -> bool:
-    return unicodedata.combining(character) >= 200
-
-
-def _joined(words: list[str]) -> str:
-    """In one word, the year of a car first."""
-    years = [word for word in words if _YEAR.fullmatch(word)]
-    if len(years) == 1:
-        words = [*years, *(word for word in words if word != years[0])]
-    return "".join(words)
-
-
-def _singular(word: str) -> str:
-    # CUB writes Anna Hummingbird and Forsters Tern, people write Anna's, Annas and Forster's.
-    return word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] != "s" and word.isalpha() else word
-
-
-def _keys(text: str) -> tuple[str, str, str, str]:
-    """From strict to loose: the words; joined; year first; without the s of possessives and plurals."""
-    plain = normalised(text)
-    words = plain.split()
-    # "Harris's" must lose its 's before the apostrophe goes: "harriss" would not meet "harris".
-    base = normalised(_POSSESSIVE.sub("", text)).split()
-    return plain, "".join(words), _joined(words), _joined([_singular(word) for word in base])
 
 
 def _loosened(text: str) -> Iterator[str]:
@@ -88,7 +54,7 @@ def _loosened(text: str) -> Iterator[str]:
 
 def _name_keys(name: str) -> tuple[str, str, str, str, str]:
     """The keys that match a name: those of any text, then the loosest without its closing bracket."""
-    return *_keys(name), _keys(_BRACKETS.sub("", name))[-1]
+    return *spelling_keys(name), spelling_keys(_BRACKETS.sub("", name))[-1]
 
 
 class _Hit(NamedTuple):
@@ -135,6 +101,7 @@ class Matcher:
         # Completions repeat the same few names over and over. Not lru_cache: a matcher must go to worker processes.
         self._known: dict[str, int | None] = {}
         self._spellings: list[tuple[str, int, tuple[str, ...]]] = []
+        self._names = frozenset((*names, *aliases))  # one may end with a question mark
         for i, name in enumerate(names):
             plain = normalised(name)
             if not plain:
@@ -178,7 +145,7 @@ class Matcher:
 
     def _spelled(self, hit: _Hit) -> list[tuple[str, int]]:
         """The names and aliases, with their indices, that share the key of `hit`."""
-        keys = _keys(hit.text)
+        keys = spelling_keys(hit.text)
         key = (*keys, keys[-1])[hit.table]
         return [(name, index) for name, index, own_keys in self._spellings if own_keys[hit.table] == key]
 
@@ -188,15 +155,22 @@ class Matcher:
     def _hits(self, text: str) -> tuple[_Hit | None, _Hit | None]:
         """What `text` says, and what the bracket at its end says where it had to come off."""
         hit = self._read(text, self._tables)
+        if hit is not None and _DOUBT.search(text) and text.strip() not in self._names:
+            return None, None
         brackets = _BRACKETS.search(text) if hit is None else None
         if not brackets:
             return hit, None
         # Bracket off the text or off the name, not off both: "crane (machine)" is not "crane (bird)".
-        return self._read(text[: brackets.start()], self._tables[:-1]), self._read(brackets[1], self._tables[:-1])
+        hit = self._read(text[: brackets.start()], self._tables[:-1])
+        if _TAKEN_BACK.search(brackets[1]) or _DOUBT.search(text):
+            return None, None
+        alternative = _ALTERNATIVE.match(brackets[1])
+        remark = self._read(brackets[1][alternative.end() :] if alternative else brackets[1], self._tables[:-1])
+        return (None, None) if alternative and remark is None else (hit, remark)
 
     def _read(self, text: str, tables: Sequence[dict[str, int]]) -> _Hit | None:
         for variant in _loosened(text):
-            keys = _keys(variant)
+            keys = spelling_keys(variant)
             for number, (key, table) in enumerate(zip((*keys, keys[-1]), tables, strict=False)):
                 if key in table:
                     return _Hit(table[key], variant, number)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from pipeline.core.params import UserError
-from pipeline.method.class_names import normalised
+from pipeline.method.spelling import normalised
 
 HASH_BITS = 256
 COLUMNS = ["image_id", "dataset", "class_id", "split", "file", "status", "content", "perceptual_hash"]

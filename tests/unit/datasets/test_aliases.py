@@ -19,7 +19,8 @@ from pipeline.core.params import UserError
 from pipeline.datasets import OFFICIAL
 from pipeline.datasets.layout import class_table
 from pipeline.datasets.protocols import base_classes
-from pipeline.method.class_names import Matcher, normalised
+from pipeline.method.class_names import Matcher
+from pipeline.method.spelling import normalised
 
 SHARED = Path(os.environ.get("DIVEK_DATASETS", ROOT.parent / "shared" / "datasets"))
 real = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no official metadata at {SHARED}; set DIVEK_DATASETS")

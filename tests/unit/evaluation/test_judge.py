@@ -173,6 +173,14 @@ def test_some_failures_are_tolerated_and_reported(judge):
 @pytest.mark.parametrize(
     ("reply", "verdict"),
     [
+        ("Answer: yes", True),
+        ("The answer is no.", False),
+        ("Yes (they are synonyms)", True),
+        ('{"answer": "yes"}', True),
+        ('```json\n{"verdict": "no"}\n```', False),
+        ("Final answer: **No**", False),
+        ("The answer is not clear", None),
+        ("Answer: yes and no", None),
         ("yes", True),
         ("**No**", False),
         (" YES.", True),

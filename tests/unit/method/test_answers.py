@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.answer_fuzz import NAMES, OPTION_LETTERS, made_answers
 
 from pipeline.method.answers import answer_text, letter, well_formed
 from pipeline.method.rewards import format_reward, letter_reward
@@ -101,6 +102,36 @@ LETTERS = [
     ("B. maybe", None, "a doubt"),
     ("B. Laysan Albatross is ruled out", None, "taken back"),
     ("B. the laysan albatross, unlike the black footed albatross", None, "two names, hyphens or not"),
+    ("<|begin_of_box|>B<|end_of_box|>", "B", "special tokens around it"),
+    ("B<|im_end|>", "B", "a special token behind it"),
+    ("B</s>", "B", "an end mark"),
+    ("B<end_of_turn>", "B", "another end mark"),
+    ("<|begin_of_box|>Laysan Albatross<|end_of_box|>", "B", "special tokens around the text"),
+    ("<b>B</b>", "B", "HTML"),
+    ("<strong>B.</strong> Laysan Albatross<br>", "B", "HTML and its own text"),
+    ("B. Laysan Albatross (ruled out)", None, "taken back in brackets"),
+    ("B. Laysan Albatross (or A)", None, "an alternative in brackets"),
+    ("Laysan Albatross (not this)", None, "refused in brackets"),
+    ("Laysan Albatross (or Sooty Albatross)", None, "another option in brackets"),
+    ("Laysan Albatross?", None, "a doubt about the text"),
+    ("B. Laysan Albatross?", None, "a doubt about both"),
+    (r"\boxed{{B}}", "B", "boxed twice"),
+    (r"$\boxed{ { B } }$", "B", "the same with spaces"),
+    ("### B", "B", "a heading"),
+    ("> B", "B", "a quotation"),
+    ("- B", "B", "an item of a list"),
+    ("【B】", "B", "brackets of Chinese text"),
+    ("「B」", "B", "others"),
+    ("\u200bB", "B", "a zero-width character before it"),
+    ("\ufeffB\u200d", "B", "others, around it"),
+    ("我選擇 B", "B", "I choose, in Chinese"),
+    ("我选择B。", "B", "the same, simplified"),
+    ("答案是 B", "B", "the answer is, in Chinese"),
+    ("正确答案是：B", "B", "the right answer is"),
+    ("答案：Laysan Albatross", "B", "the same with the text"),
+    ("Die Antwort ist B.", "B", "in German"),
+    ("La réponse est B", "B", "in French"),
+    ("La respuesta correcta es B", "B", "in Spanish"),
     ("ﬅ", None, "a ligature whose capitals stand side by side in the alphabet"),
 ]
 
@@ -204,3 +235,26 @@ def test_an_unread_answer_earns_nothing_even_where_no_answer_is_right():
 def test_a_reward_for_every_completion_or_an_error():
     with pytest.raises(ValueError, match="shorter"):
         letter_reward(["<answer>A</answer>"] * 2, answer=["A"], options=[OPTIONS])
+
+
+def read_wrongly(count: int, seed: int) -> list[tuple[str, str, str | None]]:
+    """Answers that are read as another option than they may be; and the share of those that are read at all."""
+    faults, readable, read = [], 0, 0
+    for made in made_answers(count, seed):
+        result = letter(made.text, NAMES)
+        allowed = None if made.option is None else OPTION_LETTERS[made.option]
+        if result is not None and result != allowed:
+            faults.append((made.text, made.how, result))
+        readable += allowed is not None
+        read += allowed is not None and result == allowed
+    assert read / readable > 0.95, "strict, and not blind"
+    return faults
+
+
+def test_made_answers_are_read_as_they_were_meant_or_not_at_all():
+    assert read_wrongly(5_000, 0) == []
+
+
+@pytest.mark.slow
+def test_many_made_answers_are_read_as_they_were_meant_or_not_at_all():
+    assert read_wrongly(200_000, 1) == []

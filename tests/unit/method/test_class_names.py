@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.project import ROOT
 
-from pipeline.method.class_names import Matcher, normalised
+from pipeline.method.class_names import Matcher
+from pipeline.method.spelling import normalised
 
 NAMES = [
     "Black footed Albatross",
@@ -219,3 +220,37 @@ def test_any_text_is_read_without_a_crash_and_the_same_in_another_case(text):
     assert found == MATCHER.match(text)
     if text.isascii():
         assert found == MATCHER.match(text.upper())
+
+
+BIRDS = Matcher(
+    ["Laysan Albatross", "Sooty Albatross", "Oxeye daisy", "American Goldfinch", "Black-billed Magpie", "Puma"],
+    {"Diomedea immutabilis": "Laysan Albatross", "cougar": "Puma"},
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "index", "reason"),
+    [
+        ("Laysan Albatross (not this)", None, "taken back"),
+        ("Laysan Albatross (ruled out)", None, "taken back in other words"),
+        ("Laysan Albatross (isn't it)", None, "a negation that is a question"),
+        ("Laysan Albatross (or Sooty Albatross)", None, "an alternative"),
+        ("Laysan Albatross (or California Gull)", None, "an alternative that the list lacks"),
+        ("Puma (or cougar)", 5, "an alternative that is the same class"),
+        ("Laysan Albatross?", None, "a doubt"),
+        ('"Laysan Albatross?"', None, "a doubt in quotes"),
+        ("Laysan Albatross (?)", None, "a doubt in brackets"),
+        ("Laysan Albatross (juvenile)", 0, "a remark"),
+        ("Laysan Albatross (Diomedea immutabilis)", 0, "its other name"),
+        ("Oxeye daisies", 2, "-ies for -y"),
+        ("American Goldfinches", 3, "-es"),
+        ("Laysan Albatrosses", 0, "-sses"),
+        ("black billed magpies", 4, "-ies for -ie"),
+    ],
+)
+def test_brackets_doubts_and_plurals(text, index, reason):
+    assert BIRDS.match(text) == index, reason
+
+
+def test_a_name_with_a_question_mark_is_no_doubt():
+    assert Matcher(["Who are you?", "wren"]).match("Who are you?") == 0
