@@ -17,7 +17,13 @@ LEVELS = ((16, 6, 0.88, 0.75), (32, 6, 0.93, 0.8), (64, 4, 0.95, 0.8))
 """Side in pixels, steps of the fit, least correlation of brightness and of colours that a pair needs to go on."""
 
 LEAST_EDGES = 0.8  # correlation of the edges, over the whole and in the median tile
-MOST_MOVED = ((0.7, 0.23), (0.85, 0.34))  # pixels that parts with this share of the edges may lie elsewhere
+MOST_MOVED = (
+    (0.7, 0.23),
+    (0.85, 0.34),
+    (0.95, 0.48),
+)  # pixels that parts with this share of the edges may lie elsewhere
+PLAIN_SHARE, PLAIN_DETAIL = 0.53, 0.6  # share of pixels that differ from their surroundings by less than this
+PLAIN_BRIGHTNESS, PLAIN_EDGES = 0.98, 0.95  # least correlations of pictures with more of them, such as drawings
 TILES = 4  # by TILES parts, each looked at alone
 MOST_SCALE, MOST_SHIFT, MOST_STEP = 1.6, 0.25, 0.08  # of the fit; shift and step in sides
 GREY, FLAT = 3.0, 0.5  # standard deviations under which there is no colour, and no picture at all
@@ -166,14 +172,23 @@ def _edges_agree(one: Thumbnails, other: Thumbnails, place: Array) -> npt.NDArra
     tiles = [x.reshape(-1, TILES, part, TILES, part).swapaxes(2, 3).reshape(-1, part, part) for x in (a, b, mask)]
     in_tiles = np.where(tiles[2].mean((1, 2)) > 0.5, _correlation(*tiles), np.nan).reshape(-1, TILES * TILES)
     in_tiles[np.isnan(in_tiles).all(1)] = -1
-    agree = (_correlation(a, b, mask) >= LEAST_EDGES) & (np.nanmedian(in_tiles, axis=1) >= LEAST_EDGES)
-    distances, edges = _displacements(a, b, mask)
+    edges = _correlation(a, b, mask)
+    agree = (edges >= LEAST_EDGES) & (np.nanmedian(in_tiles, axis=1) >= LEAST_EDGES)
+    # With little detail that could disagree, what there is must agree better.
+    plain = _plain_share(one.brightness) > PLAIN_SHARE
+    plain &= _plain_share(other.brightness) > PLAIN_SHARE
+    agree &= ~plain | (edges >= PLAIN_EDGES) & (_correlation(one.brightness, moved, mask) >= PLAIN_BRIGHTNESS)
+    distances, weights = _displacements(a, b, mask)
     order = np.argsort(distances, axis=1)
-    distances, edges = (np.take_along_axis(values, order, 1) for values in (distances, edges))
-    shares = np.cumsum(edges, axis=1) / (edges.sum(1, keepdims=True) + 1e-9)
+    distances, weights = (np.take_along_axis(values, order, 1) for values in (distances, weights))
+    shares = np.cumsum(weights, axis=1) / (weights.sum(1, keepdims=True) + 1e-9)
     for share, most in MOST_MOVED:
         agree &= np.take_along_axis(distances, (shares >= share - 1e-6).argmax(1)[:, None], 1)[:, 0] <= most
     return np.asarray(agree)
+
+
+def _plain_share(pictures: Array) -> Array:
+    return np.asarray((np.abs(pictures - _blurred(pictures)) < PLAIN_DETAIL).mean((1, 2)))
 
 
 def _displacements(one: Array, other: Array, mask: Array) -> tuple[Array, Array]:

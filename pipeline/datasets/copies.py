@@ -61,7 +61,7 @@ def candidates(hashes: Sequence[str], distance: int) -> Iterator[tuple[list[int]
     """
     import numpy as np
 
-    words = np.frombuffer(b"".join(map(bytes.fromhex, hashes)), np.uint64).reshape(len(hashes), -1)
+    words = np.frombuffer(b"".join(map(bytes.fromhex, hashes)), np.uint64).reshape(-1, HASH_BITS // 64)
     for start in range(0, len(words), BLOCK):
         block, others = words[start : start + BLOCK], words[start:]
         bits = np.zeros((len(block), len(others)), np.uint16)

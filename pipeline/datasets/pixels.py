@@ -44,7 +44,7 @@ def _eight_bits(picture: Any, tags: Any) -> Any:
     import numpy as np
     from PIL import Image
 
-    values = np.asarray(picture).astype(np.float32)
+    values = np.asarray(picture)
     low, high = float(values.min()), float(values.max())
     if picture.mode in RANGES:
         whole = next((most for most in RANGES[picture.mode] if high <= most), None)
@@ -53,8 +53,8 @@ def _eight_bits(picture: Any, tags: Any) -> Any:
     if not (np.isfinite(values).all() and low >= 0 and whole is not None and high <= whole):
         ranges = ", ".join(f"0 to {most:,}" for most in RANGES.get(picture.mode, (65_535,)))
         raise ValueError(f"its values go from {low:g} to {high:g}, expected {ranges}; save it with 8 bits")
-    levels = np.rint(values * np.float32(255 / whole)).astype(np.uint8)
-    if levels.max() < FEW_LEVELS and len(np.unique(values)) > FEW_LEVELS:
+    levels = np.rint(values.astype(np.float32) * np.float32(255 / whole)).astype(np.uint8)
+    if levels.max() <= FEW_LEVELS and len(np.unique(values)) > FEW_LEVELS:
         raise ValueError(f"its values end at {high:g} of {whole:,}, nearly black; save it with 8 bits")
     if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow inverts pictures of 8 bits only
         levels = 255 - levels

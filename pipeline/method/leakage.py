@@ -1,6 +1,6 @@
 """Leakage checks, as soon as images are there, before training and before evaluation: what fails would be worthless.
 
-No picture in both training and test, as the column `copies` of the table of images says; no novel class in a training
+No picture in both training and test, by content and as the column `copies` says; no novel class in a training
 question; training questions about training images only; results about test images only.
 """
 
@@ -11,7 +11,7 @@ import polars as pl
 from pipeline.core.params import UserError
 from pipeline.method.class_names import normalised
 
-COLUMNS = ["image_id", "dataset", "class_id", "split", "file", "status", "perceptual_hash", "copies"]
+COLUMNS = ["image_id", "dataset", "class_id", "split", "file", "status", "content", "perceptual_hash", "copies"]
 """Columns of the table of images that the checks read."""
 
 TRAINING, TEST = ("train", "val"), ("test",)
@@ -26,11 +26,14 @@ def leaks(images: pl.DataFrame) -> pl.DataFrame:
     Returns:
         left_id, right_id, distance (bits between the perceptual hashes), sorted by distance and ids.
     """
-    readable = images.filter(pl.col("copies").is_not_null(), status="ok")
+    readable = images.filter(status="ok")
     train, test = (readable.filter(pl.col("split").is_in(parts)) for parts in (TRAINING, TEST))
-    pairs = train.join(test, on="copies", suffix="_right").select(
-        "perceptual_hash", "perceptual_hash_right", left_id="image_id", right_id="image_id_right"
-    )
+    pairs = pl.concat(
+        train.join(test, on=key, suffix="_right").select(
+            "perceptual_hash", "perceptual_hash_right", left_id="image_id", right_id="image_id_right"
+        )
+        for key in ("copies", "content")  # the latter in case a table was put together by hand
+    ).unique(["left_id", "right_id"])
     bits = [hash_distance(*hashes) for hashes in pairs["perceptual_hash", "perceptual_hash_right"].iter_rows()]
     by_bits = pairs.select("left_id", "right_id", pl.Series("distance", bits, pl.Int64))
     return by_bits.sort("distance", "left_id", "right_id")
