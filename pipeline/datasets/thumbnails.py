@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+from pipeline.datasets.raster import Array, shrunk
+
 Bytes = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.intp]
 
@@ -42,12 +43,3 @@ def thumbnail(picture: Any) -> bytes:
     method = Image.Resampling.BOX if min(small.size) >= SIDE else Image.Resampling.BILINEAR
     brightness, *colours = small.resize((SIDE, SIDE), method).convert("YCbCr").split()
     return b"".join([brightness.tobytes(), *(band.reduce(SIDE // COLOUR_SIDE).tobytes() for band in colours)])
-
-
-def shrunk(pictures: npt.NDArray[Any], side: int) -> Array:
-    """(pictures, n, n) as means of whole blocks, (pictures, side, side); n is `side` times a power of two."""
-    smaller: Array = pictures.astype(np.float32, copy=False)
-    while smaller.shape[1] > side:  # several times faster than one mean over both axes
-        rows = smaller[:, ::2] + smaller[:, 1::2]
-        smaller = (rows[:, :, ::2] + rows[:, :, 1::2]) * np.float32(0.25)
-    return smaller

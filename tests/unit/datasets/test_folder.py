@@ -91,7 +91,7 @@ def test_every_format_is_read_or_counted(tmp_path, capsys, monkeypatch):
         (root / name).write_bytes(b"x")
     assert set(listed(source(root))) == {"a/0.jfif", "a/1.jpe", "a/2.JFIF", "a/3.jpg", "b/1.jpg", "b/2.avif"}
     assert (
-        "files skipped, of no format that is read: 5 (.heic 2, .heif 1, .pdf 1, no suffix 1); HEIC is read once "
+        "files skipped, of no format that is read: 5 (.heic 2, no suffix 1, .heif 1, .pdf 1); HEIC is read once "
         "pillow-heif is installed: `pip install pillow-heif`\n" in capsys.readouterr().out
     )
     put(tmp_path / "plain", "a/1.jpg", "b/1.jpg", "a/2.jpg")
