@@ -19,6 +19,7 @@ ROUGH_SIDE, ROUGH_BRIGHTNESS, ROUGH_COLOURS = 16, 0.85, 0.75  # least correlatio
 LEVELS = ((16, 6, 0.88, 0.75), (32, 6, 0.93, 0.8), (64, 4, 0.95, 0.8))
 """Side in pixels, steps of the fit, least correlation of brightness and of colours that a pair needs to go on."""
 
+SURE_BITS = 6  # of the perceptual hash: within them the edges need not agree, as those of tiny pictures do not
 LEAST_EDGES = 0.8  # correlation of the edges, over the whole and in the median tile
 MOST_MOVED = (
     (0.7, 0.23),
@@ -35,12 +36,13 @@ CLOSE = 2.0  # mean difference of two pictures that needs no fit
 BATCH = 256  # pairs that are fitted at once: as fast as more of them, in less memory
 
 
-def same_pictures(content: Bytes, left: Rows, right: Rows) -> npt.NDArray[np.bool_]:
+def same_pictures(content: Bytes, left: Rows, right: Rows, distances: Rows) -> npt.NDArray[np.bool_]:
     """Which pairs show the same photograph.
 
     Args:
         content: thumbnails, (pictures, BYTES).
         left, right: the pairs, as rows of `content`.
+        distances: bits between the perceptual hashes of each pair.
 
     Returns:
         (pairs,). Mirrored and rotated copies are not the same, nor are those cropped by more than about a fifth.
@@ -49,7 +51,7 @@ def same_pictures(content: Bytes, left: Rows, right: Rows) -> npt.NDArray[np.boo
     likely = np.flatnonzero(_roughly_same(content, left, right))
     for start in range(0, len(likely), BATCH):
         rows = likely[start : start + BATCH]
-        same[rows] = _same(content[left[rows]], content[right[rows]])
+        same[rows] = _same(content[left[rows]], content[right[rows]], distances[rows] <= SURE_BITS)
     return same
 
 
@@ -68,7 +70,7 @@ def _roughly_same(content: Bytes, left: Rows, right: Rows) -> npt.NDArray[np.boo
     return np.asarray((agreement[0] >= ROUGH_BRIGHTNESS) & (agreement[1] >= ROUGH_COLOURS))
 
 
-def _same(left: Bytes, right: Bytes) -> npt.NDArray[np.bool_]:
+def _same(left: Bytes, right: Bytes, sure: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     one, other = Thumbnails.of(left), Thumbnails.of(right)
     same = _close(one, other)
     rows = np.flatnonzero(~same)
@@ -84,7 +86,7 @@ def _same(left: Bytes, right: Bytes) -> npt.NDArray[np.bool_]:
         rows, one, other, place = rows[kept], one.take(kept), other.take(kept), place[kept]
         if not len(rows):
             return same
-    same[rows[_edges_agree(one, other, place)]] = True
+    same[rows[sure[rows] | _edges_agree(one, other, place)]] = True
     return same
 
 

@@ -54,8 +54,8 @@ class Groups:
         self._parents[roots[1]] = roots[0]
 
 
-def candidates(hashes: Sequence[str], distance: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Pairs of `hashes`, hexadecimal, that differ in at most `distance` bits, as left and right numbers, left < right.
+def candidates(hashes: Sequence[str], distance: int) -> Iterator[tuple[list[int], list[int], list[int]]]:
+    """Pairs of `hashes`, hexadecimal, within `distance` bits: left and right numbers, left < right, and the bits.
 
     A block at a time: what is in memory does not grow with the number of pairs.
     """
@@ -69,9 +69,10 @@ def candidates(hashes: Sequence[str], distance: int) -> Iterator[tuple[list[int]
             bits += np.bitwise_count(block[:, word, None] ^ others[None, :, word])
         left, right = np.nonzero(bits <= distance)
         after = left < right
-        left, right = left[after] + start, right[after] + start
+        left, right = left[after], right[after]
         for first in range(0, len(left), PAIRS):
-            yield left[first : first + PAIRS].tolist(), right[first : first + PAIRS].tolist()
+            one, other = left[first : first + PAIRS], right[first : first + PAIRS]
+            yield (one + start).tolist(), (other + start).tolist(), bits[one, other].tolist()
 
 
 def _join_similar(
@@ -82,17 +83,18 @@ def _join_similar(
     from pipeline.datasets.alignment import same_pictures
 
     thumbnails = rows["thumbnail"].to_list()
-    for left, right in candidates(rows["perceptual_hash"].to_list(), distance):
+    for batch in candidates(rows["perceptual_hash"].to_list(), distance):
         apart = [
-            (one, other)
-            for one, other in zip(left, right, strict=True)
+            (one, other, bits)
+            for one, other, bits in zip(*batch, strict=True)
             if groups.root(numbers[one]) != groups.root(numbers[other])
         ]
         if not apart:
             continue
-        pairs, places = np.unique(np.array(apart), return_inverse=True)
+        ends, distances = np.array([pair[:2] for pair in apart]), np.array([pair[2] for pair in apart])
+        pairs, places = np.unique(ends, return_inverse=True)
         content = np.stack([np.frombuffer(read(thumbnails[row]), np.uint8) for row in pairs])
-        ends = places.reshape(-1, 2)
-        for (one, other), same in zip(apart, same_pictures(content, ends[:, 0], ends[:, 1]), strict=True):
-            if same:
-                groups.join(numbers[one], numbers[other])
+        left, right = places.reshape(-1, 2).T
+        for number in np.flatnonzero(same_pictures(content, left, right, distances)):
+            one, other = ends[number].tolist()
+            groups.join(numbers[one], numbers[other])

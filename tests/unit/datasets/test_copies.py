@@ -51,7 +51,7 @@ def look(*pairs: tuple[Image.Image, Image.Image]) -> list[bool]:
         [np.frombuffer(thumbnail(picture.convert("RGB")), np.uint8) for pair in pairs for picture in pair]
     )
     left = np.arange(len(pairs)) * 2
-    return same_pictures(content, left, left + 1).tolist()
+    return same_pictures(content, left, left + 1, np.full(len(pairs), BITS)).tolist()
 
 
 # --- Candidates ---
@@ -68,10 +68,13 @@ def test_candidates_are_those_of_a_plain_loop(monkeypatch, block, size):
     ]
     hashes = [f"{seeds[i % 10] ^ bits:064x}" for i, bits in enumerate(noise)]
     batches = list(candidates(hashes, BITS))
-    pairs = [pair for left, right in batches for pair in zip(left, right, strict=True)]
+    pairs = [pair for left, right, _ in batches for pair in zip(left, right, strict=True)]
     expected = {(i, j) for j in range(90) for i in range(j) if hash_distance(hashes[i], hashes[j]) <= BITS}
     assert len(pairs) == len(set(pairs)) and set(pairs) == expected and 20 < len(expected) < 2000
-    assert max(len(left) for left, _ in batches) <= size
+    assert all(
+        hash_distance(hashes[i], hashes[j]) == bits for batch in batches for i, j, bits in zip(*batch, strict=True)
+    )
+    assert max(len(left) for left, *_ in batches) <= size
     assert list(candidates([], BITS)) == []
 
 
@@ -159,13 +162,21 @@ def test_a_thumbnail_has_its_bytes_whatever_the_size():
         assert len(thumbnail(Image.new("RGB", size, "green"))) == BYTES
 
 
+def test_a_tiny_copy_within_a_few_bits_is_one():
+    content = np.stack([np.frombuffer(thumbnail(photograph(0).resize((side, side))), np.uint8) for side in (84, 40)])
+    one, other = np.array([0]), np.array([1])
+    assert same_pictures(content, one, other, np.array([4])).tolist() == [True]
+    unlike = np.stack([np.frombuffer(thumbnail(photograph(seed)), np.uint8) for seed in (0, 1)])
+    assert same_pictures(unlike, one, other, np.array([0])).tolist() == [False], "an equal hash alone is not enough"
+
+
 def test_birds_of_the_field_guide_are_no_copies_though_they_look_alike():
     params = load_params(DataParams, ROOT / "params.yaml")
     small = {"train_per_class": 4, "val_per_class": 1, "test_per_class": 3}
     with open_dataset("fieldguide", params.__class__(**{**params.__dict__, **small})) as source:
         images = packing.in_memory(source, BITS)
     hashes = images["perceptual_hash"].to_list()
-    assert sum(len(left) for left, _ in candidates(hashes, BITS)) > 300, "many candidates"
+    assert sum(len(left) for left, *_ in candidates(hashes, BITS)) > 300, "many candidates"
     assert images["copies"].null_count() == images.height == 48 * 8
 
 
