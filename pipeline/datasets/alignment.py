@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pipeline.datasets.raster import Array, blurred, correlation, fine, moved, products, shrunk, slopes
 from pipeline.datasets.thumbnails import COLOUR_SIDE, SIDE, Bytes, Rows, Thumbnails
 
-ROUGH_SIDE, ROUGH_BRIGHTNESS, ROUGH_COLOURS = 16, 0.85, 0.75  # least correlations before anything is fitted
+ROUGH_SIDE, ROUGH_BRIGHTNESS, ROUGH_COLOURS = 16, 0.88, 0.8  # least correlations before anything is fitted
 LEVELS = ((16, 6, 0.88, 0.75), (32, 6, 0.93, 0.8), (64, 4, 0.95, 0.8))
 """Side in pixels, steps of the fit, least correlation of brightness and of colours that a pair needs to go on."""
 
@@ -76,7 +76,7 @@ def _same(left: Bytes, right: Bytes, sure: npt.NDArray[np.bool_]) -> npt.NDArray
     rows = np.flatnonzero(~same)
     if not len(rows):
         return same
-    one, other = _equally_sharp(one.take(rows), other.take(rows))
+    one, other = one.take(rows), other.take(rows)
     place = np.tile(np.array([1, 1, 0, 0], np.float32), (len(rows), 1))
     for side, steps, brightness, colours in LEVELS:
         place = _fit(shrunk(one.brightness, side), shrunk(other.brightness, side), place, steps)
@@ -86,6 +86,8 @@ def _same(left: Bytes, right: Bytes, sure: npt.NDArray[np.bool_]) -> npt.NDArray
         rows, one, other, place = rows[kept], one.take(kept), other.take(kept), place[kept]
         if not len(rows):
             return same
+        if side == LEVELS[0][0]:  # for few pairs, and of no effect on the coarsest level
+            one, other = _equally_sharp(one, other)
     same[rows[sure[rows] | _edges_agree(one, other, place)]] = True
     return same
 
