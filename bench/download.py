@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from pipeline.datasets import archives, layout, packing
+from pipeline.datasets.copies import with_copies
 from pipeline.datasets.source import Source
 
 COUNT, ROUNDS = 2000, 3
@@ -75,7 +76,7 @@ def ours(path: Path, count: int, folder: Path, max_pixels: int = 401_408, crop: 
     found = source(path, count, crop)
     with packing.Spool(folder) as spool:
         rows = packing.ingest_pictures(found, found.rows, max_pixels, spool, lambda: None)
-        packing.write(packing.with_ids(rows), spool, folder / "images.parquet")
+        packing.write(with_copies(packing.with_ids(rows), spool.get, 48), spool, folder / "images.parquet")
 
 
 def plain(path: Path, count: int, folder: Path) -> None:

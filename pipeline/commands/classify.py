@@ -23,7 +23,7 @@ from pipeline.core import tables
 from pipeline.core.params import UserError, first_line, load_params, read_param
 from pipeline.core.presets import require_prompt_for
 from pipeline.core.progress import bar
-from pipeline.datasets.folder import SUFFIXES
+from pipeline.datasets.formats import SUFFIXES
 
 NO_ANSWER = 3  # exit code where a picture has no answer
 BAR_WIDTH = 20  # characters of the longest bar

@@ -52,7 +52,7 @@ CLASSES = Table(
 
 IMAGES = Table(
     "images",
-    2,
+    3,
     ("image_id",),
     {
         "image_id": (pl.String, "the content; of its second, third … occurrence a hash of the content and that number"),
@@ -64,6 +64,11 @@ IMAGES = Table(
         "reason": (pl.String, "why it cannot be read, or null"),
         "content": (pl.String, "first 16 hexadecimal digits of the SHA-256 of the bytes (of an error: of its file)"),
         "perceptual_hash": (pl.String, "256 bits, hexadecimal, that hardly change with size and compression, or null"),
+        "copies": (
+            pl.String,
+            "the same for all images that show the same picture: the least image_id among them; null where there is "
+            "but one",
+        ),
         "image": (pl.Binary, "JPEG or PNG, upright; empty if it cannot be read"),
         "width": (pl.Int64, "pixels, or null"),
         "height": (pl.Int64, "pixels, or null"),

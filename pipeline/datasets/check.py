@@ -3,28 +3,29 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from difflib import SequenceMatcher
+from itertools import combinations
 
 import polars as pl
 
 from pipeline.core.params import UserError
 from pipeline.datasets.source import Source
 from pipeline.method.class_names import Matcher
-from pipeline.method.leakage import near_pairs
+from pipeline.method.leakage import hash_distance
 from pipeline.method.spelling import normalised
 
 SHOWN = 20  # lines of one kind
 FEW = 5  # training images of a class
 SMALLEST = 56  # pixels of the shorter side: two by two of the 28-pixel fields that Qwen2.5-VL makes a token of
 ALIKE = 0.9  # of two names, by difflib
+SHOWN_COLUMNS = ("copies", "file", "split", "class_id", "perceptual_hash")  # of a pair of copies
 
 
-def report(source: Source, subsets: Sequence[str], images: pl.DataFrame, distance: int) -> list[str]:
+def report(source: Source, subsets: Sequence[str], images: pl.DataFrame) -> list[str]:
     """The lines to print.
 
     Args:
         subsets: base or novel, by class.
-        images: the table of images without the pictures, with image_id.
-        distance: bits within which two pictures count as the same.
+        images: the table of images without the pictures.
     """
     counts = images.group_by("class_id").agg(
         *((pl.col("split") == split).sum().alias(split) for split in ("train", "val", "test"))
@@ -52,7 +53,7 @@ def report(source: Source, subsets: Sequence[str], images: pl.DataFrame, distanc
         f"shorter side under {SMALLEST} pixels, two of the fields that Qwen2.5-VL sees: too small to show details",
         [f"{file}: {width} × {height}" for file, width, height in tiny],
     )
-    lines += _doubles(images, source.names, distance)
+    lines += _doubles(images, source.names)
     lines += _some("class names that are easily confused", similar_names(source))
     return lines
 
@@ -65,23 +66,22 @@ def _some(what: str, lines: Sequence[str], shown: int = SHOWN) -> list[str]:
     return [f"{what}: {len(lines)}", *(f"  {line}" for line in lines[:shown]), *more]
 
 
-def _doubles(images: pl.DataFrame, names: Sequence[str], distance: int) -> list[str]:
+def _doubles(images: pl.DataFrame, names: Sequence[str]) -> list[str]:
     """Pairs of the same picture, by how much they matter."""
-    about = {
-        row["image_id"]: row
-        for row in images.select("image_id", "file", "split", "class_id", "status").iter_rows(named=True)
-    }
-    pairs = near_pairs(images, images, distance).filter(pl.col("left_id") < pl.col("right_id"))
+    # Files without a picture have no copies: they are listed as such.
     kinds: dict[str, list[str]] = {"across": [], "classes": [], "same": []}
-    for left_id, right_id, bits in pairs.iter_rows():
-        left, right = about[left_id], about[right_id]
+    ordered = images.drop_nulls("copies").sort("copies", "image_id").select(SHOWN_COLUMNS)
+    groups = [group.to_dicts() for group in ordered.partition_by("copies", maintain_order=True)]
+    pairs = [pair for group in groups for pair in combinations(group, 2)]
+    distances = [hash_distance(left["perceptual_hash"], right["perceptual_hash"]) for left, right in pairs]
+    for bits, (left, right) in sorted(zip(distances, pairs, strict=True), key=lambda item: item[0]):
         texts = f"{left['file']} ({left['split']}) and {right['file']} ({right['split']}), {bits} bits apart"
+        if left["class_id"] != right["class_id"]:
+            texts += f": {names[left['class_id']]} and {names[right['class_id']]}"
         if (left["split"] == "test") != (right["split"] == "test"):
             kinds["across"].append(texts)
-        elif left["status"] == "error":  # files without a picture, listed above
-            continue
         elif left["class_id"] != right["class_id"]:
-            kinds["classes"].append(f"{texts}: {names[left['class_id']]} and {names[right['class_id']]}")
+            kinds["classes"].append(texts)
         else:
             kinds["same"].append(texts)
     return [

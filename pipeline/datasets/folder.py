@@ -18,6 +18,7 @@ import polars as pl
 
 from pipeline.core.params import UserError, first_line
 from pipeline.datasets import layout, protocols
+from pipeline.datasets.formats import SUFFIXES, is_read, unread_line
 from pipeline.datasets.params import DataParams
 from pipeline.datasets.source import Source
 from pipeline.method.spelling import normalised
@@ -26,7 +27,6 @@ NAME = "folder"
 NOUN = "object"
 LICENCE = "Your own pictures."
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 TABLES = (".csv", ".parquet")
 SUBSETS = ("base", "novel")
 CHECK_AGAIN = "fix it, then check with `python -m pipeline.stages.download --check`"
@@ -113,13 +113,18 @@ def find_pictures(root: Path) -> list[File]:
     home = root.resolve()
     files: list[File] = []
     skipped: Counter[str] = Counter()
+    unread: Counter[str] = Counter()  # by suffix
     for entry in sorted(root.iterdir()):
         # What a hidden folder of the root holds (.git, .dvc) is not even looked at.
         for path in [] if entry.name.startswith(".") else [entry, *sorted(entry.rglob("*"))]:
             inner = path.relative_to(root).parts
-            if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            suffix = path.suffix.lower()
+            if not path.is_file() or (len(inner) == 1 and suffix in TABLES):  # tables of labels and of aliases
                 continue
-            if any(name.startswith(".") for name in inner):
+            hidden = any(name.startswith(".") for name in inner)
+            if not is_read(suffix):
+                unread.update([] if hidden else [suffix])
+            elif hidden:
                 skipped["hidden"] += 1
             elif not path.resolve().is_relative_to(home):
                 skipped["behind links that lead outside"] += 1
@@ -129,6 +134,8 @@ def find_pictures(root: Path) -> list[File]:
                 files.append(("/".join(inner), inner[above - 1], SPLITS[inner[0].lower()] if in_splits else None))
     for why, count in skipped.items():
         print(f"{root}: pictures skipped, {why}: {count}")
+    if unread:
+        print(f"{root}: {unread_line(unread)}")
     return files
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.pictures import PictureError
+from pipeline.datasets.formats import FORMATS, HEIC_HINT, is_heic, reads_heic
+from pipeline.datasets.pixels import to_rgb
 
 MOST_PIXELS = 200_000_000  # whatever the format says: a larger one is a mistake, or meant to exhaust memory
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # JPEG's reader opens MPO as well
 UNCHANGED_FORMATS = ("JPEG", "PNG")
 JPEG_QUALITY = 95
 HASH_SIDE = 16  # of the square of lowest frequencies that the perceptual hash tells the signs of
@@ -18,25 +19,26 @@ ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 class IngestedPicture:
     """A picture as the tables hold it; width and height in pixels.
 
-    `perceptual_hash` has 256 bits, in hexadecimal. It hardly changes with size, compression and brightness, and says
-    nothing of a picture that was cut or mirrored.
+    `perceptual_hash` has 256 bits, in hexadecimal. It hardly changes with size, compression and brightness, more with
+    cropping, and says nothing of a picture that was mirrored. `thumbnail` is that of thumbnails.thumbnail.
     """
 
     image: bytes
     width: int
     height: int
     perceptual_hash: str
+    thumbnail: bytes
 
 
 def ingest(image: bytes, max_pixels: int, crop_bottom: int = 0) -> IngestedPicture:
     """The picture in `image` as the tables hold it: the same bytes if they will do.
 
-    Turned as its EXIF orientation says, transparency on white, the lowest `crop_bottom` rows of pixels cut off, scaled
-    down to `max_pixels` where it has more; written anew, as JPEG of quality 95 or as PNG, only where one of these or
-    the format asks for it.
+    Turned as its EXIF orientation says, transparency on white, more than 8 bits scaled to 8, the lowest `crop_bottom`
+    rows of pixels cut off, scaled down to `max_pixels` where it has more; written anew, as JPEG of quality 95 or as
+    PNG, only where one of these or the format asks for it.
 
     Raises:
-        PictureError: no whole picture, or too large a one.
+        PictureError: no whole picture, too large a one, or values that 8 bits do not hold.
     """
     try:
         return _ingest(image, max_pixels, crop_bottom)
@@ -54,14 +56,10 @@ def _ingest(image: bytes, max_pixels: int, crop_bottom: int) -> IngestedPicture:
     format_name, is_upright = picture.format, picture.getexif().get(ORIENTATION, 1) in (0, 1)
     width, height = picture.size
     fits = width * (height - crop_bottom) <= max_pixels
-    if format_name in UNCHANGED_FORMATS and picture.mode == "RGB" and is_upright and fits and not crop_bottom:
-        return IngestedPicture(image, width, height, _perceptual_hash(picture))
-    upright = ImageOps.exif_transpose(picture)
-    if upright.has_transparency_data:
-        clear = upright.convert("RGBA")
-        upright = Image.new("RGBA", clear.size, "white")
-        upright.alpha_composite(clear)
-    upright = upright.convert("RGB")
+    is_plain = picture.mode == "RGB" and not picture.has_transparency_data
+    if format_name in UNCHANGED_FORMATS and is_plain and is_upright and fits and not crop_bottom:
+        return _ingested(image, picture)
+    upright = to_rgb(ImageOps.exif_transpose(picture), picture)
     if crop_bottom:
         if upright.height <= crop_bottom:
             raise ValueError(f"{upright.height} rows of pixels, of which the lowest {crop_bottom} would be cut off")
@@ -79,7 +77,13 @@ def _ingest(image: bytes, max_pixels: int, crop_bottom: int) -> IngestedPicture:
         upright.save(buffer, "PNG")
     else:
         upright.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return IngestedPicture(buffer.getvalue(), upright.width, upright.height, _perceptual_hash(upright))
+    return _ingested(buffer.getvalue(), upright)
+
+
+def _ingested(image: bytes, rgb: Any) -> IngestedPicture:
+    from pipeline.datasets.thumbnails import thumbnail
+
+    return IngestedPicture(image, rgb.width, rgb.height, _perceptual_hash(rgb), thumbnail(rgb))
 
 
 def _perceptual_hash(picture: Any) -> str:
@@ -93,7 +97,15 @@ def _perceptual_hash(picture: Any) -> str:
 def _open(image: bytes) -> Any:
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(image), formats=FORMATS)
+    formats = list(FORMATS)
+    if reads_heic():
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+        formats.append("HEIF")
+    elif is_heic(image):
+        raise ValueError(HEIC_HINT)
+    picture = Image.open(io.BytesIO(image), formats=formats)
     if picture.width * picture.height > MOST_PIXELS:
         raise ValueError(f"{picture.width} × {picture.height} pixels, more than {MOST_PIXELS:,}")
     return picture

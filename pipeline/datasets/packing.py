@@ -17,6 +17,7 @@ from pipeline.core import tables
 from pipeline.core.pictures import PictureError
 from pipeline.core.progress import Advance
 from pipeline.core.schemas import CLASSES, IMAGES
+from pipeline.datasets.copies import with_copies
 from pipeline.datasets.ingest import MOST_PIXELS, IngestedPicture, ingest
 from pipeline.datasets.source import Source
 
@@ -58,7 +59,8 @@ def ingest_pictures(
     """The pictures of `rows`, in `spool`, and what the table of images says of them.
 
     Returns:
-        A row an image: the columns of the table without image_id and image, and `number`, that of its bytes.
+        A row an image: the columns of the table without image_id, copies and image, and the numbers in `spool` of its
+        bytes (`number`) and of its thumbnail (`thumbnail`, null where it cannot be read).
     """
     about = {path: (class_id, split) for path, class_id, split in rows.select("path", "class_id", "split").iter_rows()}
     ingested: list[dict[str, Any]] = []
@@ -70,7 +72,8 @@ def ingest_pictures(
             row |= {"status": "error", "reason": str(picture), "content": content, "number": spool.add(b"")}
         else:
             row |= {"status": "ok", "content": content, "perceptual_hash": picture.perceptual_hash}
-            row |= {"width": picture.width, "height": picture.height, "number": spool.add(picture.image)}
+            row |= {"width": picture.width, "height": picture.height}
+            row |= {"number": spool.add(picture.image), "thumbnail": spool.add(picture.thumbnail)}
         ingested.append(row)
         advance()
 
@@ -94,8 +97,8 @@ def ingest_pictures(
                 add_row(*pending.popleft().result())
         finally:
             pool.shutdown(cancel_futures=True)
-    columns = {name: kind for name, kind in IMAGES.schema.items() if name not in ("image_id", "image")}
-    return pl.DataFrame(ingested, schema=columns | {"number": pl.Int64})
+    columns = {name: kind for name, kind in IMAGES.schema.items() if name not in ("image_id", "copies", "image")}
+    return pl.DataFrame(ingested, schema=columns | {"number": pl.Int64, "thumbnail": pl.Int64})
 
 
 def classes(source: Source, subsets: Sequence[str]) -> pl.DataFrame:
@@ -131,16 +134,19 @@ def with_ids(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def write(rows: pl.DataFrame, spool: Spool, path: Path) -> None:
-    """Writes the table of images from the rows of `with_ids`, group by group."""
+    """Writes the table of images from the rows of `copies.with_copies`, group by group."""
     sizes = pl.Series([spool.size(number) for number in rows["number"]], dtype=pl.Int64)
     numbers = rows["number"].to_list()
-    tables.write_by_rows(IMAGES, rows.drop("number"), "image", sizes, lambda row: spool.get(numbers[row]), path)
+    tables.write_by_rows(
+        IMAGES, rows.drop("number", "thumbnail"), "image", sizes, lambda row: spool.get(numbers[row]), path
+    )
 
 
-def in_memory(source: Source) -> pl.DataFrame:
-    """The table of images of a small source, unlimited."""
+def in_memory(source: Source, distance: int) -> pl.DataFrame:
+    """The table of images of a small source, unlimited; `distance` as in `copies.with_copies`."""
     with Spool(Path(tempfile.gettempdir())) as spool:
         rows = with_ids(ingest_pictures(source, source.rows, MOST_PIXELS, spool, lambda: None))
+        rows = with_copies(rows, spool.get, distance)
         images = pl.Series("image", [spool.get(number) for number in rows["number"]], pl.Binary)
     return rows.with_columns(images).select(IMAGES.schema.names()).sort(IMAGES.key)
 

@@ -1,7 +1,7 @@
-"""Leakage checks, before training and before evaluation: what fails here would make the numbers worthless.
+"""Leakage checks, as soon as images are there, before training and before evaluation: what fails would be worthless.
 
-No picture in both training and test, by content and by perceptual hash; no novel class in a training question; training
-questions about training images only; results about test images only.
+No picture in both training and test, by content and as the column `copies` says; no novel class in a training
+question; training questions about training images only; results about test images only.
 """
 
 from collections.abc import Iterable
@@ -11,95 +11,78 @@ import polars as pl
 from pipeline.core.params import UserError
 from pipeline.method.spelling import normalised
 
-HASH_BITS = 256
-COLUMNS = ["image_id", "dataset", "class_id", "split", "file", "status", "content", "perceptual_hash"]
+COLUMNS = ["image_id", "dataset", "class_id", "split", "file", "status", "content", "perceptual_hash", "copies"]
 """Columns of the table of images that the checks read."""
 
 TRAINING, TEST = ("train", "val"), ("test",)
 SHOWN = 5  # examples in a message
-BLOCK = 256  # images compared with all others at once
 
 
-def near_pairs(left: pl.DataFrame, right: pl.DataFrame, distance: int) -> pl.DataFrame:
-    """Pairs of images that show the same picture.
-
-    Args:
-        left, right: rows with image_id, content and perceptual_hash; an image is not compared with itself.
-        distance: bits of the 256 of the perceptual hash that may differ; -1 compares the content alone.
-
-    Returns:
-        left_id, right_id, distance (0 where the content is the same), sorted.
-    """
-    same = left.join(right, on="content", suffix="_right").select(
-        left_id="image_id", right_id="image_id_right", distance=pl.lit(0, pl.Int64)
-    )
-    similar = _similar(left, right, distance) if distance >= 0 else same.clear()
-    pairs = pl.concat([same, similar]).filter(pl.col("left_id") != pl.col("right_id"))
-    return pairs.group_by("left_id", "right_id").agg(pl.col("distance").min()).sort("distance", "left_id", "right_id")
-
-
-def _similar(left: pl.DataFrame, right: pl.DataFrame, distance: int) -> pl.DataFrame:
-    import numpy as np
-
-    left, right = (frame.filter(pl.col("perceptual_hash").is_not_null()) for frame in (left, right))
-    words = [
-        np.frombuffer(b"".join(map(bytes.fromhex, frame["perceptual_hash"])), np.uint64).reshape(-1, HASH_BITS // 64)
-        for frame in (left, right)
-    ]
-    pairs: dict[str, list[object]] = {"left_id": [], "right_id": [], "distance": []}
-    for start in range(0, left.height, BLOCK):
-        block = words[0][start : start + BLOCK]
-        bits = np.zeros((len(block), right.height), np.uint16)
-        for word in range(HASH_BITS // 64):  # word by word: less memory
-            bits += np.bitwise_count(block[:, word, None] ^ words[1][None, :, word])
-        rows, columns = np.nonzero(bits <= distance)
-        pairs["left_id"] += left["image_id"].gather(start + rows).to_list()
-        pairs["right_id"] += right["image_id"].gather(columns).to_list()
-        pairs["distance"] += bits[rows, columns].tolist()
-    return pl.DataFrame(pairs, schema={"left_id": pl.String, "right_id": pl.String, "distance": pl.Int64})
-
-
-def leaks(images: pl.DataFrame, distance: int) -> pl.DataFrame:
+def leaks(images: pl.DataFrame) -> pl.DataFrame:
     """Pairs of a training or validation image (left_id) and a test image (right_id) that show the same picture.
 
     Images that cannot be read are left out.
+
+    Returns:
+        left_id, right_id, distance (bits between the perceptual hashes), sorted by distance and ids.
     """
     readable = images.filter(status="ok")
     train, test = (readable.filter(pl.col("split").is_in(parts)) for parts in (TRAINING, TEST))
-    return near_pairs(train, test, distance)
+    pairs = pl.concat(
+        train.join(test, on=key, suffix="_right").select(
+            "perceptual_hash", "perceptual_hash_right", left_id="image_id", right_id="image_id_right"
+        )
+        for key in ("copies", "content")  # the latter in case a table was put together by hand
+    ).unique(["left_id", "right_id"])
+    bits = [hash_distance(*hashes) for hashes in pairs["perceptual_hash", "perceptual_hash_right"].iter_rows()]
+    by_bits = pairs.select("left_id", "right_id", pl.Series("distance", bits, pl.Int64))
+    return by_bits.sort("distance", "left_id", "right_id")
 
 
-def without_leaks(images: pl.DataFrame, distance: int) -> pl.DataFrame:
+def hash_distance(one: str, other: str) -> int:
+    """Bits between two perceptual hashes."""
+    return (int(one, 16) ^ int(other, 16)).bit_count()
+
+
+def without_leaks(images: pl.DataFrame) -> pl.DataFrame:
     """`images` with the split "out" for training and validation images that a test image repeats."""
-    leaking = leaks(images, distance)["left_id"].unique()
+    leaking = leaks(images)["left_id"].unique()
     out = pl.col("image_id").is_in(leaking.implode())
     return images.with_columns(split=pl.when(out).then(pl.lit("out")).otherwise("split"))
 
 
-def require_clean_training(questions: pl.DataFrame, images: pl.DataFrame, classes: pl.DataFrame, distance: int) -> None:
+def require_clean_training(questions: pl.DataFrame, images: pl.DataFrame, classes: pl.DataFrame) -> None:
     """All checks of what is trained on; see the functions below. Raises UserError."""
-    require_apart(images, distance)
+    require_apart(images, classes)
     require_base_only(questions, classes)
     require_training_images(questions, images)
 
 
-def require_apart(images: pl.DataFrame, distance: int) -> None:
+def require_apart(images: pl.DataFrame, classes: pl.DataFrame) -> None:
     """Raises UserError if a picture is in training and test."""
-    pairs = leaks(images, distance)
-    if pairs.height:
-        files = dict(zip(images["image_id"], images["dataset"] + "/" + images["file"], strict=True))
-        splits = dict(images.select("image_id", "split").iter_rows())
-        examples = "; ".join(
-            f"{files[left]} ({left}, {splits[left]}) and {files[right]} ({right}, {splits[right]}), {bits} bits apart"
-            for left, right, bits in pairs.head(SHOWN).iter_rows()
-        )
-        more = f"; and {pairs.height - SHOWN} more" if pairs.height > SHOWN else ""
-        raise UserError(
-            f"data/images.parquet: {pairs.height} pairs of the same picture in training and test (perceptual hashes "
-            f"within leakage.hash_distance = {distance} of {HASH_BITS} bits): {examples}{more}; "
-            "`dvc exp run -S data.drop_leaks=true` drops such training images, "
-            "`python -m pipeline.stages.download --check` lists them"
-        )
+    pairs = leaks(images)
+    if not pairs.height:
+        return
+    about = {row["image_id"]: row for row in images.select(COLUMNS).iter_rows(named=True)}
+    names = {(dataset, class_id): name for dataset, class_id, name in classes["dataset", "class_id", "name"].rows()}
+
+    def text(image_id: str, with_class: bool) -> str:
+        row = about[image_id]
+        name = f", {names.get((row['dataset'], row['class_id']), row['class_id'])}" if with_class else ""
+        return f"{row['dataset']}/{row['file']} ({image_id}, {row['split']}{name})"
+
+    def example(left: str, right: str, bits: int) -> str:
+        one, other = (tuple(about[image_id][key] for key in ("dataset", "class_id")) for image_id in (left, right))
+        return f"{text(left, one != other)} and {text(right, one != other)}, {bits} bits apart"
+
+    examples = "; ".join(example(*pair) for pair in pairs.head(SHOWN).iter_rows())
+    more = f"; and {pairs.height - SHOWN} more" if pairs.height > SHOWN else ""
+    raise UserError(
+        f"data/images.parquet: {pairs['left_id'].n_unique()} training or validation images show the same picture as "
+        f"{pairs['right_id'].n_unique()} test images, in {pairs.height} pairs: {examples}{more}; "
+        "`dvc exp run -S data.drop_leaks=true` drops such training images, "
+        "`python -m pipeline.stages.download --check` lists them"
+    )
 
 
 def require_base_only(questions: pl.DataFrame, classes: pl.DataFrame) -> None:

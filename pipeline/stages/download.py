@@ -12,7 +12,7 @@ from pipeline.core import tables, timings
 from pipeline.core.cli import run
 from pipeline.core.params import key, load_params
 from pipeline.core.progress import bar
-from pipeline.datasets import open_dataset, packing
+from pipeline.datasets import copies, open_dataset, packing
 from pipeline.datasets.check import count_line, report, require_few_errors, require_usable
 from pipeline.datasets.params import DataParams
 from pipeline.datasets.selection import select_images, subsets
@@ -23,7 +23,7 @@ from pipeline.method import leakage
 class DownloadParams(DataParams):
     max_error_rate: float = key("max_error_rate", at_least=0, at_most=1)
     drop_leaks: bool = key("data.drop_leaks")
-    hash_distance: int = key("leakage.hash_distance", at_least=-1, at_most=leakage.HASH_BITS)
+    hash_distance: int = key("leakage.hash_distance", at_least=-1, at_most=copies.HASH_BITS)
 
 
 def main(
@@ -45,24 +45,24 @@ def main(
             with bar(f"{source.name}: images", rows.height, "images") as advance:
                 parts.append(packing.ingest_pictures(source, rows, params.max_pixels, spool, advance))
             print(f"{source.name}: {len(source.names)} classes, {count_line(parts[-1])}")
-        image_rows = packing.with_ids(pl.concat(parts))
+        image_rows = copies.with_copies(packing.with_ids(pl.concat(parts)), spool.get, params.hash_distance)
+        class_rows = pl.concat(packing.classes(source, subsets(source, params)) for source in sources)
         rows_of = {source.name: image_rows.filter(dataset=source.name) for source in sources}
         if check:  # of every data set, before the first of them fails
             for source in sources:
-                lines = report(source, subsets(source, params), rows_of[source.name], params.hash_distance)
+                lines = report(source, subsets(source, params), rows_of[source.name])
                 print("\n".join(lines))
         for source in sources:
             require_usable(source, subsets(source, params), rows_of[source.name])
         require_few_errors(image_rows, params.max_error_rate)
         if params.drop_leaks:
-            image_rows = leakage.without_leaks(image_rows, params.hash_distance)
+            image_rows = leakage.without_leaks(image_rows)
             print(f"dropped because a test image shows the same: {image_rows.filter(split='out').height} images")
+        leakage.require_apart(image_rows, class_rows)  # now, not when everything has been drawn
         if check:
-            leakage.require_apart(image_rows, params.hash_distance)
             print("nothing here stops a run; `dvc repro` starts one")
             return
         packing.write(image_rows, spool, images)
-    class_rows = pl.concat(packing.classes(source, subsets(source, params)) for source in sources)
     tables.write(tables.CLASSES, class_rows, classes)
     timings.record(images=image_rows.height)
 

@@ -25,7 +25,6 @@ UNION = [Path(f"data/predictions/{name}_union.parquet") for name in ("base", "tr
 
 @dataclass(frozen=True)
 class EvaluateParams:
-    hash_distance: int = key("leakage.hash_distance", at_least=-1, at_most=leakage.HASH_BITS)
     topk: int = key("topk", at_least=2)
     mass: float = key("options.mass", above=0, at_most=1)
     precision: float = key("evaluate.precision", above=0, at_most=1)
@@ -49,7 +48,7 @@ def main(
     rows = pl.concat([tables.read(tables.PREDICTIONS, path) for path in predictions])
     require_same_images(rows)
     index, class_rows = tables.read(tables.IMAGES, images, leakage.COLUMNS), tables.read(tables.CLASSES, classes)
-    leakage.require_clean_training(tables.read(tables.HARD, hard), index, class_rows, params.hash_distance)
+    leakage.require_clean_training(tables.read(tables.HARD, hard), index, class_rows)
     leakage.require_answered_images(rows, index)
     timings.record(images=rows["image_id"].n_unique())
     scored = score(rows)

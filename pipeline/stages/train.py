@@ -46,7 +46,7 @@ def main(
     require_prompt_for(params.model, params.prompt)
     question_rows, hard_rows = tables.read(tables.QUESTIONS, questions), tables.read(tables.HARD, hard)
     class_rows, index = tables.read(tables.CLASSES, classes), tables.read(tables.IMAGES, images, leakage.COLUMNS)
-    leakage.require_clean_training(hard_rows, index, class_rows, params.hash_distance)
+    leakage.require_clean_training(hard_rows, index, class_rows)
     require_enough(hard_rows, params)
     if needs_launch(params):
         launch(params, sys.argv[1:])

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from pipeline.core.params import MOST_DRAWS, key
-from pipeline.method import leakage
 from pipeline.method.hard_filter import RULES
 from pipeline.method.rewards import VIRFT_REWARDS
 from pipeline.method.two_steps import TwoStepParams
@@ -22,7 +21,6 @@ class TrainParams(TwoStepParams):
     max_rows: int = key("engine.max_rows", at_least=1)
     max_tokens: int = key("engine.max_tokens", at_least=1)
     threads: int = key("engine.threads", at_least=0)
-    hash_distance: int = key("leakage.hash_distance", at_least=-1, at_most=leakage.HASH_BITS)
     filler: int = key("options.filler", at_least=0)
     drop: str = key("filter.drop", one_of=tuple(RULES))
     method: str = key("train.method", one_of=METHODS)

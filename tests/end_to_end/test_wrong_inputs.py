@@ -108,4 +108,8 @@ def test_a_test_image_among_the_training_images_stops_training_and_evaluation(fo
     images = images.with_columns(pl.when(same).then(pl.lit(test[c])).otherwise(c).alias(c) for c in columns)
     tables.write(tables.IMAGES, images, tmp_path / "images.parquet")
     text = sentence(folder, stage, images=tmp_path / "images.parquet")
-    assert "1 pairs of the same picture in training and test" in text and train in text and test["image_id"] in text
+    assert (
+        "1 training or validation images show the same picture as 1 test images" in text
+        and train in text
+        and test["image_id"] in text
+    )

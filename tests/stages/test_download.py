@@ -249,6 +249,27 @@ def test_bad_pictures_keep_their_row_and_many_fail_the_stage(project, small, tmp
         assert Image.open(io.BytesIO(image)).mode == "RGB" and (place / file).read_bytes() != image
 
 
+def test_a_picture_on_both_sides_stops_download_and_says_what_to_do(project, small):
+    place, _, _ = small("pets")
+    taken(project("pets", path=str(place)))
+    images = tables.read(tables.IMAGES, IMAGES)
+    assert images["copies"].null_count() == images.height
+    test, train = (images.filter(split=split).row(0, named=True) for split in ("test", "train"))
+    copy = Image.open(place / test["file"])
+    copy.save(place / train["file"], "JPEG", quality=50)
+    IMAGES.unlink(), CLASSES.unlink()
+    text = refused(project("pets", path=str(place)))
+    assert "1 training or validation images show the same picture as 1 test images, in 1 pairs" in text
+    assert train["file"] in text and test["file"] in text and "-S data.drop_leaks=true" in text
+    result = project("pets", path=str(place), drop_leaks=True)
+    taken(result)
+    assert "dropped because a test image shows the same: 1 images" in result.output
+    images = tables.read(tables.IMAGES, IMAGES)
+    group = images.drop_nulls("copies")
+    assert dict(group.select("file", "split").rows()) == {train["file"]: "out", test["file"]: "test"}
+    assert set(group["copies"]) == {group["image_id"].min()}
+
+
 def test_the_banner_of_aircraft_is_cut_off_and_large_pictures_shrink(project, small, tmp_path):
     place, _, _ = small("aircraft")
     taken(project("aircraft", path=str(place)))

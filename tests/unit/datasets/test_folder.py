@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from pipeline.core import tables
 from pipeline.core.params import UserError, load_params
-from pipeline.datasets import open_dataset
+from pipeline.core.pictures import PictureError
+from pipeline.datasets import formats, ingest, open_dataset, packing
 from pipeline.datasets.params import DataParams
 from pipeline.stages import download
 
@@ -80,6 +81,45 @@ def test_what_is_left_out_is_counted(tmp_path, capsys):
     assert set(listed(source(root))) == {"train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg"}
     said = capsys.readouterr().out
     assert "pictures skipped, in no class folder: 2\n" in said and "pictures skipped, hidden: 2\n" in said
+
+
+def test_every_format_is_read_or_counted(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(formats, "reads_heic", lambda: False)
+    root = put(tmp_path, *(f"a/{n}.{suffix}" for n, suffix in enumerate(("jfif", "jpe", "JFIF", "jpg"))), "b/1.jpg")
+    Image.open(io.BytesIO(photo(9))).save(root / "b/2.avif", "AVIF")
+    for name in ("a/1.HEIC", "a/2.heic", "b/3.heif", "b/notes.pdf", "b/README", "b/.DS_Store", "aliases.csv"):
+        (root / name).write_bytes(b"x")
+    assert set(listed(source(root))) == {"a/0.jfif", "a/1.jpe", "a/2.JFIF", "a/3.jpg", "b/1.jpg", "b/2.avif"}
+    assert (
+        "files skipped, of no format that is read: 5 (.heic 2, no suffix 1, .heif 1, .pdf 1); HEIC is read once "
+        "pillow-heif is installed: `pip install pillow-heif`\n" in capsys.readouterr().out
+    )
+    put(tmp_path / "plain", "a/1.jpg", "b/1.jpg", "a/2.jpg")
+    source(tmp_path / "plain")
+    assert "skipped" not in capsys.readouterr().out
+
+
+def test_avif_and_jfif_become_pictures_of_the_table(tmp_path):
+    root = put(tmp_path, "a/1.jfif", "a/2.jpg", "b/1.jpg", "b/2.jpg")
+    Image.open(io.BytesIO(photo(9))).save(root / "a/3.avif", "AVIF")
+    images = packing.in_memory(source(root), distance=-1)
+    assert set(images["status"]) == {"ok"} and images.height == 5
+
+
+def test_heic_is_an_error_with_what_to_install_or_a_picture(tmp_path, monkeypatch):
+    heic = b"\0\0\0\x18ftypheic" + bytes(40)
+    monkeypatch.setattr(ingest, "reads_heic", lambda: False)
+    with pytest.raises(PictureError, match="pip install pillow-heif"):
+        ingest.ingest(heic, 10**6)
+
+
+def test_heic_is_read_where_pillow_heif_is_installed(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    picture = Image.open(io.BytesIO(photo(1))).convert("RGB")
+    pillow_heif.from_pillow(picture).save(tmp_path / "1.heic", quality=90)
+    kept = ingest.ingest((tmp_path / "1.heic").read_bytes(), 10**6)
+    assert (kept.width, kept.height) == picture.size and formats.is_read(".heic")
+    assert Image.open(io.BytesIO(kept.image)).format == "JPEG"
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "Validation"])
@@ -321,9 +361,7 @@ def test_the_check_fails_where_the_run_would(project):
     for n in range(8):
         Path(f"photos/a/again{n}.jpg").write_bytes(Path(f"photos/a/{n}.jpg").read_bytes())
     result = project("--check")
-    assert isinstance(result.exception, UserError) and "pairs of the same picture in training and test" in str(
-        result.exception
-    )
+    assert isinstance(result.exception, UserError) and "show the same picture as" in str(result.exception)
     result = project("--check", drop_leaks=True)
     assert result.exit_code == 0 and "nothing here stops a run" in result.output
     assert re.search(r"dropped because a test image shows the same: [1-9]", result.output)

@@ -42,7 +42,7 @@ OTHERS = {
     *("prompts_per_step", "prompts_per_device", "letter_weight", "format_weight", "precision", "clip_high", "rollouts"),
     *("method", "virft_reward", "rounds", "tuning", "lora_rank", "lora_alpha", "lora_dropout", "freeze", "weights"),
     *("check_every", "check_images", "check_samples", "max_kl", "launcher", "launch_config", "drop_flat_groups"),
-    *("vllm_url", "model", "attention", "max_rows", "max_tokens", "threads", "hash_distance", "filler", "drop"),
+    *("vllm_url", "model", "attention", "max_rows", "max_tokens", "threads", "filler", "drop"),
 }
 OF_THE_TWO_STEPS = {field.name for field in fields(TwoStepParams)} - {"seed"}
 
