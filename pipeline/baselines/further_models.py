@@ -72,7 +72,8 @@ def predict_further_models(
         if model.kind:
             predictions += _by_classifier(model, images, index, lists, params, classifier_params)
         else:
-            require_prompt_for(model.source, params.prompt)
+            if not model.endpoint:  # a served model may have any name
+                require_prompt_for(model.source, params.prompt)
             own = replace(params, engine="openai", endpoints=(model.endpoint,)) if model.endpoint else params
             predictions.append(predict(own.connect(model.source), images, index, lists, own, model.label))
     return pl.concat(predictions)

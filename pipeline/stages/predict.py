@@ -20,7 +20,7 @@ from pipeline.core.params import load_params
 from pipeline.core.presets import require_prompt_for
 from pipeline.engines.params import EngineParams
 from pipeline.method.class_lists import ClassLists
-from pipeline.method.predictions import PredictionParams, images_to_answer, predict
+from pipeline.method.predictions import UNION, PredictionParams, images_to_answer, predict
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,11 @@ def main(
     model: Annotated[str, typer.Option(help="Model folder or hub id.")],
     label: Annotated[Label, typer.Option(help="What the table calls this model.")],
     out: Annotated[Path, typer.Option(help="Table of predictions to write.")],
-    union: Annotated[Path, typer.Option(help="The same with all classes of the data set as labels.")],
     images: Annotated[Path, typer.Option(help="Table of images.")] = Path("data/images.parquet"),
     classes: Annotated[Path, typer.Option(help="Table of classes.")] = Path("data/classes.parquet"),
+    union: Annotated[
+        Path | None, typer.Option(help="The same with all classes as labels; by default beside --out, as <out>_union.")
+    ] = None,
 ) -> None:
     """Answer every test image in two steps: K draws make the options, then the model chooses among them."""
     params = load_params(PredictParams)
@@ -55,7 +57,7 @@ def main(
         engine.read_again()  # the draws are the same: only choices among other options are new
         with_all = predict(engine, images, index, ClassLists(class_rows, "union"), params, label.value)
     tables.write(tables.PREDICTIONS, rows, out)
-    tables.write(tables.PREDICTIONS, with_all, union)
+    tables.write(tables.PREDICTIONS, with_all, union or out.with_stem(f"{out.stem}{UNION}"))
     timings.record(images=rows.height)
     test = rows.filter(split="test")
     right = (test["two_step"] == test["class_id"]).sum() / max(1, test.height)

@@ -174,7 +174,7 @@ def test_a_hub_model_is_not_asked_in_the_field_guides_language(project, monkeypa
     values["model"] = model
     with Path("params.yaml").open("w") as file:
         YAML().dump(values, file)
-    for stage in (sample.main, partial(predict.main, model, "base", Path("out.parquet"), Path("union.parquet"))):
+    for stage in (sample.main, partial(predict.main, model, "base", Path("out.parquet"))):
         with pytest.raises(UserError) as caught:
             stage()
         assert advice in str(caught.value) and f"{model} is a model of the hub" in str(caught.value)
