@@ -9,7 +9,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 help:
 	@echo "make repro      environment + the whole pipeline + its results"
 	@echo "make test       environment + every check and test"
-	@echo "make test-fast  the tests that need no process, model or browser: under a minute"
+	@echo "make test-fast  the tests that need no process, model or browser: two minutes"
 	@echo "make docs       the documentation as a site, in site/"
 	@echo "make format     formats the code"
 
