@@ -4,12 +4,14 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
+FAST := python -m pytest -q -n auto --dist worksteal -m "not slow"
+
 .PHONY: repro test test-fast check format docs help
 
 help:
 	@echo "make repro      environment + the whole pipeline + its results"
 	@echo "make test       environment + every check and test"
-	@echo "make test-fast  the tests that need no process, model or browser: two minutes"
+	@echo "make test-fast  the tests that need no process, model or browser: one minute"
 	@echo "make docs       the documentation as a site, in site/"
 	@echo "make format     formats the code"
 
@@ -17,11 +19,13 @@ repro: $(VENV)/runtime
 	dvc repro
 	python -m pipeline summary
 
+# Fast tests share the cores; the others run alone, since two processes with torch slow each other down.
 test: check
-	python -m pytest --durations=10
+	$(FAST)
+	python -m pytest -m slow --durations=10
 
 test-fast: $(VENV)/development
-	python -m pytest -q -m "not slow"
+	$(FAST)
 
 check: $(VENV)/development
 	ruff check .

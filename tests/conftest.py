@@ -9,6 +9,14 @@ from support.fake_server import quick as quick
 
 ROOT = Path(__file__).parent.parent
 SLOW = ("end_to_end", "browser")
+WHOLLY_SLOW = "\npytestmark = pytest.mark.slow\n"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Modules that are slow as a whole are not imported by the fast loop: torch and transformers take ten seconds."""
+    if config.getoption("markexpr") != "not slow" or collection_path.suffix != ".py":
+        return None
+    return WHOLLY_SLOW in collection_path.read_text(encoding="utf-8") or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

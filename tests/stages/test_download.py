@@ -117,6 +117,7 @@ def refused(result) -> str:
     return str(result.exception)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flowers", "pets", "aircraft", "cub"])
 def test_server_archives_and_folder_give_the_same_tables(project, small, serve, monkeypatch, name):
     place, packed, files = small(name)

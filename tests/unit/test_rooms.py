@@ -45,6 +45,7 @@ def test_imports_point_one_way():
     assert next(iter(TopologicalSorter(arrows()).static_order())) == "core"
 
 
+@pytest.mark.slow
 def test_the_method_stands_on_the_core_alone():
     assert arrows()["method"] == {"core"} and arrows()["core"] == set()
 

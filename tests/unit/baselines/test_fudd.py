@@ -16,6 +16,8 @@ from pipeline.core.params import UserError
 from pipeline.datasets.species import SPECIES
 from pipeline.fieldguide.clip_model import descriptions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("reply", "first", "second"),
@@ -50,7 +52,6 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path, name, content, message
         fudd.from_file(tmp_path / name)
 
 
-@pytest.mark.slow
 def test_a_class_is_the_mean_of_what_distinguishes_it_from_the_others(clip_folder):
     clip = Clip(str(clip_folder))
     a, b, c = (SPECIES[i].name for i in (0, 1, 7))
@@ -66,7 +67,6 @@ def test_a_class_is_the_mean_of_what_distinguishes_it_from_the_others(clip_folde
     assert torch.allclose(probabilities, expected, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_descriptions_choose_among_the_most_probable(fudd_predictions, clip_predictions, share):
     assert fudd_predictions["one_step"].equals(clip_predictions["one_step"]), "the initial prediction is the same"
     assert fudd_predictions["choice_text"].null_count() == 0
@@ -78,7 +78,6 @@ def test_descriptions_choose_among_the_most_probable(fudd_predictions, clip_pred
     assert re.fullmatch(r"<think>(a photo of .*)</think><answer>[A-E]</answer>", row["choice_text"])
 
 
-@pytest.mark.slow
 def test_names_in_the_file_are_read_by_the_matcher(answer, params, fudd_predictions, tmp_path):
     rows = pl.read_csv(io.StringIO(descriptions()))
     spelling = [
@@ -92,14 +91,12 @@ def test_names_in_the_file_are_read_by_the_matcher(answer, params, fudd_predicti
     assert table["two_step"].equals(fudd_predictions["two_step"])
 
 
-@pytest.mark.slow
 def test_a_file_without_any_of_the_pairs_is_an_error(answer, params, tmp_path):
     (tmp_path / "d.csv").write_text("name,other,description\nrobin,wren,a red breast\n")
     with pytest.raises(UserError, match="none of the"):
         answer("fudd", replace(params, descriptions=str(tmp_path / "d.csv")))
 
 
-@pytest.mark.slow
 def test_without_any_descriptions_the_error_names_the_settings(answer, params):
     with pytest.raises(UserError, match=r"needs fudd.descriptions.*-S fudd.descriptions="):
         answer("fudd", replace(params, descriptions="", writer=""))
@@ -126,7 +123,6 @@ def write_by(answer, params, tmp_path, monkeypatch):
     return write_by
 
 
-@pytest.mark.slow
 def test_a_language_model_writes_about_each_pair_once(write_by, fudd_predictions):
     """It writes what the file says, and so the choices are the same; the second run sends no request."""
     rows = pl.read_csv(io.StringIO(descriptions()))
@@ -140,13 +136,11 @@ def test_a_language_model_writes_about_each_pair_once(write_by, fudd_predictions
     assert all(table["two_step"].equals(fudd_predictions["two_step"]) for table in runs)
 
 
-@pytest.mark.slow
 def test_replies_without_captions_are_an_error(write_by):
     with pytest.raises(UserError, match=r"fudd: none of the [\d,]+ pairs of options has a description"):
         write_by(lambda *_: "I cannot say.")
 
 
-@pytest.mark.slow
 def test_a_failed_request_is_an_error(answer, params, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with Fake(otherwise=status(500)) as fake, pytest.raises(UserError, match=r"fudd.model: .* `dvc repro baselines`"):

@@ -121,6 +121,7 @@ def test_a_copy_in_poor_quality_is_one_and_another_photograph_is_not():
     assert groups(contents) == [{f"{seed}", f"{seed} poor", f"{seed} small"} for seed in range(8)]
 
 
+@pytest.mark.slow
 def test_what_is_merely_alike_is_not_a_copy():
     photographs = [photograph(seed) for seed in range(12)]
     assert not any(look(*((one, other) for one in photographs for other in photographs if one is not other)))
@@ -170,6 +171,7 @@ def test_a_tiny_copy_within_a_few_bits_is_one():
     assert same_pictures(unlike, one, other, np.array([0])).tolist() == [False], "an equal hash alone is not enough"
 
 
+@pytest.mark.slow
 def test_birds_of_the_field_guide_are_no_copies_though_they_look_alike():
     params = load_params(DataParams, ROOT / "params.yaml")
     small = {"train_per_class": 4, "val_per_class": 1, "test_per_class": 3}
@@ -187,6 +189,7 @@ def test_no_two_birds_of_the_default_run_are_copies():
     assert images["copies"].null_count() == images.height == 3744
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real near copies (../shared/near_copies) are not here")
 def test_every_real_copy_is_recognised_and_nothing_else():
     with (SHARED / "pairs.csv").open() as lines:

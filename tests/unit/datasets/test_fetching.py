@@ -610,6 +610,7 @@ def grown(folder: Path) -> None:
     raise AssertionError("nothing came")
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_gone_on_with(server, archive, tmp_path):
     server.script = [held]
     with process(archive, tmp_path) as run:
@@ -624,6 +625,7 @@ def test_a_killed_run_is_gone_on_with(server, archive, tmp_path):
     fetched(archive, tmp_path)
 
 
+@pytest.mark.slow
 def test_two_at_once_fetch_it_once(server, archive, tmp_path):
     server.script = [held]
     with process(archive, tmp_path) as first:
@@ -636,6 +638,7 @@ def test_two_at_once_fetch_it_once(server, archive, tmp_path):
     fetched(archive, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_one_that_waits_goes_on_when_the_other_is_killed(server, archive, tmp_path):
     server.script = [held]
     with process(archive, tmp_path) as first:

@@ -223,9 +223,7 @@ def test_the_base_half_is_the_larger_one(count, base):
 
 
 def test_unknown_data_set_and_protocol(tmp_path):
-    with pytest.raises(
-        UserError, match="there is no official data set 'birds', only flowers, pets, cars, aircraft, cub"
-    ):
+    with pytest.raises(UserError, match=f"there is no official data set 'birds', only {', '.join(OFFICIAL)}"):
         index("birds", tmp_path, "official")
     for name in OFFICIAL:
         with pytest.raises(UserError, match=f"{name}: no protocol 'Paper'; set data.protocol to one of official"):
@@ -542,6 +540,7 @@ def test_real_classes_and_halves(roots, name):
     assert not classes["class_name"].str.contains("_|^ | $").any()
 
 
+@pytest.mark.slow
 @real
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_real_official_parts(roots, name):
@@ -554,6 +553,7 @@ def test_real_official_parts(roots, name):
     assert Counter(found.select("split", "class_id").rows()) == Counter((p, c) for p in wanted for _, c in wanted[p])
 
 
+@pytest.mark.slow
 @real
 @pytest.mark.parametrize("name", SPLITS)
 def test_real_coop_parts(roots, name):
@@ -578,6 +578,7 @@ def test_real_paper_counts(roots, name):
     assert counts == wanted
 
 
+@pytest.mark.slow
 @real
 def test_real_paper_parts_come_from_the_right_lists(roots):
     def of(name, subset, split):
@@ -614,6 +615,7 @@ def test_our_names_of_flowers_are_coops():
     assert [name for _, name, _ in layout.class_table("flowers")] == [names[str(i)] for i in range(1, 103)]
 
 
+@pytest.mark.slow
 @real
 def test_cars_need_no_labels_of_test_images_beside_coops(roots, tmp_path):
     shutil.copytree(roots / "cars", tmp_path / "cars", symlinks=True)

@@ -52,6 +52,7 @@ def require_means_kept(first: int, count: int) -> None:
         assert means(shown) == pytest.approx(case.means, abs=EXACT if kind == "PNG" else LOSSY), (seed, mode, kind)
 
 
+@pytest.mark.slow
 def test_three_hundred_random_pictures_keep_their_mean():
     require_means_kept(0, 300)
 

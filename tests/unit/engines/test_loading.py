@@ -15,6 +15,8 @@ from support.project import ROOT
 from pipeline.core.params import UserError
 from pipeline.engines.common.loading import device, load_clip, load_model, load_processor, local_folder
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_folder_is_itself_and_a_missing_one_is_an_error(base_model, tmp_path):
     assert str(local_folder(base_model)) == base_model
@@ -65,7 +67,6 @@ def test_pickled_weights_are_refused(base_model, tmp_path):
         load_model(str(folder), "float32", "eager")
 
 
-@pytest.mark.slow
 def test_a_hub_id_is_the_copy_on_this_machine(tmp_path):
     repository, revision = tmp_path / "models--someone--birds", "5" * 40
     (repository / "snapshots" / revision).mkdir(parents=True)

@@ -7,6 +7,8 @@ import torch
 
 from pipeline.engines.common.noise import gumbel, gumbel_of, stream
 
+pytestmark = pytest.mark.slow
+
 
 def keys(count):
     return torch.tensor([stream(0, "image", draw) for draw in range(count)])

@@ -75,6 +75,7 @@ def threads():
 # Requests.
 
 
+@pytest.mark.slow
 def test_the_openai_dialect_sends_every_setting_of_the_sampler_and_nothing_else():
     with Fake() as fake:
         draw_all(OpenAIEngine("m", server(fake)), image_requests(draws=[GREEDY, 0, 1]))
@@ -290,6 +291,7 @@ def test_a_request_that_hangs_is_retried():
     assert one.error is None and len(fake.bodies) >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "words"),
     [(status(500), "scripted error 500"), (cut, "complete message"), (raw(b"{}"), "no choices"), (hang, "0.3 s")],
@@ -515,6 +517,7 @@ def test_all_endpoints_share_the_work_and_none_has_more_than_its_share_in_flight
     assert min(len(one.bodies), len(two.bodies)) >= 10
 
 
+@pytest.mark.slow
 def test_retries_go_to_another_endpoint():
     with Fake(otherwise=status(500)) as broken, Fake(otherwise=slow(0.05)) as fake:
         completions = draw_all(

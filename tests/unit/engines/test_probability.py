@@ -14,6 +14,8 @@ from pipeline.engines.servers.openai import OpenAIEngine
 from pipeline.engines.servers.wire import probability
 from pipeline.method.prompts import choice_question
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.usefixtures("quick")
 
 HALF = math.log(0.5)
@@ -35,7 +37,6 @@ def test_the_answer_counts_and_nothing_around_it(pieces, logprobs, expected):
     assert answer_probability(pieces, logprobs) == (expected if expected is None else pytest.approx(expected))
 
 
-@pytest.mark.slow
 def test_it_is_the_probability_that_the_model_gives_the_letter(base_model, birds):
     engine = engine_of(base_model)
     _, images = birds

@@ -7,6 +7,8 @@ import torch
 
 from pipeline.engines.local.shared_prefix import Prefix, attention, completion_cache
 
+pytestmark = pytest.mark.slow
+
 IMAGES, LENGTH, HEADS, GROUPS, SIZE = 4, 9, 6, 2, 8
 
 

@@ -109,6 +109,7 @@ def test_the_accuracy_counts_the_verdicts(judge):
     assert summary["one_step"]["base"] == 0.6, "three of five"
 
 
+@pytest.mark.slow
 def test_the_stage_reports_the_verdicts(judge, tmp_path, capsys):
     settings = YAML().load((ROOT / "params.yaml").read_text())
     image = {"dataset": "x", "split": "test", "status": "ok", "image": b"", "perceptual_hash": None}

@@ -42,6 +42,7 @@ def test_every_question_is_in_the_models_language():
     assert set(text.replace(".", " ").split()) <= set(words())
 
 
+@pytest.mark.slow
 def test_no_picture_is_in_two_splits():
     splits: dict[str, str] = {}
     for species in SPECIES[::6]:

@@ -251,6 +251,7 @@ def read_wrongly(count: int, seed: int) -> list[tuple[str, str, str | None]]:
     return faults
 
 
+@pytest.mark.slow
 def test_made_answers_are_read_as_they_were_meant_or_not_at_all():
     assert read_wrongly(5_000, 0) == []
 

@@ -131,6 +131,7 @@ def test_a_matcher_goes_to_a_worker_process():
     assert pickle.loads(pickle.dumps(MATCHER)).match("md 11") == NAMES.index("MD-11")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["a" + " " * 400_000 + "b", "(" * 400_000, "()" * 200_000, "bird " * 80_000])
 def test_a_runaway_completion_is_read_in_linear_time(text):
     """Models repeat themselves up to the token limit; with a quadratic pattern this test takes hours."""
@@ -179,6 +180,7 @@ def official_lists() -> dict[str, list[str]]:
 LISTS = {"made up": NAMES, **official_lists()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", LISTS.values(), ids=LISTS)
 def test_canonical_names_survive_distortion_and_never_swap(names):
     matcher, rng = Matcher(names), random.Random(0)
@@ -189,6 +191,7 @@ def test_canonical_names_survive_distortion_and_never_swap(names):
             assert matcher.match(text) == index, f"{text!r} for {name!r}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", LISTS.values(), ids=LISTS)
 def test_a_class_that_is_not_in_the_list_is_never_taken_for_another(names):
     """Every name is a stranger once: a novel class must not be read as a base class."""

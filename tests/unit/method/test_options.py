@@ -138,6 +138,7 @@ def test_samples_in_any_order_give_the_same_questions():
 NAMES = {c: f"class {c}" for c in range(10)}
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.lists(st.none() | st.integers(0, 6), min_size=6, max_size=6), min_size=1, max_size=4),
     st.integers(0, 8),

@@ -16,6 +16,8 @@ from pipeline.training.examples import examples
 from pipeline.training.params import TrainParams
 from pipeline.training.rounds import with_pictures
 
+pytestmark = pytest.mark.slow
+
 FORM = (
     "Write your thinking between <think> and </think> and your final answer between <answer> and </answer>. "
     "Keep exactly to this form:\n<think> ... </think> "

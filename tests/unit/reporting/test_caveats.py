@@ -3,6 +3,7 @@
 import re
 
 import polars as pl
+import pytest
 from support.report_runs import predictions, results_of, row
 
 from pipeline.reporting.caveats import ONE_SEED, caveats
@@ -34,6 +35,7 @@ def test_a_good_run_has_only_the_caveat_of_its_one_seed():
     assert [text for text in texts if "draws name no class" not in text] == [ONE_SEED]
 
 
+@pytest.mark.slow
 def test_few_images_failures_and_biases():
     few = caveats_of([row("base", n, n < 5) for n in range(40)], [row("trained", n, n < 6) for n in range(40)])
     assert few[0] == (

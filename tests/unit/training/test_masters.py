@@ -20,6 +20,8 @@ from pipeline.training.run import supervised_trainer
 from pipeline.training.saving import save_model
 from pipeline.training.tuning import freeze
 
+pytestmark = pytest.mark.slow
+
 SPREAD = 0.02  # standard deviation of the weights, as in a model of billions
 SIGNAL = 0.2  # of the mean of a weight's gradient over all steps, in standard deviations of its noise
 
@@ -91,7 +93,6 @@ def updates(params, folder, base_model):
     return flat(weights) - first, flat(masters[of] for of in weights) - first
 
 
-@pytest.mark.slow
 def test_all_weights_in_bfloat16_learn_at_the_papers_settings_as_in_float32(base_model, tmp_path, monkeypatch):
     params = preset("paper")
     assert (params.tuning, params.weights, params.learning_rate, params.steps) == ("full", "bfloat16", 1e-6, 400)
@@ -105,7 +106,6 @@ def test_all_weights_in_bfloat16_learn_at_the_papers_settings_as_in_float32(base
     assert share(without) < 0.03 and cosine(without, expected) < 0.15, "torch's AdamW on the weights themselves"
 
 
-@pytest.mark.slow
 def test_low_rank_additions_to_weights_in_bfloat16_are_float32(base_model, tmp_path):
     params = preset("qwen2.5-vl-7b")
     assert (params.tuning, params.weights, params.learning_rate) == ("lora", "bfloat16", 1e-5)
@@ -162,7 +162,6 @@ def test_engines_that_shard_keep_masters_themselves():
     assert not needs_masters(trainer), "frozen weights need none"
 
 
-@pytest.mark.slow
 def test_interrupted_and_continued_it_ends_with_the_same_weights(base_model, birds, tmp_path, monkeypatch):
     classes, images = birds
     images = images.filter((images["split"] == "train") & (images["class_id"] < 24)).head(4)

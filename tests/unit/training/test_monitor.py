@@ -9,6 +9,8 @@ from pipeline.training.monitor import DivergenceError, TrainingMonitor
 from pipeline.training.rollouts import Rollouts
 from pipeline.training.trl_adapter import require_finite
 
+pytestmark = pytest.mark.slow
+
 REWARDS = ("letter_reward", "format_reward")
 LOGS = {
     "learning_rate": 1e-5, "loss": 0.1, "frac_reward_zero_std": 0.25, "completions/mean_length": 30.0, "entropy": 0.05,

@@ -13,6 +13,8 @@ from pipeline.training.round_statistics import round_statistics
 from pipeline.training.rounds import join_logs, with_pictures
 from pipeline.training.run import RunLog
 
+pytestmark = pytest.mark.slow
+
 
 def test_questions_come_with_their_pictures():
     hard = questions(question(0, 0, 1), question(0, 0, 1, image="y"))

@@ -11,6 +11,8 @@ from pipeline.engines.common.loading import load_model, load_processor
 from pipeline.training.saving import save_model
 from pipeline.training.tuning import adapter, freeze, tower_of, weights_dtype
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("name", "tower"),
@@ -34,7 +36,6 @@ def test_an_unknown_tower_is_refused():
         freeze(torch.nn.Linear(1, 1), ("audio",))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("towers", "trainable"),
     [
@@ -67,7 +68,6 @@ def test_weights_whose_masters_the_optimiser_does_not_keep_are_float32(monkeypat
     assert weights_dtype(replace(params, weights="float32")) == "float32"
 
 
-@pytest.mark.slow
 def test_low_rank_additions_are_put_on_the_towers_that_are_not_frozen(base_model):
     model = load_model(base_model, "float32", "eager")
     assert adapter(model, DEFAULTS) is None
@@ -84,7 +84,6 @@ def test_low_rank_additions_are_put_on_the_towers_that_are_not_frozen(base_model
     assert set(text_frozen.target_modules) == set(everywhere.target_modules) - set(config.target_modules)
 
 
-@pytest.mark.slow
 def test_saving_low_rank_additions_leaves_the_weights_as_they_are(base_model, tmp_path):
     """Merging in place and undoing it would not, in 16 bits."""
     from peft import get_peft_model
