@@ -8,8 +8,8 @@ import polars as pl
 
 from pipeline.baselines.classifier import KINDS, Classifier, ClassifierParams, shots
 from pipeline.core import tables
+from pipeline.core.model_language import require_prompt_for
 from pipeline.core.params import UserError, key
-from pipeline.core.presets import require_prompt_for
 from pipeline.engines.params import EngineParams
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.predictions import UNION, PredictionParams, images_to_answer, predict, prediction_table

@@ -20,8 +20,8 @@ from pipeline.commands.photo_classifier import (
     class_rows,
 )
 from pipeline.core import tables
+from pipeline.core.model_language import require_prompt_for
 from pipeline.core.params import UserError, first_line, load_params, read_param
-from pipeline.core.presets import require_prompt_for
 from pipeline.core.progress import bar
 from pipeline.datasets.formats import SUFFIXES
 

@@ -65,19 +65,3 @@ def preset_for(model: str) -> str | None:
     name = model.rpartition("/")[2].lower()
     family = [preset for preset in preset_names() if "-" in preset and name.startswith(preset.rpartition("-")[0])]
     return next((preset for preset in family if name.startswith(preset)), next(iter(family), None))
-
-
-def require_prompt_for(model: str, prompt: str) -> None:
-    """Raises UserError where a model of the hub would be asked in the field guide's language, `prompt: brief`."""
-    is_path = Path(model).is_dir() or model.startswith((".", "/", "~", "models/")) or model.count("/") != 1
-    if prompt != "brief" or is_path:
-        return
-    preset = preset_for(model)
-    command = f"`python -m pipeline preset {preset or 'qwen2.5-vl-7b'}`"
-    advice = f"{command} sets the prompt and the lengths that it needs"
-    if preset is None:
-        advice = f"there is no preset for it, so take {command} and set model again"
-    raise UserError(
-        f"params.yaml: prompt is brief, which the field guide's own models alone were trained on, and {model} is a "
-        f"model of the hub; {advice} (a field guide model from the hub: download it and set model to its folder)"
-    )

@@ -44,9 +44,15 @@ def _with_noun(source: Source, params: DataParams) -> Source:
 
 def _place(name: str, params: DataParams) -> Path:
     """data.path, or the folder in it that has the name of the data set: not one of your own classes of that name."""
-    inner = Path(params.path) / name
+    place = Path(params.path).expanduser()
     alone = params.dataset == (folder.NAME,)
-    return inner if inner.is_dir() and not alone else Path(params.path)
+    inner = place / name
+    if name in OFFICIAL and params.path and not params.hub and not place.is_dir():
+        raise UserError(
+            f"data.path: {place} is no folder; set it to the folder with the archives or files of {name} with `dvc exp "
+            "run -S data.path=…`, or to photos, an empty folder, to have them downloaded"
+        )
+    return inner if inner.is_dir() and not alone else place
 
 
 def index(name: str, root: Path, protocol: str, seed: int = 0) -> pl.DataFrame:

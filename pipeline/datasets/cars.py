@@ -32,8 +32,8 @@ CROP_BOTTOM = 0
 
 FILES = (
     Published(Archive("", "car_devkit.tgz", "c3b158d763b6e2245038c8ad08e45376"), ("devkit",)),
-    Published(Archive("", "cars_train.tgz", "065e5b463ae28d29e77c1b4b166cfe61"), ("cars_train",)),
-    Published(Archive("", "cars_test.tgz", "4ce7ebf6a94d07f1952d94dd34c4d501"), ("cars_test",)),
+    Published(Archive("", "cars_train.tgz", "065e5b463ae28d29e77c1b4b166cfe61"), ("cars_train",), pictures=True),
+    Published(Archive("", "cars_test.tgz", "4ce7ebf6a94d07f1952d94dd34c4d501"), ("cars_test",), pictures=True),
     Published(Archive("", LABELLED, "b0a2b23655a3edd16d84508592a98d10"), (LABELLED,), optional=True),
 )
 METADATA = ("cars_meta.mat", "cars_train_annos.mat", "cars_test_annos.mat", "cars_test_annos_withlabels.mat")

@@ -8,6 +8,8 @@ from itertools import combinations
 import polars as pl
 
 from pipeline.core.params import UserError
+from pipeline.datasets.params import DataParams
+from pipeline.datasets.selection import trains_on_all
 from pipeline.datasets.source import Source
 from pipeline.method.class_names import Matcher
 from pipeline.method.leakage import hash_distance
@@ -20,12 +22,13 @@ ALIKE = 0.9  # of two names, by difflib
 SHOWN_COLUMNS = ("copies", "file", "split", "class_id", "perceptual_hash")  # of a pair of copies
 
 
-def report(source: Source, subsets: Sequence[str], images: pl.DataFrame) -> list[str]:
+def report(source: Source, subsets: Sequence[str], images: pl.DataFrame, shots: int = 0) -> list[str]:
     """The lines to print.
 
     Args:
         subsets: base or novel, by class.
         images: the table of images without the pictures.
+        shots: training images of a class that were selected, 0 for all.
     """
     counts = images.group_by("class_id").agg(
         *((pl.col("split") == split).sum().alias(split) for split in ("train", "val", "test"))
@@ -35,13 +38,14 @@ def report(source: Source, subsets: Sequence[str], images: pl.DataFrame) -> list
         (name, subset, *by_class.get(number, (0, 0, 0)))
         for number, (name, subset) in enumerate(zip(source.names, subsets, strict=True))
     ]
+    few = min(FEW, shots or FEW)
     head = f"class ({source.name})"  # one of several data sets may be this one
     width = max(map(len, (head, *source.names)))
     lines = [f"{head:{width}}  subset  train    val   test"]
     lines += [f"{name:{width}}  {subset:6} {train:6} {val:6} {test:6}" for name, subset, train, val, test in table]
     lines += _some(
         "few training images",
-        [f"{name}: {train}" for name, subset, train, *_ in table if subset == "base" and train < FEW],
+        [f"{name}: {train}" for name, subset, train, *_ in table if subset == "base" and train < few],
     )
     lines += _some("no test image", [name for name, *_, test in table if not test])
     lines += _some(
@@ -132,16 +136,26 @@ def _matched_similar(source: Source, texts: Sequence[tuple[str, str]]) -> Iterat
                         yield min(place[other], right), max(place[other], right)
 
 
-def require_usable(source: Source, subsets: Sequence[str], images: pl.DataFrame) -> None:
-    """Raises UserError where the stages that follow would fail."""
+def require_usable(source: Source, subsets: Sequence[str], images: pl.DataFrame, params: DataParams) -> None:
+    """Raises UserError where the stages that follow would fail, or train on fewer classes than the settings say."""
     try:
         Matcher(source.names, {alias: name for name, others in source.aliases.items() for alias in others})
     except ValueError as error:
         raise UserError(f"{source.name}: {error}; rename one of them") from None
     base = [number for number, subset in enumerate(subsets) if subset == "base"]
-    if images.filter((pl.col("split") == "train") & pl.col("class_id").is_in(base)).is_empty():
+    trained = set(images.filter(split="train")["class_id"])
+    untrained = [source.names[number] for number in base if number not in trained]
+    if len(untrained) == len(base):
         raise UserError(
             f"{source.name}: no training images of base classes; add some, or change data.protocol or data.base_classes"
+        )
+    if untrained and trains_on_all(params) and not params.partial:
+        more = f" and {len(untrained) - 3} more" if len(untrained) > 3 else ""
+        setting = f"data.shots is {params.shots}" if params.shots else "data.base_classes is all"
+        raise UserError(
+            f"{source.name}: {setting}, which makes all {len(base)} classes base, and {len(untrained)} of them have no "
+            f"training image: {', '.join(untrained[:3])}{more}; add some, or set data.protocol to one with training "
+            f"images of all classes (it is {params.protocol})"
         )
     if images.filter(pl.col("split") == "test").is_empty():
         raise UserError(f"{source.name}: no test images; add some, or set data.test_share")

@@ -27,7 +27,9 @@ CROP_BOTTOM = 0
 
 URL = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 FILES = (
-    Published(Archive(f"{URL}102flowers.tgz", "102flowers.tgz", "52808999861908f626f3c1f4e79d11fa"), ("jpg",)),
+    Published(
+        Archive(f"{URL}102flowers.tgz", "102flowers.tgz", "52808999861908f626f3c1f4e79d11fa"), ("jpg",), pictures=True
+    ),
     Published(
         Archive(f"{URL}imagelabels.mat", "imagelabels.mat", "e0620be6f572b9609742df49c70aed4d"), ("imagelabels.mat",)
     ),

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets import layout, protocols
-from pipeline.datasets.folder import NOUN, class_name, class_names
+from pipeline.datasets.folder import NOUN, class_names
 from pipeline.datasets.hub_loading import HubFault, load_hub
+from pipeline.datasets.label_table import class_name
 from pipeline.datasets.official import Official
 from pipeline.datasets.params import DataParams
 from pipeline.datasets.source import Source

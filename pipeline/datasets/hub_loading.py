@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipeline.core.params import UserError
-from pipeline.datasets.folder import SPLITS
+from pipeline.datasets.split_names import split_of
 
 ANOTHER = "name another one with `dvc exp run -S data.hub=owner/name@revision`, or set data.path"
 # What `datasets` says where it cannot load a data set → what to do about it.
@@ -73,7 +73,7 @@ def _as_user_error(name: str, fault: HubFault) -> Iterator[None]:
 
 def _splits_of(hub_splits: Sequence[str], official: bool, fault: HubFault) -> dict[str, str]:
     """Part by split. Splits that are no part, such as test images with noise, are not among them."""
-    splits = {hub_split: SPLITS[hub_split.lower()] for hub_split in hub_splits if hub_split.lower() in SPLITS}
+    splits = {hub_split: split for hub_split in hub_splits if (split := split_of(hub_split))}
     if len(hub_splits) == 1 and not official:
         return {hub_splits[0]: "train"}
     if "train" not in splits.values() or (official and "trainval" in hub_splits):

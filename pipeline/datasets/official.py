@@ -46,13 +46,15 @@ def open_source(dataset: Official, place: Path | None, protocol: str, seed: int)
         except UserError as error:  # the layout that it names ends with us
             raise UserError(str(error).replace(f"{root}/", f"{dataset.NAME}: ")) from None
         names, aliases = names_of(dataset.NAME, rows)
+        packed += picture_archives(dataset, place, root, rows["path"])
         yield Source(
             name=dataset.NAME,
             names=names,
             rows=rows,
             noun=dataset.NOUN,
             licence=dataset.LICENCE,
-            pictures=lambda paths: pictures(dataset.NAME, root, packed, paths),
+            pictures=lambda paths: pictures(dataset.NAME, root, [archive for archive, _ in packed], paths),
+            missing=_missing(root, [folder for _, folder in packed], rows["path"]),
             aliases=aliases,
             groups=layout.class_groups(dataset.NAME),
             crop_bottom=dataset.CROP_BOTTOM,
@@ -70,42 +72,77 @@ def names_of(dataset: str, rows: pl.DataFrame) -> tuple[list[str], dict[str, lis
     return names, aliases
 
 
-def lay_out(dataset: Official, place: Path | None, root: Path) -> list[Path]:
-    """Links what there is into `root`, takes the metadata out of the archives, and gives the archives."""
-    folders = [folder for folder in (place, archive_folder(dataset.NAME)) if folder is not None and folder.is_dir()]
-    for folder in folders:
+Packed = tuple[Path, str]
+"""An archive, and the folder of the index whose pictures are all in it; empty for the pictures of the whole index."""
+
+
+def lay_out(dataset: Official, place: Path | None, root: Path) -> list[Packed]:
+    """Links what there is into `root` and takes the metadata out of the archives; gives those with metadata."""
+    for folder in _folders(dataset, place):
         for entry in folder.iterdir():
             target = root / entry.name
             if not (entry.name.startswith(".") or target.is_symlink()):
                 target.symlink_to(entry.resolve())
-    packed = []
+    packed: list[Packed] = []
     for file in dataset.FILES:
-        if file.packed and any((root / sign).exists() for sign in file.unpacked):
+        if file.pictures or (file.packed and _is_unpacked(file, root)):
             continue
-        here = next((folder for folder in folders if (folder / file.archive.name).exists()), None)
-        if here is None and not file.archive.url:
-            if file.optional:
-                continue
-            raise UserError(
-                f"{dataset.NAME}: {file.archive.name} is no longer published, and neither it nor "
-                f"{file.unpacked[0]} is in {place or 'data.path'}; set data.path to a folder that has one of them, "
-                "or data.hub to a mirror"
-            )
-        archive = fetching.with_bar(file.archive, here or archive_folder(dataset.NAME))
+        archive = _archive(dataset, file, place)
+        if archive is None:
+            continue
         if not file.packed:
             link = root / file.archive.name
             link.unlink(missing_ok=True)
             link.symlink_to(archive.resolve())
             continue
-        packed.append(archive)
+        packed.append((archive, ""))
         for name, content in archives.members(archive, lambda name: _is_metadata(dataset, name), MOST_BYTES):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(content)
     return packed
 
 
+def picture_archives(dataset: Official, place: Path | None, root: Path, paths: Collection[str]) -> list[Packed]:
+    """The archives of pictures alone of which the index needs one, fetched where they are nowhere. Raises UserError."""
+    packed = []
+    for file in dataset.FILES:
+        folder = f"{file.unpacked[0]}/"
+        if file.pictures and not _is_unpacked(file, root) and any(path.startswith(folder) for path in paths):
+            archive = _archive(dataset, file, place)
+            packed += [] if archive is None else [(archive, folder)]
+    return packed
+
+
+def _folders(dataset: Official, place: Path | None) -> list[Path]:
+    return [folder for folder in (place, archive_folder(dataset.NAME)) if folder is not None and folder.is_dir()]
+
+
+def _is_unpacked(file: Published, root: Path) -> bool:
+    return any((root / sign).exists() for sign in file.unpacked)
+
+
+def _archive(dataset: Official, file: Published, place: Path | None) -> Path | None:
+    """The file as it is published, fetched where it is nowhere; None for an optional one. Raises UserError."""
+    here = next((folder for folder in _folders(dataset, place) if (folder / file.archive.name).exists()), None)
+    if here is None and not file.archive.url:
+        if file.optional:
+            return None
+        raise UserError(
+            f"{dataset.NAME}: {file.archive.name} is no longer published, and neither it nor "
+            f"{file.unpacked[0]} is in {place or 'data.path'}; set data.path to a folder that has one of them, "
+            "or data.hub to a mirror"
+        )
+    return fetching.with_bar(file.archive, here or archive_folder(dataset.NAME))
+
+
 def _is_metadata(dataset: Official, name: str) -> bool:
     return name.rpartition("/")[2] in dataset.METADATA
+
+
+def _missing(root: Path, folders: Collection[str], paths: Collection[str]) -> frozenset[str]:
+    """Paths of the index that are neither a file below `root` nor in an archive, whose md5 says that it is whole."""
+    packed = tuple(folders)
+    return frozenset(path for path in paths if not path.startswith(packed) and not (root / path).is_file())
 
 
 def pictures(name: str, root: Path, packed: list[Path], paths: Collection[str]) -> Iterator[tuple[str, bytes]]:

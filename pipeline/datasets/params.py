@@ -20,6 +20,7 @@ class DataParams:
     base_classes: str = key("data.base_classes", one_of=("first_half", "random_half", "all"))
     shots: int = key("data.shots", at_least=0)
     limit_per_class: int = key("data.limit_per_class", at_least=0)
+    partial: bool = key("data.partial")
     val_share: float = key("data.val_share", at_least=0, at_most=0.5)
     test_share: float = key("data.test_share", above=0, at_most=0.9)
     max_pixels: int = key("data.max_pixels", at_least=1)

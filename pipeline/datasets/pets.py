@@ -25,7 +25,9 @@ CROP_BOTTOM = 0
 
 URL = "https://www.robots.ox.ac.uk/~vgg/data/pets/data/"
 FILES = (
-    Published(Archive(f"{URL}images.tar.gz", "images.tar.gz", "5c4f3ee8e5d25df40f4fd59a7f44e54c"), ("images",)),
+    Published(
+        Archive(f"{URL}images.tar.gz", "images.tar.gz", "5c4f3ee8e5d25df40f4fd59a7f44e54c"), ("images",), pictures=True
+    ),
     Published(
         Archive(f"{URL}annotations.tar.gz", "annotations.tar.gz", "95a8c909bbe2e81eed6a22bccdf3f68f"), ("annotations",)
     ),

@@ -19,11 +19,13 @@ class Published:
     Attributes:
         unpacked: any of these paths is there where the file was unpacked; a file that is no archive shows itself.
         optional: a protocol can do without it.
+        pictures: it holds pictures alone, under the first of `unpacked`: it is needed only if one of these is.
     """
 
     archive: Archive
     unpacked: tuple[str, ...]
     optional: bool = False
+    pictures: bool = False
 
     @property
     def packed(self) -> bool:

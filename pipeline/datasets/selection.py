@@ -26,10 +26,15 @@ def select_images(source: Source, params: DataParams) -> pl.DataFrame:
     return rows.with_columns(subset=pl.col("class_id").map_elements(lambda i: subset[i], return_dtype=pl.String))
 
 
+def trains_on_all(params: DataParams) -> bool:
+    """Whether the settings make every class base."""
+    return params.shots > 0 or params.base_classes == "all"
+
+
 def subsets(source: Source, params: DataParams) -> list[str]:
     """base or novel, by class. With few shots every class is trained on, and none is novel."""
     count = len(source.names)
-    if params.shots or params.base_classes == "all":
+    if trains_on_all(params):
         return ["base"] * count
     if source.subsets:
         return list(source.subsets)

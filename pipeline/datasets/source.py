@@ -23,6 +23,7 @@ class Source:
         subsets: base or novel by class_id, if the user's own table has them.
         crop_bottom: rows of pixels at the lower edge that are no part of the picture.
         complete: the splits are those of a published run: nothing is held out of them.
+        missing: paths of `rows` whose pictures are not there, as far as can be seen without reading any.
     """
 
     name: str
@@ -36,3 +37,4 @@ class Source:
     subsets: Sequence[str] = ()
     crop_bottom: int = 0
     complete: bool = False
+    missing: frozenset[str] = frozenset()

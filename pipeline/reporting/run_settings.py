@@ -41,6 +41,7 @@ class ReportParams:
     protocol: str = key("data.protocol")
     shots: int = key("data.shots", at_least=0)
     limit_per_class: int = key("data.limit_per_class", at_least=0)
+    partial: bool = key("data.partial")
 
     @property
     def is_trained(self) -> bool:
@@ -69,6 +70,8 @@ class ReportParams:
             settings["Splits of the data set"] = f"protocol {self.protocol}"
         if self.shots:
             settings["Training images per class"] = f"{self.shots}, training on all classes"
+        if self.partial:
+            settings["Images"] = "a part of the data set (data.partial): not comparable with published results"
         if self.limit_per_class:
             settings["Images used"] = f"at most {self.limit_per_class} per class and split"
         return settings

@@ -1,5 +1,6 @@
 """Bring the data set into one table of classes and one table of images."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,15 @@ import typer
 
 from pipeline.core import tables, timings
 from pipeline.core.cli import run
-from pipeline.core.params import key, load_params
+from pipeline.core.model_language import require_names_for, require_prompt_for
+from pipeline.core.params import UserError, key, load_params, read_param
 from pipeline.core.progress import bar
 from pipeline.datasets import copies, open_dataset, packing
 from pipeline.datasets.check import count_line, report, require_few_errors, require_usable
+from pipeline.datasets.missing import available_images
 from pipeline.datasets.params import DataParams
-from pipeline.datasets.selection import select_images, subsets
+from pipeline.datasets.selection import subsets
+from pipeline.datasets.source import Source
 from pipeline.method import leakage
 
 
@@ -38,10 +42,13 @@ def main(
     with ExitStack() as stack:
         sources = [stack.enter_context(open_dataset(name, params)) for name in params.dataset]
         spool = stack.enter_context(packing.Spool(images.parent))
+        selections = [available_images(source, params) for source in sources]
+        errors = [error for _, error in selections if error] + _model_errors(sources)
+        if errors and not check:
+            raise errors[0]
         parts = []
-        for source in sources:
+        for source, (rows, _) in zip(sources, selections, strict=True):
             print(source.licence)
-            rows = select_images(source, params)
             with bar(f"{source.name}: images", rows.height, "images") as advance:
                 parts.append(packing.ingest_pictures(source, rows, params.max_pixels, spool, advance))
             print(f"{source.name}: {len(source.names)} classes, {count_line(parts[-1])}")
@@ -50,10 +57,12 @@ def main(
         rows_of = {source.name: image_rows.filter(dataset=source.name) for source in sources}
         if check:  # of every data set, before the first of them fails
             for source in sources:
-                lines = report(source, subsets(source, params), rows_of[source.name])
+                lines = report(source, subsets(source, params), rows_of[source.name], params.shots)
                 print("\n".join(lines))
+        if errors:
+            raise errors[0]
         for source in sources:
-            require_usable(source, subsets(source, params), rows_of[source.name])
+            require_usable(source, subsets(source, params), rows_of[source.name], params)
         require_few_errors(image_rows, params.max_error_rate)
         if params.drop_leaks:
             image_rows = leakage.without_leaks(image_rows)
@@ -65,6 +74,22 @@ def main(
         packing.write(image_rows, spool, images)
     tables.write(tables.CLASSES, class_rows, classes)
     timings.record(images=image_rows.height)
+
+
+def _model_errors(sources: Sequence[Source]) -> list[UserError]:
+    """What `sample` would say of the model, now and not after hours of reading pictures.
+
+    No params of this stage: nothing that it writes depends on them, and another model must not make it run again.
+    """
+    model, prompt = read_param("model"), read_param("prompt")
+    errors = []
+    try:
+        require_prompt_for(model, prompt)
+        for source in sources:
+            require_names_for(model, source.name, source.names)
+    except UserError as error:
+        errors.append(error)
+    return errors
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import typer
 
 from pipeline.core import tables, timings
 from pipeline.core.cli import run
+from pipeline.core.model_language import require_prompt_for
 from pipeline.core.params import load_params
-from pipeline.core.presets import require_prompt_for
 from pipeline.engines.params import EngineParams
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.predictions import UNION, PredictionParams, images_to_answer, predict

@@ -14,8 +14,8 @@ import typer
 
 from pipeline.core import tables, timings
 from pipeline.core.cli import run
+from pipeline.core.model_language import require_names_for, require_prompt_for
 from pipeline.core.params import key, load_params
-from pipeline.core.presets import require_prompt_for
 from pipeline.engines.params import EngineParams
 from pipeline.method.image_sets import training_images
 from pipeline.method.sampling import SamplingParams, draw_samples
@@ -42,6 +42,8 @@ def main(
         print(f"{engine.cache(params.sampler()).clear():,} draws deleted")
         return
     class_rows = tables.read(tables.CLASSES, classes)
+    for (dataset,), rows in class_rows.group_by("dataset", maintain_order=True):
+        require_names_for(params.model, dataset, rows["name"])
     rows = training_images(tables.read(tables.IMAGES, images, where=pl.col("split") == "train"), class_rows)
     drawn = draw_samples(engine, rows, class_rows, params)
     tables.write(tables.SAMPLES, drawn, samples)

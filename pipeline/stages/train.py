@@ -18,8 +18,8 @@ import typer
 from pipeline.core import tables
 from pipeline.core.cli import run
 from pipeline.core.files import whole_folder, write_text
+from pipeline.core.model_language import require_prompt_for
 from pipeline.core.params import load_params
-from pipeline.core.presets import require_prompt_for
 from pipeline.engines.common.loading import local_folder, warn_of_slow_bfloat16
 from pipeline.method import leakage
 from pipeline.method.image_sets import training_images, validation_images

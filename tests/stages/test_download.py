@@ -75,7 +75,7 @@ def serve(monkeypatch):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """An empty project; gives a function that runs the stage with other values of params.yaml."""
-    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "photos").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.delenv("DVC_ROOT", raising=False)
 
@@ -293,6 +293,49 @@ def test_missing_images_are_counted(project, small):
         "cub: 3 of 23 images are missing, the first "
         "'CUB_200_2011/images/003.Cape_May_Warbler/Cape_May_Warbler_0014_9.jpg'" in said
     )
+
+
+def test_a_part_of_a_data_set_is_used_where_it_is_asked_for(project, small):
+    place, _, _ = small("cub")
+    folder = place / "CUB_200_2011/images/003.Cape_May_Warbler"
+    for path in sorted(folder.iterdir())[:3]:
+        path.unlink()
+    error = refused(project("cub", path=str(place)))
+    assert "18 of 21 train, 2 of 2 test are there" in error and "-S data.partial=true" in error
+    result = project("cub", path=str(place), partial=True, shots=4, val_share=0.0)
+    taken(result)
+    assert "cub: a part of the data set (data.partial): 18 of 21 train, 2 of 2 test images\n" in result.output
+    images = tables.read(tables.IMAGES, IMAGES)
+    assert images.filter(class_id=2, split="train").height == 4, "selected among those that are there"
+    for path in (place / "CUB_200_2011/images").rglob("*.jpg"):
+        path.unlink()
+    IMAGES.unlink(), CLASSES.unlink()
+    error = refused(project("cub", path=str(place), partial=True))
+    assert "23 of 23 images are missing" in error and "data.partial" not in error
+
+
+def test_what_is_missing_in_the_second_data_set_is_found_before_the_first_is_read(
+    project, small, tmp_path, monkeypatch
+):
+    for name in ("flowers", "pets"):
+        small(name)
+    (tmp_path / "unpacked/pets/images/pug_1.jpg").unlink()
+    monkeypatch.setattr(download.packing, "ingest_pictures", lambda *_: pytest.fail("pictures were read"))
+    assert "pets: 1 of 17 images are missing" in refused(project(["flowers", "pets"], path=str(tmp_path / "unpacked")))
+
+
+def test_a_path_that_is_not_there_is_an_error_at_once(project, small, tmp_path):
+    small("flowers")
+    for path in ("gone", str(tmp_path / "packed" / "flowers" / "setid.mat")):
+        assert f"data.path: {path} is no folder; set it" in refused(project("flowers", path=path))
+    assert not Path(".work").exists(), "nothing was fetched"
+
+
+def test_cars_of_the_published_run_need_no_test_archive(project, small):
+    _, packed, _ = small("cars")
+    (packed / "cars_test.tgz").unlink()
+    assert "cars_test.tgz is no longer published" in refused(project("cars", path=str(packed), protocol="coop"))
+    taken(project("cars", path=str(packed), protocol="paper"))
 
 
 def test_limits_shots_and_validation_leave_their_counts(project, small):

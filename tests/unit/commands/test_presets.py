@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.commands.preset import differences
+from pipeline.core.model_language import closed_vocabulary, require_names_for, require_prompt_for
 from pipeline.core.params import UserError, load_params
-from pipeline.core.presets import merged, preset_values, require_prompt_for
+from pipeline.core.presets import merged, preset_values
+from pipeline.datasets.species import SPECIES
 from pipeline.engines.params import EngineParams
 from pipeline.stages import predict, sample
 from pipeline.stages.download import DownloadParams
@@ -184,6 +186,30 @@ def test_a_hub_model_is_not_asked_in_the_field_guides_language(project, monkeypa
 @pytest.mark.parametrize("model", ["models/fieldguide", "models/policy", "./a/b", "/tmp/a", "served-name"])
 def test_a_folder_or_a_served_name_may_speak_the_field_guides_language(project, model):
     require_prompt_for(model, "brief")
+
+
+def test_a_folder_of_another_model_is_not_asked_in_the_field_guides_language(project):
+    folder = Path("models/other")
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": {"a": 0}}}')
+    with pytest.raises(UserError, match="models/other is of another kind; there is no preset for it, so take"):
+        require_prompt_for("models/other", "brief")
+
+
+def test_the_field_guide_writes_the_names_of_its_own_birds_alone():
+    model = str(ROOT / "models" / "fieldguide")
+    require_names_for(model, "folder", [species.name for species in SPECIES])
+    with pytest.raises(UserError) as caught:
+        require_names_for(model, "folder", [SPECIES[0].name, "Laysan Albatross", "gull"])
+    assert f"folder: {model} cannot write 2 of 3 class names, such as 'Laysan Albatross'" in str(caught.value)
+    assert "`python -m pipeline preset qwen2.5-vl-7b` sets" in str(caught.value)
+    require_names_for("Qwen/Qwen3-VL-4B-Instruct", "folder", ["Laysan Albatross"])
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"model": []}', '{"model": {"type": 1}}', "[" * 100_000, "\xff"])
+def test_a_damaged_tokenizer_is_left_to_the_one_who_loads_it(tmp_path, content):
+    (tmp_path / "tokenizer.json").write_text(content)
+    assert closed_vocabulary(str(tmp_path)) is None
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)

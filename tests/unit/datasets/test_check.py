@@ -197,6 +197,7 @@ def test_three_similar_names_are_three_pairs():
 
 # --- The verdict ---
 
+PARAMS = load_params(DataParams, ROOT / "params.yaml")
 ROWS = pl.DataFrame({"class_id": [0, 0, 1, 1], "split": ["train", "test", "train", "test"]})
 UNUSABLE = [
     (named(["owl", "Owl"]), ROWS, "folder: class names 'owl' and 'Owl' cannot be distinguished; rename"),
@@ -209,9 +210,9 @@ UNUSABLE = [
 @pytest.mark.parametrize(("found", "rows", "said"), UNUSABLE, ids=[said for *_, said in UNUSABLE])
 def test_what_would_fail_later_fails_now(found, rows, said):
     with pytest.raises(UserError, match=said) as caught:
-        require_usable(found, ["base", "novel"], rows)
+        require_usable(found, ["base", "novel"], rows, PARAMS)
     assert "\n" not in str(caught.value)
-    require_usable(named(["owl", "wren"], {"owl": ["Strix"]}), ["base", "novel"], ROWS)
+    require_usable(named(["owl", "wren"], {"owl": ["Strix"]}), ["base", "novel"], ROWS, PARAMS)
 
 
 @pytest.mark.slow

@@ -1,7 +1,10 @@
 """Your own photos: what is found in folders and tables, and what is said of bad ones."""
 
 import io
+import os
 import re
+import shutil
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,18 +219,22 @@ BAD = [
     (["test/a/1.jpg", "test/b/1.jpg"], {}, "no training images"),
     (["a/1.jpg"], {"labels": "gone.csv"}, "gone.csv: cannot be read"),
     (["a/1.jpg"], {"rows": [{"file": "a/1.jpg", "label": "a"}]}, "no column 'path' among file, label"),
-    (["a/1.jpg"], {"rows": [ROW, ROW]}, "row 2: 'a/1.jpg' occurs twice"),
-    (["a/1.jpg"], {"rows": [ROW | {"path": "../1.jpg"}]}, "row 1: '../1.jpg' leads out of"),
+    (["a/1.jpg"], {"rows": [ROW, ROW]}, "line 3: 'a/1.jpg' occurs twice"),
+    (["a/1.jpg"], {"rows": [ROW | {"path": "../1.jpg"}]}, "line 2: '../1.jpg' leads out of"),
     (["a/1.jpg"], {"rows": [ROW | {"path": "/etc/passwd"}]}, "'/etc/passwd' leads out of"),
-    (["a/1.jpg"], {"rows": [ROW | {"label": " "}]}, "row 1: path or label is missing"),
-    (["a/1.jpg"], {"rows": [ROW | {"label": None}, ROW]}, "row 1: path or label is missing"),
-    (["a/1.jpg"], {"rows": [ROW | {"split": "dev"}]}, "row 1: split 'dev', expected train, val or test; fix it"),
+    (["a/1.jpg"], {"rows": [ROW | {"label": " "}]}, "line 2: path or label is missing"),
+    (["a/1.jpg"], {"rows": [ROW | {"label": None}, ROW]}, "line 2: path or label is missing"),
+    (
+        ["a/1.jpg"],
+        {"rows": [ROW | {"split": "holdout"}]},
+        "line 2: split 'holdout', expected train, val or test; fix it",
+    ),
     (["a/1.jpg"], {"labels": "gone/gone.csv"}, "gone.csv: cannot be read"),
-    (["a/1.jpg"], {"rows": [ROW | {"subset": "new"}]}, "row 1: subset 'new', expected base or novel; fix it"),
+    (["a/1.jpg"], {"rows": [ROW | {"subset": "new"}]}, "line 2: subset 'new', expected base or novel; fix it"),
     (
         ["a/1.jpg"],
         {"rows": [ROW | {"subset": "base"}, {"path": "2.jpg", "label": "a", "subset": "novel"}]},
-        "row 2: class 'a' is base in one row and novel in another",
+        "line 3: class 'a' is base in one row and novel in another",
     ),
     (["a/1.jpg", "b/1.jpg"], {"csv": "name,alias\nc,x\n"}, "line 2"),
     (["a/1.jpg", "b/1.jpg"], {"csv": "name,alias\na,x\nb,X\n"}, "line 3: 'X' stands for two classes"),
@@ -376,3 +383,184 @@ def test_no_class_is_ever_a_path(tmp_path):
     ]
     table(tmp_path, rows)
     assert list(source(tmp_path, labels="labels.csv").names) == ["2012 Ram C/V", "F/A-18"]
+
+
+# --- Which folders are splits ---
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("Training", "Testing"), ("train_set", "test set"), ("train-images", "testing"), ("TRAIN", "test_data")],
+)
+def test_the_usual_spellings_of_splits_are_splits(tmp_path, train, test):
+    root = put(tmp_path, f"{train}/a/1.jpg", f"{train}/b/1.jpg", f"{test}/a/2.jpg", f"{test}/b/2.jpg")
+    assert set(listed(source(root)).values()) == {("a", "train"), ("b", "train"), ("a", "test"), ("b", "test")}
+
+
+@pytest.mark.parametrize("junk", ["__MACOSX", "@eaDir", "System Volume Information"])
+def test_folders_of_a_system_are_no_classes(tmp_path, junk):
+    root = put(
+        tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg", f"{junk}/train/a/1.jpg", f"train/{junk}/1.jpg"
+    )
+    assert list(source(root).names) == ["a", "b"]
+
+
+def test_splits_beside_other_folders_are_an_error_that_lists_both(tmp_path):
+    root = put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg", "train_augmented/a/3.jpg")
+    (root / "annotations").mkdir()  # holds no picture
+    with pytest.raises(UserError) as caught:
+        source(root)
+    assert "the folders 'test', 'train' are named after splits, and 'train_augmented' are not" in str(caught.value)
+
+
+def test_splits_inside_of_the_classes_are_splits(tmp_path):
+    root = put(tmp_path, "a/train/1.jpg", "a/test/2.jpg", "b/train/1.jpg", "b/Testing/deep/2.jpg")
+    assert set(listed(source(root)).values()) == {("a", "train"), ("a", "test"), ("b", "train"), ("b", "test")}
+    put(root, "b/3.jpg")
+    with pytest.raises(UserError, match=r"'b/3.jpg' lies in none"):
+        source(root)
+
+
+def test_one_folder_around_all_is_named_with_the_command(tmp_path):
+    root = put(tmp_path, "birds/train/a/1.jpg", "birds/train/b/1.jpg", "birds/test/a/1.jpg", "__MACOSX/birds/._1.jpg")
+    with pytest.raises(UserError, match=re.escape(f"-S 'data.path={root / 'birds'}'")):
+        source(root)
+
+
+def test_what_is_no_class_is_named(tmp_path, capsys):
+    root = put(tmp_path / "photos", "a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg", "b/3.jpg")
+    put(tmp_path / "else", "c/1.jpg")
+    (root / "c").symlink_to(tmp_path / "else" / "c")
+    (root / "empty").mkdir()
+    (root / "a" / "broken.jpg").symlink_to(root / "gone.jpg")
+    os.mkfifo(root / "a" / "pipe.jpg")
+    source(root)
+    text = capsys.readouterr().out
+    assert "links to folders, which are not followed: 'c'; copy what they lead to\n" in text
+    assert "folders without a picture, which are no classes: 'empty'\n" in text
+    assert "skipped, links that lead to no file: 1\n" in text and "skipped, no regular files: 1\n" in text
+
+
+def test_a_folder_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch):
+    root = put(tmp_path, "a/1.jpg", "b/1.jpg")
+    scan = os.scandir
+
+    def denied(place):
+        if str(place).endswith("b"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(UserError, match=r"b: cannot be read \(Permission denied\)"):
+        source(root)
+
+
+@pytest.mark.parametrize("name", ["red\x1b[31mwren", "x" * 201])
+def test_a_name_that_no_prompt_can_hold_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match=r"is no class name|a class name of 201 characters"):
+        source(put(tmp_path, f"{name}/1.jpg", "b/1.jpg"))
+
+
+# --- Tables as people's programs write them ---
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|", ","])
+def test_a_table_has_any_usual_delimiter_and_blank_lines(tmp_path, mark):
+    put(tmp_path, "1.jpg", "2.jpg")
+    lines = ["Path,Label,note", "1.jpg,a,", "", "2.jpg,b,,,", ",,", ""]
+    (tmp_path / "labels.csv").write_bytes(("\ufeff" + "\r\n".join(lines).replace(",", mark)).encode())
+    assert sorted(listed(source(tmp_path, labels="labels.csv"))) == ["1.jpg", "2.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("file;class\n1.jpg;a\n", "labels.csv: no column 'path' among file;class"),
+        ("path,label\n1.jpg\n", "line 2: 1 values, expected 2: path, label"),
+        ("path,label\n1.jpg,a,b\n", "line 2: 3 values, expected 2: path, label"),
+        ('path,label\n"1.jpg,a\n' + "x" * 200_000, "labels.csv: cannot be read (field larger than field limit"),
+        ("path,label\n1.jpg," + "x" * 5_000 + "\n", "line 2: a value of more than 4,096 characters"),
+        ("path,label\n1\0.jpg,a\n", "line 2: '1\\x00.jpg' is no path"),
+        ("path,label\nr\xe9\n".encode("latin-1"), "labels.csv: line 2 is not UTF-8 text"),
+    ],
+)
+def test_another_table_is_one_sentence(tmp_path, text, sentence):
+    put(tmp_path, "1.jpg", "2.jpg")
+    (tmp_path / "labels.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=re.escape(sentence)) as caught:
+        source(tmp_path, labels="labels.csv")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(("table_form", "file_form"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_name_is_found_in_the_unicode_form_of_its_file(tmp_path, table_form, file_form):
+    name = "Müller/1é.jpg"
+    put(tmp_path, unicodedata.normalize(file_form, name), "2.jpg")
+    table(
+        tmp_path,
+        [{"path": unicodedata.normalize(table_form, name), "label": "Mu\u0308ller"}, {"path": "2.jpg", "label": "b"}],
+    )
+    found = source(tmp_path, labels="labels.csv")
+    assert not found.missing and list(found.names) == ["b", "Müller"]
+    assert unicodedata.is_normalized("NFC", found.names[1]), "as prompts show it"
+
+
+def test_a_table_leads_nowhere_else(tmp_path):
+    put(tmp_path / "photos", "1.jpg", "2.jpg")
+    put(tmp_path / "else", "3.jpg")
+    (tmp_path / "photos" / "3.jpg").symlink_to(tmp_path / "else" / "3.jpg")
+    rows = [{"path": f"{n}.jpg", "label": "ab"[n % 2]} for n in (1, 2, 3)]
+    table(tmp_path / "photos", rows)
+    with pytest.raises(UserError, match=r"3\.jpg: a link leads out of"):
+        source(tmp_path / "photos", labels="labels.csv")
+
+
+# --- Pictures that are not there ---
+
+
+def test_missing_pictures_are_found_before_any_is_read(project, monkeypatch):
+    put(Path("photos"), *(f"{n}.jpg" for n in range(9)))
+    os.mkfifo("photos/9.jpg")  # reading it would never end
+    table(Path("photos"), [{"path": f"{n}.jpg", "label": "ab"[n % 2]} for n in range(12)])
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "ingest", lambda *_: pytest.fail("a picture was read"))
+        result = project(labels="labels.csv")
+    assert isinstance(result.exception, UserError)
+    assert "3 of 12 images are missing, the first '10.jpg'" in str(result.exception)
+    assert "-S data.partial=true" in str(result.exception)
+    result = project("--check", labels="labels.csv")
+    assert "class (folder)  subset" in result.output and "are missing" in str(result.exception)
+    result = project(labels="labels.csv", partial=True)
+    assert result.exit_code == 0, result.exception
+    assert "a part of the data set (data.partial): " in result.output
+    assert tables.read(tables.IMAGES, Path("data/images.parquet")).height == 9
+
+
+def test_a_copy_of_the_project_names_the_photos_of_the_project(project, monkeypatch, tmp_path):
+    Path("photos").mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path.parent))
+    error = project().exception
+    assert isinstance(error, UserError) and f"data.path={tmp_path.parent.resolve() / 'photos'}" in str(error)
+
+
+def test_a_home_folder_is_expanded(project, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    put(tmp_path / "home" / "birds", *(f"{name}/{n}.jpg" for name in "ab" for n in range(8)))
+    assert project(path="~/birds").exit_code == 0
+
+
+def test_classes_that_are_base_by_a_setting_need_training_images(project):
+    put(Path("photos"), *(f"train/{name}/{n}.jpg" for name in "ab" for n in range(4)), "test/c/1.jpg", "test/a/9.jpg")
+    error = project(shots=4).exception
+    assert "data.shots is 4, which makes all 3 classes base, and 1 of them have no training image: c" in str(error)
+    assert "data.base_classes is all" in str(project(base_classes="all").exception)
+    assert project().exit_code == 0
+
+
+def test_a_model_that_cannot_write_the_names_is_refused_in_download(project):
+    put(Path("photos"), *(f"{name}/{n}.jpg" for name in ("Laysan Albatross", "gull") for n in range(8)))
+    shutil.copytree(ROOT / "models" / "fieldguide", "models/fieldguide")
+    error = project().exception
+    assert isinstance(error, UserError) and "cannot write 2 of 2 class names, such as 'gull'" in str(error)
+    result = project("--check")
+    assert "class (folder)" in result.output and "cannot write 2 of 2" in str(result.exception)

@@ -1,0 +1,157 @@
+"""Pictures in folders: which folder is a class and which a split, and how many files are not read.
+
+photos/Laysan Albatross/1.jpg …                one folder a class, images at any depth inside
+photos/train/Laysan Albatross/1.jpg …          the same inside of train, val and test
+photos/Laysan Albatross/train/1.jpg …          or train, val and test inside of each class
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.core.params import UserError
+from pipeline.datasets.formats import is_read, unread_line
+from pipeline.datasets.label_table import TABLES, File
+from pipeline.datasets.split_names import split_of
+
+SHOWN = 5  # names in one line
+LONGEST_NAME = 200  # characters of a class name
+CHECK = "`python -m pipeline.stages.download --check`"
+SYSTEM_FOLDERS = ("__macosx", "$recycle.bin", "system volume information", "@eadir", "lost+found", "#recycle")
+
+Parts = tuple[str, ...]
+"""A path from the root."""
+
+
+@dataclass
+class _Walk:
+    """What lies below a folder; `skipped` counts pictures by reason, `unread` other files by suffix."""
+
+    pictures: list[Parts] = field(default_factory=list)
+    folders: list[Parts] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)  # to folders
+    skipped: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
+
+
+def find_pictures(root: Path) -> list[File]:
+    """The pictures in the class folders of `root`; prints what is skipped, and why. Raises UserError."""
+    walk = _walk(root)
+    files = _files(root, walk)
+    used = {parts[: len(folder)] for parts in map(_parts, files) for folder in [parts[:-1], *_above(parts)]}
+    depth = 2 if files and files[0][2] and split_of(_parts(files[0])[0]) else 1
+    empty = [folder[-1] for folder in walk.folders if len(folder) == depth and folder not in used]
+    for why, count in walk.skipped.items():
+        print(f"{root}: pictures skipped, {why}: {count}")
+    if walk.links:
+        print(f"{root}: links to folders, which are not followed: {_some(walk.links)}; copy what they lead to")
+    if walk.unread:
+        print(f"{root}: {unread_line(walk.unread)}")
+    if empty and files:
+        print(f"{root}: folders without a picture, which are no classes: {_some(empty)}")
+    return files
+
+
+def _parts(file: File) -> Parts:
+    return tuple(file[0].split("/"))
+
+
+def _above(parts: Parts) -> list[Parts]:
+    return [parts[:depth] for depth in range(1, len(parts))]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(map(repr, names[:SHOWN]))}{more}"
+
+
+def _walk(root: Path) -> _Walk:
+    """Everything below `root`, sorted; links to folders are not followed."""
+
+    def fail(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, then {CHECK}")
+
+    walk, home = _Walk(), root.resolve()
+    for place, folders, names in os.walk(root, onerror=fail):
+        above = Path(place).relative_to(root).parts
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        walk.links += ["/".join((*above, name)) for name in sorted(links) if not name.startswith(".")]
+        # What a hidden folder of the root holds (.git, .dvc) is not even looked at.
+        at_root = not above
+        folders[:] = sorted(
+            name
+            for name in set(folders) - set(links)
+            if name.casefold() not in SYSTEM_FOLDERS and not (at_root and name.startswith("."))
+        )
+        walk.folders += [(*above, name) for name in folders if not any(part[0] == "." for part in (*above, name))]
+        for name in sorted(names):
+            _add(walk, Path(place, name), (*above, name), home)
+    return walk
+
+
+def _add(walk: _Walk, path: Path, parts: Parts, home: Path) -> None:
+    suffix, hidden = path.suffix.lower(), any(part.startswith(".") for part in parts)
+    if len(parts) == 1 and suffix in TABLES:  # tables of labels and of aliases
+        return
+    if not is_read(suffix):
+        walk.unread.update([] if hidden else [suffix])
+    elif hidden:
+        walk.skipped["hidden"] += 1
+    elif not path.is_file():
+        walk.skipped["links that lead to no file" if path.is_symlink() else "no regular files"] += 1
+    elif not path.resolve().is_relative_to(home):
+        walk.skipped["behind links that lead outside"] += 1
+    elif any("\ud800" <= character <= "\udfff" for part in parts for character in part):
+        walk.skipped["whose names are not UTF-8"] += 1
+    else:
+        walk.pictures.append(parts)
+
+
+def _files(root: Path, walk: _Walk) -> list[File]:
+    """Path, label and split of each picture, by the layout that the folders have. Raises UserError."""
+    inside = [parts for parts in walk.pictures if len(parts) > 1]
+    top = sorted({parts[0] for parts in inside})
+    splits = [name for name in top if split_of(name)]
+    if 0 < len(splits) < len(top):
+        others = [name for name in top if name not in splits]
+        raise UserError(
+            f"{root}: the folders {_some(splits)} are named after splits, and {_some(others)} are not; move the others "
+            f"out of it, or rename those that are classes, then {CHECK}"
+        )
+    depth = 2 if splits else 1  # folders over a picture: its split's, its class's
+    files: list[File] = [
+        ("/".join(parts), parts[depth - 1], split_of(parts[0])) for parts in inside if len(parts) > depth
+    ]
+    walk.skipped["in no class folder"] += len(walk.pictures) - len(files)
+    if not walk.skipped["in no class folder"]:
+        del walk.skipped["in no class folder"]
+    if not splits:
+        files = _with_splits_of_classes(root, files)
+        _require_no_wrapper(root, top, inside)
+    return files
+
+
+def _with_splits_of_classes(root: Path, files: list[File]) -> list[File]:
+    """`files` with the splits of folders inside of the classes, where all pictures lie in such folders."""
+    inner = [(parts[1], split_of(parts[1])) if len(parts := _parts(file)) > 2 else ("", None) for file in files]
+    if not any(split for _, split in inner):
+        return files
+    if odd := [file[0] for file, (_, split) in zip(files, inner, strict=True) if not split]:
+        name = next(name for name, split in inner if split)
+        raise UserError(
+            f"{root}: some classes have folders named after splits, such as {name!r}, and {odd[0]!r} lies in none; "
+            f"move it into one, or rename these folders, then {CHECK}"
+        )
+    return [(path, label, split) for (path, label, _), (_, split) in zip(files, inner, strict=True)]
+
+
+def _require_no_wrapper(root: Path, top: Sequence[str], inside: Iterable[Parts]) -> None:
+    """Raises UserError where one folder holds all others: an archive unpacked into a folder of its own name."""
+    below = sorted({parts[1] for parts in inside if len(parts) > 2})
+    if len(top) == 1 and len(below) > 1:
+        raise UserError(
+            f"{root}: one folder, {top[0]!r}, which holds {len(below)} folders itself ({_some(below)}); if these are "
+            f"the classes or splits: `dvc exp run -S 'data.path={root / top[0]}'`"
+        )
