@@ -1,9 +1,13 @@
 """params.yaml, typed: each stage names the keys it reads in a small dataclass, and reads nothing else."""
 
 import dataclasses
+import functools
 import math
 import operator
+import re
 import typing
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,14 +51,37 @@ def param_keys(params: type) -> list[str]:
 
 
 def load_params(params: type[T], file: Path = PARAMS_FILE) -> T:
-    """The values of a stage's dataclass, checked for type and range. Raises UserError."""
+    """The values of a stage's dataclass, checked for type and range. Raises UserError, for unknown keys too."""
     tree = _tree(file)
     types = typing.get_type_hints(params)
     values = {
         field.name: _validate(param_value(tree, field.metadata["key"], file), types[field.name], field.metadata, file)
         for field in dataclasses.fields(params)  # type: ignore[arg-type]
     }
+    _require_known(tree, known_keys() | set(param_keys(params)), file)
     return params(**values)
+
+
+@functools.cache
+def known_keys() -> frozenset[str]:
+    """Every key that some dataclass of the project reads: from the source, as importing all of it takes seconds."""
+    sources = (path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("*.py"))
+    return frozenset(name for source in sources for name in re.findall(r'\bkey\(\s*"([\w.]+)"', source))
+
+
+def _require_known(tree: Any, known: Collection[str], file: Path) -> None:
+    """Raises UserError for a key that nothing reads: a slip that would otherwise leave its setting as it was."""
+    for dotted in _dotted(tree):
+        if dotted not in known:
+            similar = get_close_matches(dotted, known, 1)
+            hint = f" (similar: {similar[0]})" if similar else ""
+            raise UserError(f"{file}: there is no setting {dotted[:80]!r}{hint}; remove or rename it, then `dvc repro`")
+
+
+def _dotted(tree: Any, above: str = "") -> Iterator[str]:
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            yield from _dotted(value, f"{above}{name}.") if isinstance(value, dict) and value else [f"{above}{name}"]
 
 
 def read_param(dotted: str, file: Path = PARAMS_FILE) -> Any:

@@ -14,21 +14,27 @@ LETTER_BIAS = 0.1  # total variation distance between the letters chosen and the
 OFF_LIST = 0.05  # share of the draws that name no class
 FLIPS = 0.25  # share of the questions whose answer depends on the order of the options
 
+PARTIAL = (
+    "A part of the data set was used (data.partial): the accuracies cannot be compared with those of the whole data "
+    "set, such as published ones."
+)
 ONE_SEED = (
     "One training run with one seed: the intervals cover the choice of classes, not the variation between training "
     "runs. To train with several seeds: python -m pipeline suite."
 )
 
 
-def caveats(results: RunResults, predictions: pl.DataFrame, trained: bool = True) -> list[str]:
+def caveats(results: RunResults, predictions: pl.DataFrame, trained: bool = True, partial: bool = False) -> list[str]:
     """A sentence for each caveat; none where there is nothing to warn of.
 
     Args:
         predictions: of the split "test".
         trained: whether a training took place.
+        partial: whether images of the data set were missing.
     """
     models, details, letters = results.models, results.details, results.tables["letters"]
     return [
+        *([PARTIAL] if partial else []),
         *_few_images(details[results.subject]["two_step"]),
         *(_insignificant_gains(results) if trained else []),
         *(text for m, title in models.items() for text in _failures(title, details[m].get("status", {}))),

@@ -50,7 +50,7 @@ def render_page(
         gain=results.gain(results.headline),
         ways=WAYS,
         tables=accuracy_tables,
-        caveats=caveats(results, predictions, params.is_trained),
+        caveats=caveats(results, predictions, params.is_trained, params.partial),
         draws=curves.draws_charts(results),
         calibration=curves.calibration_charts(results),
         class_charts=curves.class_charts(results),

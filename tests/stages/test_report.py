@@ -65,6 +65,10 @@ def test_upper_bounds_have_a_table_of_their_own(run_folder):
         ({"method: divek": "method: none"}, ["Training was switched off: both models are the same", "Training none"]),
         ({"protocol: official": "protocol: coop"}, ["Splits of the data set protocol coop"]),
         ({"shots: 0": "shots: 4"}, ["Training images per class 4, training on all classes"]),
+        (
+            {"partial: false": "partial: true"},
+            ["Images a part of the data set (data.partial)", "A part of the data set was used (data.partial)"],
+        ),
         ({"class: 0": "class: 9"}, ["Images used at most 9 per class and split"]),
     ],
 )

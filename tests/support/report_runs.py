@@ -39,7 +39,7 @@ topk: 3
 seed: 7
 train: {method: divek}
 options: {strategy: topk}
-data: {protocol: official, shots: 0, limit_per_class: 0}
+data: {protocol: official, shots: 0, limit_per_class: 0, partial: false}
 """
 
 

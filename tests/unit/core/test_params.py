@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import pytest
 from ruamel.yaml import YAML
 from support.project import ROOT
+from support.stages import dotted_keys
 
-from pipeline.core.params import UserError, key, load_params
+from pipeline.core.params import UserError, key, known_keys, load_params
 from pipeline.training.params import TrainParams
 
 
@@ -33,6 +34,26 @@ def test_good_values(tmp_path):
     # 2e-6 is what `dvc exp run -S` writes; PyYAML would read it as text.
     assert load(tmp_path, GOOD) == Sample(5, 2e-6, "bird", True, "one")
     assert load(tmp_path, GOOD.replace("2e-6", "1")).rate == 1.0
+
+
+def test_every_setting_of_the_project_is_read_somewhere_and_no_other_is():
+    tree = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert known_keys() == dotted_keys(tree)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (GOOD + "topkk: 3\n", "there is no setting 'topkk' (similar: topk); remove or rename it"),
+        (GOOD + "  carefull: 1\n", "there is no setting 'train.carefull' (similar: train.careful)"),
+        (GOOD + "trian: {method: sft}\n", "there is no setting 'trian.method' (similar: train.method)"),
+        (GOOD + "zzzzzzz: {}\n", "there is no setting 'zzzzzzz'; remove"),
+        (GOOD + "3: 4\n", "there is no setting '3'"),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_an_error(tmp_path, text, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        load(tmp_path, text)
 
 
 @pytest.mark.parametrize(
