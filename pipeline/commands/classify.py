@@ -2,7 +2,6 @@
 
 import json
 import sys
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +22,7 @@ from pipeline.core import tables
 from pipeline.core.model_language import require_prompt_for
 from pipeline.core.params import UserError, first_line, load_params, read_param
 from pipeline.core.progress import bar
+from pipeline.core.terminal import printable
 from pipeline.datasets.formats import SUFFIXES
 
 NO_ANSWER = 3  # exit code where a picture has no answer
@@ -78,7 +78,7 @@ def print_answers(classifier: PhotoClassifier, pictures: Sequence[Picture], max_
     with bar("answers", len(pictures) * classifier.answers, "answers") as advance:
         for one in classifier.classify(pictures, max_pixels, advance):
             text = json.dumps(asdict(one), ensure_ascii=False) if as_json else "\n".join(lines(one))
-            print(text, file=out, flush=True)
+            print(printable(text), file=out, flush=True)
             failures += one.answer is None
     return failures
 
@@ -144,11 +144,4 @@ def lines(one: PhotoAnswer) -> list[str]:
         texts.append(f"  {option['letter']} {option['votes']:>3} {votes:{BAR_WIDTH}} {option['name']}{mark}")
     if one.reasoning is not None:
         texts.append(f"  {' '.join(one.reasoning.split())}")
-    return [escape(text) for text in texts]
-
-
-def escape(text: str) -> str:
-    """The text with control characters and lone surrogates written as escapes."""
-    return "".join(
-        sign.encode("unicode_escape").decode() if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in text
-    )
+    return [printable(text) for text in texts]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pipeline.core.terminal import printable
 from pipeline.engines.common.draw_cache import draw_cache_folder, sizes
 
 
@@ -17,7 +18,7 @@ def draws() -> None:
     """Show the cached draws by model and sampler, and their size on disk."""
     folder, total, total_size = draw_cache_folder(), 0, 0
     for about, images, count, size in sizes(folder):
-        print(line(about, images, count, size))
+        print(printable(line(about, images, count, size)))
         total, total_size = total + count, total_size + size
     print(f"{total:>9,} draws, {total_size / 2**20:.1f} MiB in {folder}")
     print(

@@ -12,6 +12,7 @@ import typer
 
 from pipeline.core import tables
 from pipeline.core.params import UserError
+from pipeline.core.terminal import printable
 from pipeline.method.class_names import Matcher
 from pipeline.method.spelling import normalised
 
@@ -111,12 +112,12 @@ def names(
     )
     if str(answers) == "-":
         for line in _lines(sys.stdin.buffer, "standard input"):
-            print(reader.line(line), flush=True)
+            print(printable(reader.line(line)), flush=True)
         return
     try:
         with answers.open("rb") as file:
             for line in _lines(file, str(answers)):
-                print(reader.line(line))
+                print(printable(reader.line(line)))
     except OSError as error:
         raise UserError(
             f"{answers}: cannot be read ({error.strerror}); it must be a text file with one answer a line"

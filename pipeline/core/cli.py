@@ -10,6 +10,7 @@ import typer
 from pipeline.core import timings
 from pipeline.core.help_text import epilog
 from pipeline.core.params import UserError
+from pipeline.core.terminal import printable
 
 
 def run(main: Callable[..., None], *params: type) -> None:
@@ -36,5 +37,5 @@ def exit_on_user_error(app: typer.Typer) -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(1)

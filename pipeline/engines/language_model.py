@@ -38,7 +38,9 @@ class LLMServerParams:
             max_tokens=0,
             key_variable=key_variable,
         )
-        return CachingEngine(CheckedEngine(OpenAIEngine(model, server), fault), draw_cache_folder())
+        return CachingEngine(
+            CheckedEngine(OpenAIEngine(model, server, probabilities=False), fault), draw_cache_folder()
+        )
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def replies(
         stop=(),
         seed=0,
     )
-    answers, errors = {}, []
+    answers: dict[str, str] = {}
+    errors: list[str] = []
     requests = [Request(name, None, question, [GREEDY]) for name, question in question_of.items()]
     with bar(setting, len(question_of), "questions") as advance:
         for batch in engine.draw(requests, sampler):
@@ -87,9 +90,10 @@ def replies(
                     errors.append(completion.error)
                 else:
                     answers[question_of[completion.image_id]] = completion.text
-    if len(errors) > limit * len(question_of):
-        raise UserError(
-            f"{setting}: {len(errors)} of {len(question_of)} questions failed (limit {100 * limit:g} %), "
-            f"the first with {errors[0]!r}: fix the cause and run `dvc repro {stage}`, which sends only the failed ones"
-        )
+            if len(errors) > limit * len(question_of):  # now, and not when all have failed
+                raise UserError(
+                    f"{setting}: {len(errors)} of {len(question_of)} questions failed (limit {100 * limit:g} %), the "
+                    f"first with {errors[0]!r}: fix the cause and run `dvc repro {stage}`, which sends only the failed "
+                    "ones"
+                )
     return answers

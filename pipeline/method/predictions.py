@@ -10,9 +10,9 @@ from pipeline.core.engine import Engine
 from pipeline.core.params import UserError, key
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.early_stop import RULES, Stop, stop_rule
+from pipeline.method.failures import require_few_errors
 from pipeline.method.image_sets import validation_images
 from pipeline.method.prompts import MAX_OPTIONS
-from pipeline.method.sampling import require_few_errors
 from pipeline.method.two_steps import Choices, StepOne, TwoStepParams, parse_choice, two_steps
 from pipeline.method.votes import NONE, Ints, matrix, ranking
 

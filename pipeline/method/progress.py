@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from pipeline.method.class_lists import ParsedAnswer
+from pipeline.method.failures import FailureLimit
 
 UNPARSED = ("no_answer", "truncated", "error")
 
 
 @contextmanager
-def draws_bar(title: str, total: int) -> Iterator[Callable[[Iterable[ParsedAnswer]], None]]:
+def draws_bar(
+    title: str, total: int, failures: FailureLimit | None = None
+) -> Iterator[Callable[[Iterable[ParsedAnswer]], None]]:
     """A progress bar over `total` completions on stderr, silent where that is no terminal.
 
-    Gives a function to call with the answers that have just been parsed.
+    Gives a function to call with the answers that have just been parsed; it raises UserError where too many failed.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -34,6 +37,8 @@ def draws_bar(title: str, total: int) -> Iterator[Callable[[Iterable[ParsedAnswe
 
         def advance(answers: Iterable[ParsedAnswer]) -> None:
             batch = list(answers)
+            if failures:
+                failures.count(batch)
             counts.update(answer.status for answer in batch)
             bar.advance(tokens, sum(answer.tokens for answer in batch))
             # rich's speed leaves out the first report, which is what an earlier run has left.

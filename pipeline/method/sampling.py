@@ -7,8 +7,9 @@ import polars as pl
 
 from pipeline.core import tables
 from pipeline.core.engine import Completion, Engine, Request, Sampler
-from pipeline.core.params import LARGEST_SEED, MOST_DRAWS, UserError, key
+from pipeline.core.params import LARGEST_SEED, MOST_DRAWS, key
 from pipeline.method.class_lists import ClassLists, ParsedAnswer
+from pipeline.method.failures import FailureLimit, require_few_errors
 from pipeline.method.progress import draws_bar
 from pipeline.method.prompts import open_question
 from pipeline.method.styles import style
@@ -92,7 +93,8 @@ def draw_samples(engine: Engine, images: pl.DataFrame, classes: pl.DataFrame, pa
         Request(image_id, image, questions[places[image_id]], numbers)
         for image_id, image in images["image_id", "image"].iter_rows()
     ]
-    with draws_bar("draws", len(requests) * len(numbers)) as advance:
+    total = len(requests) * len(numbers)
+    with draws_bar("draws", total, FailureLimit("sample", params.max_error_rate, total)) as advance:
         drawn = list(draw_and_parse(engine, requests, params.sampler(), lists, places, advance))
     require_few_errors([answer for _, answer in drawn], params.max_error_rate, "sample")
     rows = [
@@ -108,13 +110,3 @@ def draw_samples(engine: Engine, images: pl.DataFrame, classes: pl.DataFrame, pa
         for completion, answer in drawn
     ]
     return pl.DataFrame(rows, schema=tables.SAMPLES.schema)
-
-
-def require_few_errors(answers: Sequence[ParsedAnswer], limit: float, stage: str) -> None:
-    """Raises UserError if more than the share `limit` of the completions failed."""
-    errors = [answer.text for answer in answers if answer.status == "error"]
-    if len(errors) > limit * len(answers):
-        raise UserError(
-            f"{stage}: {len(errors)} of {len(answers)} completions failed (limit {100 * limit:g} %), the first with "
-            f"{errors[0]!r}: fix the cause and `dvc repro {stage}`, or raise max_error_rate"
-        )

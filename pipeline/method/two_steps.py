@@ -11,6 +11,7 @@ from pipeline.core.params import key
 from pipeline.method.answers import answer_text, letter
 from pipeline.method.class_lists import ClassLists, ParsedAnswer
 from pipeline.method.early_stop import LOOK_EVERY, Stop
+from pipeline.method.failures import FailureLimit
 from pipeline.method.options import own_options
 from pipeline.method.progress import draws_bar
 from pipeline.method.prompts import MAX_OPTIONS, choice_question, letters
@@ -71,10 +72,14 @@ def two_steps(
         images: image_id, dataset, class_id and image.
         orders: of the options in step 2, at most; each is the one before rotated by one place.
         stop: ends the draws of an image early; without it there are always K.
+
+    Raises:
+        UserError: more than `params.max_error_rate` of the completions have failed, whatever the others do.
     """
     first_steps: list[StepOne] = []
     choices: Choices = {}
-    with draws_bar("answers", images.height * (params.num_samples + 2)) as advance:
+    failures = FailureLimit("predict", params.max_error_rate, images.height * (params.num_samples + 1 + orders))
+    with draws_bar("answers", images.height * (params.num_samples + 2), failures) as advance:
         for block in images.iter_slices(BLOCK):
             steps = step_one(engine, block, lists, params, advance, stop)
             for rotation in range(orders):

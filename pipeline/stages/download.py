@@ -14,6 +14,7 @@ from pipeline.core.cli import run
 from pipeline.core.model_language import require_names_for, require_prompt_for
 from pipeline.core.params import UserError, key, load_params, read_param
 from pipeline.core.progress import bar
+from pipeline.core.terminal import printable
 from pipeline.datasets import copies, open_dataset, packing
 from pipeline.datasets.check import count_line, report, require_few_errors, require_usable
 from pipeline.datasets.missing import available_images
@@ -58,7 +59,7 @@ def main(
         if check:  # of every data set, before the first of them fails
             for source in sources:
                 lines = report(source, subsets(source, params), rows_of[source.name], params.shots)
-                print("\n".join(lines))
+                print(printable("\n".join(lines)))
         if errors:
             raise errors[0]
         for source in sources:

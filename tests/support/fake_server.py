@@ -89,7 +89,7 @@ class Fake:
     def __init__(self, *replies, otherwise=None, models=("m",)):
         self.replies, self.otherwise, self.models = list(replies), otherwise or good(), models
         self.lock, self.bodies, self.in_flight, self.peak = threading.Lock(), [], 0, 0
-        self.connections = 0
+        self.connections = self.sent = 0
         self.over = threading.Event()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads, self.http.fake = True, self
@@ -157,3 +157,82 @@ def draw_all(engine, requests, sampler=SAMPLER):
     expected = sorted((request.image_id, draw) for request in requests for draw in request.draws)
     assert sorted((completion.image_id, completion.draw) for completion in completions) == expected
     return {(completion.image_id, completion.draw): completion for completion in completions}
+
+
+def text_of_model(handler, body):
+    """The text that hostile modes put wherever a text can be: the key as the request had it, and terminal codes."""
+    return f"K {handler.headers['Authorization']} \x1b]0;title\x07 \u202e"
+
+
+def _hostile(**parts):
+    """An answer whose parts are values, or functions of the hostile text."""
+
+    def reply(handler, body):
+        text = text_of_model(handler, body)
+        values = {name: value(text) if callable(value) else value for name, value in parts.items()}
+        one = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "ok"}}
+        message = values.pop("message", {})
+        usage = values.pop("usage", {"prompt_tokens": 10, "completion_tokens": 5})
+        one |= values | {"message": one["message"] | message}
+        handler.send(200, {"id": "x", "model": "m", "choices": [one], "usage": usage})
+
+    return reply
+
+
+def _sent(content, headers=(), status=200):
+    return lambda handler, body: handler.send(status, content, headers)
+
+
+def _endless(handler, body):
+    """A body without an end: until the other side closes, or 200 MB are sent."""
+    handler.wfile.write(b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\n\r\n")
+    handler.close_connection = True
+    try:
+        for _ in range(200):
+            handler.wfile.write(b" " * 2**20)
+            handler.server.fake.sent += 2**20
+    except OSError:
+        pass
+
+
+def _bomb():
+    import gzip
+
+    return gzip.compress(b" " * 2**26, mtime=0)
+
+
+DEEP = b'{"choices":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+
+HOSTILE = {
+    "key in finish_reason": _hostile(finish_reason=lambda text: text, message={"content": None}),
+    "key in text": _hostile(message=lambda text: {"content": text}),
+    "key in parts": _hostile(message=lambda text: {"content": [{"type": "text", "text": text}]}),
+    "key in reasoning": _hostile(message=lambda text: {"content": None, "reasoning_content": text}),
+    "key in error 400": lambda h, b: h.send(400, {"error": {"message": text_of_model(h, b) * 50}}),
+    "key in error 500": lambda h, b: h.send(500, {"error": {"message": text_of_model(h, b)}}),
+    "key in another form": lambda h, b: h.send(422, {"detail": [text_of_model(h, b)]}),
+    "key in no choices": lambda h, b: h.send(200, {"error": text_of_model(h, b)}),
+    "key as a name": lambda h, b: h.send(200, {"choices": [], h.headers["Authorization"]: 1}),
+    "deep JSON": _sent(DEEP),
+    "not UTF-8": _sent(b'{"choices": "\xff\xfe"}'),
+    "lone surrogate": _hostile(message={"content": "wren \ud800"}),
+    "long logprob": _sent(
+        b'{"choices": [{"finish_reason": "stop", "message": {"content": "ok"}, "logprobs": {"content": [{"token": "a",'
+        b'"logprob": ' + b"9" * 400 + b"}]}}]}"
+    ),
+    "infinite logprob": _sent(
+        b'{"choices": [{"finish_reason": "stop", "message": {"content": "ok"}, "logprobs": {"content": [{"token": "a",'
+        b'"logprob": -1e999}]}}]}'
+    ),
+    "many tokens": _hostile(usage={"prompt_tokens": 10**25, "completion_tokens": 10**25}),
+    "negative tokens": _hostile(usage={"prompt_tokens": -(10**6), "completion_tokens": -(10**6)}),
+    "tokens of another type": _hostile(usage={"prompt_tokens": "many", "completion_tokens": True}),
+    "choices of another type": _sent({"choices": {"0": "x"}}),
+    "message of another type": _sent({"choices": [{"message": ["x"]}]}),
+    "null": _sent(b"null"),
+    "nothing": _sent(b""),
+    "compressed": _sent(_bomb(), {"Content-Encoding": "gzip"}),
+    "endless": _endless,
+    "redirect": _sent(b"", {"Location": "http://127.0.0.1:9/v1/chat/completions"}, 307),
+}
+"""What a server may do to its client, by name; both the drawing and the judge are tested with all of it."""

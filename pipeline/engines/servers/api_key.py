@@ -1,7 +1,8 @@
-"""The key of a server, and its removal from every text."""
+"""The key of a server, and its removal from everything that a server sends."""
 
 import json
 import os
+from typing import Any
 
 from pipeline.core.params import UserError
 
@@ -19,3 +20,17 @@ def remove_key(text: str, key: str) -> str:
     for form in {key, repr(key)[1:-1], json.dumps(key)[1:-1]} - {""}:
         text = text.replace(form, "[key]")
     return text
+
+
+def clean(value: Any, key: str) -> Any:
+    """Decoded JSON of a server without the key, in any of its texts, and without lone surrogates, which no file holds.
+
+    Raises RecursionError for a value that is nested too deep.
+    """
+    if isinstance(value, str):
+        return remove_key(value.encode("utf-8", "replace").decode("utf-8"), key)
+    if isinstance(value, list):
+        return [clean(one, key) for one in value]
+    if isinstance(value, dict):
+        return {clean(name, key): clean(one, key) for name, one in value.items()}
+    return value

@@ -5,33 +5,29 @@ import random
 import sys
 import time
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pipeline.core.params import UserError
+from pipeline.core.terminal import printable
 from pipeline.core.urls import is_http
 from pipeline.engines.servers.api_key import remove_key
 from pipeline.engines.servers.budget import Budget, BudgetError, Server
-from pipeline.engines.servers.wire import choices, parse_json
+from pipeline.engines.servers.failures import (
+    FATAL_STATUSES,
+    LONGEST_WAIT,
+    REDIRECTS,
+    RETRY_STATUSES,
+    NoAnswerError,
+    NoModelError,
+    message_of,
+    retry_after,
+)
+from pipeline.engines.servers.http_client import open_client, proxy_variable
+from pipeline.engines.servers.wire import choices, parse_json, rejected_fields
 
 BACKOFF = 1.0  # seconds: the longest wait before the first retry; it doubles with every further one
-LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
 LONGEST_LISTING = 30.0  # seconds for GET /models, which needs no model
 LONGEST_REASON = 400  # characters
-FATAL_STATUSES = (401, 402, 403, 404)  # no key, credit, permission or model: every further request would fail too
-RETRY_STATUSES = (408, 409, 425, 429)
-
-
-class NoAnswerError(Exception):
-    """A request without an answer: rejected by the server, or failed at the last retry."""
-
-    def __init__(self, reason: str, rejection: bool = False):
-        super().__init__(reason)
-        self.reason, self.rejection = reason, rejection
-
-
-class NoModelError(UserError):
-    """An endpoint does not serve the model, or is no endpoint."""
 
 
 @dataclass
@@ -39,6 +35,7 @@ class _Endpoint:
     url: str
     client: Any
     slots: asyncio.Semaphore
+    proxy: str | None  # the environment variable that names it
     pending: int = 0  # requests in flight or in the queue
     avoid_until: float = 0.0  # after a failure, others come first until then
 
@@ -55,14 +52,13 @@ class Endpoints:
 
     async def connect(self) -> None:
         """Raises UserError where no endpoint serves the model, an ExceptionGroup of it where the key is rejected."""
-        from openai import AsyncOpenAI
-
         self.usable = [
             _Endpoint(
                 url,
                 # Its own retries would bypass the budget, and its own timeout does not bound a slow body.
-                AsyncOpenAI(base_url=url, api_key=self.key or "none", max_retries=0, timeout=None),
+                open_client(url, self.key),
                 asyncio.Semaphore(self.server.concurrency),
+                proxy_variable(url),
             )
             for url in dict.fromkeys(self._base(url) for url in self.server.endpoints)
         ]
@@ -114,8 +110,8 @@ class Endpoints:
         return url.rstrip("/")
 
     def report(self, message: str) -> None:
-        """Prints to stderr, without the key."""
-        print(self.clean(message), file=sys.stderr)
+        """Prints to stderr, without the key and without what a terminal would obey."""
+        print(printable(self.clean(message)), file=sys.stderr)
 
     def clean(self, text: str) -> str:
         """`text` without the key."""
@@ -124,6 +120,8 @@ class Endpoints:
     def _reason(self, endpoint: _Endpoint, error: object) -> str:
         """One line with what went wrong where, of limited length, without the key."""
         line = " ".join(self.clean(f"{endpoint.url}: {error}").split())
+        if endpoint.proxy:
+            line = f"(through the proxy that {endpoint.proxy} names; NO_PROXY lists hosts without one) {line}"
         return line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 1]}…"
 
     def _choose(self, last: _Endpoint | None) -> _Endpoint:
@@ -140,17 +138,23 @@ class Endpoints:
             async with asyncio.timeout(self.server.timeout):
                 raw = await endpoint.client.chat.completions.with_raw_response.create(**body)
         except openai.APIStatusError as error:
-            status, reason = error.status_code, self._reason(endpoint, _message_of(error))
+            status, reason = error.status_code, self._reason(endpoint, message_of(error))
+            if status == 403 and rejected_fields(reason, body):  # a feature is forbidden, and not the model
+                raise NoAnswerError(reason, rejection=True) from None
+            if status in REDIRECTS:
+                raise UserError(
+                    f"{reason}; redirects are not followed: set server.endpoints to where it leads"
+                ) from None
             if status in FATAL_STATUSES or error.code == "insufficient_quota":
                 raise self._fatal(reason, status) from None
             if status not in RETRY_STATUSES and status < 500:
                 raise NoAnswerError(reason, rejection=True) from None
-            return None, reason, _retry_after(error.response.headers.get("retry-after"))
+            return None, reason, retry_after(error.response.headers.get("retry-after"))
         except TimeoutError:
             return None, self._reason(endpoint, f"no answer within {self.server.timeout:g} s"), 0.0
         except openai.APIConnectionError as error:
             return None, self._reason(endpoint, error.__cause__ or error), 0.0
-        answer = parse_json(raw.content)
+        answer = parse_json(raw.content, self.key)
         self.budget.count(answer)
         if not choices(answer):
             return None, self._reason(endpoint, f"no choices in the answer: {raw.text}"), 0.0
@@ -164,14 +168,17 @@ class Endpoints:
             async with asyncio.timeout(min(self.server.timeout, LONGEST_LISTING)):
                 raw = await endpoint.client.models.with_raw_response.list()
         except openai.APIStatusError as error:
+            reason = self._reason(endpoint, message_of(error))
             if error.status_code in (401, 402, 403):
-                raise self._fatal(self._reason(endpoint, _message_of(error)), error.status_code) from None
+                raise self._fatal(reason, error.status_code) from None
+            if error.status_code in REDIRECTS or (error.status_code >= 500 and not await self._answers(endpoint)):
+                return reason
             return None  # it answers, but has no list of models
         except TimeoutError:
             return self._reason(endpoint, "no answer to GET /models")
         except openai.APIConnectionError as error:
             return self._reason(endpoint, error.__cause__ or error)
-        listing = parse_json(raw.content)
+        listing = parse_json(raw.content, self.key)
         entries = listing.get("data") if isinstance(listing, dict) else None
         entries = entries if isinstance(entries, list) else []
         names = [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
@@ -192,23 +199,7 @@ class Endpoints:
         if status == 404:
             return NoModelError(f"{reason}; fix server.endpoints or the model's name (docs/scale.md)")
         name = self.server.key_variable
+        if status == 403 and self.key:
+            return UserError(f"{reason}; the server forbids it: check what the key in {name} may use, or change it")
         state = f"{name} is set" if self.key else f"{name} is not set"
         return UserError(f"{reason}; the environment variable {state}: `export {name}=…` with a valid key")
-
-
-def _message_of(error: Any) -> str:
-    """The server's message with an error status: `error.message` of the API, else the body."""
-    message = error.body.get("message") if isinstance(error.body, dict) else None
-    return f"HTTP {error.status_code}: {message or error.response.text}"
-
-
-def _retry_after(header: str | None) -> float:
-    """Seconds, from a number or an HTTP date; 0 where the header is neither."""
-    try:
-        wait = float(header or 0)
-    except ValueError:
-        try:
-            wait = parsedate_to_datetime(header or "").timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return 0.0
-    return min(max(wait, 0.0), LONGEST_WAIT) if wait == wait else 0.0

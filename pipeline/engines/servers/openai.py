@@ -6,7 +6,6 @@ not support (`n`, `seed`, `logprobs`) are reported once on stderr and omitted. R
 """
 
 import asyncio
-import re
 import threading
 import time
 from collections.abc import Coroutine, Iterator, Sequence
@@ -22,19 +21,22 @@ from pipeline.core.params import UserError
 from pipeline.engines.common.loading import content
 from pipeline.engines.servers.api_key import read_key
 from pipeline.engines.servers.budget import Budget, BudgetError, Server
-from pipeline.engines.servers.endpoints import Endpoints, NoAnswerError
-from pipeline.engines.servers.wire import body, choices, completions, image_kind, require_expressible
+from pipeline.engines.servers.endpoints import Endpoints
+from pipeline.engines.servers.failures import NoAnswerError
+from pipeline.engines.servers.wire import (
+    OPTIONAL_FIELDS,
+    body,
+    choices,
+    completions,
+    image_kind,
+    rejected_fields,
+    require_expressible,
+)
 
 # Part of the cache key: raise it when the same request and sampler are sent differently than before.
 VERSION = 1
 
 YIELD_EVERY = 1.0  # seconds
-
-OPTIONAL_FIELDS = {
-    "n": "the server ignores n and returns one answer per request: sending one request per draw",
-    "seed": "the server rejects seed: continuing without it, so the draws cannot be reproduced",
-    "logprobs": "the server rejects logprobs: continuing without token probabilities",
-}
 
 Batches = SimpleQueue[list[Completion]]
 
@@ -44,10 +46,13 @@ class OpenAIEngine:
 
     Draws are repeatable as far as the server honours `seed`, which depends on seed, image and draw. Where several
     share a request it is the first one's, so they depend on which others were in the request.
+
+    Args:
+        probabilities: ask for the token probabilities of greedy answers.
     """
 
-    def __init__(self, model: str, server: Server):
-        self.model, self.server = model, server
+    def __init__(self, model: str, server: Server, probabilities: bool = True):
+        self.model, self.server, self.probabilities = model, server, probabilities
         self.budget = Budget(server)
         self.unsupported: set[str] = set()  # of OPTIONAL_FIELDS, by this server
 
@@ -136,7 +141,9 @@ class _Run:
             return
         while draws:
             numbers = draws[: self._size()]
-            fields = {"model": self.engine.model} | body(self.engine.server.dialect, request, numbers, self.sampler)
+            fields = {"model": self.engine.model} | body(
+                self.engine.server.dialect, request, numbers, self.sampler, self.engine.probabilities
+            )
             fields = {name: value for name, value in fields.items() if name not in self.engine.unsupported}
             try:
                 answer = await self.endpoints.ask(fields)
@@ -155,12 +162,8 @@ class _Run:
         self.batches.put([replace(one, text=self.endpoints.clean(one.text)) for one in results])
 
     def _omit_rejected_fields(self, reason: str, fields: dict[str, Any]) -> bool:
-        """Omits the optional fields that a rejection names in quotes; `logprobs`, no common word, also without quotes.
-
-        Returns whether there is any.
-        """
-        patterns = {name: rf"""['"`]{name}\\?['"`]""" for name in OPTIONAL_FIELDS} | {"logprobs": r"\blogprobs\b"}
-        fields_to_omit = [name for name, pattern in patterns.items() if name in fields and re.search(pattern, reason)]
+        """Omits the optional fields that a rejection is about. Returns whether there is any."""
+        fields_to_omit = rejected_fields(reason, fields)
         for name in fields_to_omit:
             self._omit(name)
         return bool(fields_to_omit)

@@ -2,16 +2,27 @@
 
 import base64
 import json
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
 from pipeline.core.params import UserError
 from pipeline.engines.common.noise import stream
 from pipeline.engines.common.probability import answer_probability
+from pipeline.engines.servers.api_key import clean
 from pipeline.method.prompts import chat
 
 DIALECTS = ("openai", "vllm", "sglang")
+MOST_TOKENS = 10**9  # of one answer
+OPTIONAL_FIELDS = {
+    "n": "the server ignores n and returns one answer per request: sending one request per draw",
+    "seed": "the server rejects seed: continuing without it, so the draws cannot be reproduced",
+    "logprobs": "the server rejects logprobs: continuing without token probabilities",
+}
+"""Fields that a request can do without, and what is said once where it has to."""
+
 KINDS = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
 
 
@@ -55,8 +66,14 @@ def _image_part(image: bytes | None) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def body(dialect: str, request: Request, draws: Sequence[int], sampler: Sampler) -> dict[str, Any]:
-    """One chat completion without the model's name, for GREEDY alone or for draws of which none is GREEDY."""
+def body(
+    dialect: str, request: Request, draws: Sequence[int], sampler: Sampler, probabilities: bool = True
+) -> dict[str, Any]:
+    """One chat completion without the model's name, for GREEDY alone or for draws of which none is GREEDY.
+
+    Args:
+        probabilities: ask for the token probabilities of the greedy answer.
+    """
     messages = chat(request.question)
     for message in messages:
         message["content"] = [
@@ -73,7 +90,7 @@ def body(dialect: str, request: Request, draws: Sequence[int], sampler: Sampler)
     if not greedy:
         # vLLM takes signed 64-bit seeds, others 32 bits: 31 bits are valid everywhere.
         fields["seed"] = stream(sampler.seed, request.image_id, draws[0]) & 0x7FFFFFFF
-    else:
+    elif probabilities:
         fields["logprobs"] = True
     if len(draws) > 1:
         fields["n"] = len(draws)
@@ -103,8 +120,8 @@ def completions(
     total, results = usage(answer, "completion_tokens"), []
     for place, (draw, choice) in enumerate(zip(draws, entries, strict=False)):
         tokens = total * (place + 1) // len(entries) - total * place // len(entries)
-        text, finish_reason = choice["message"].get("content"), choice.get("finish_reason")
-        if not isinstance(text, str) or finish_reason in ("content_filter", "abort"):
+        text, finish_reason = _text(choice["message"]), choice.get("finish_reason")
+        if text is None or finish_reason in ("content_filter", "abort"):
             results.append(failed(request, draw, f"no text, finish_reason {str(finish_reason)[:40]!r}", tokens))
             continue
         # vLLM and SGLang name the text that ended the draw, and SGLang cuts it off.
@@ -115,22 +132,52 @@ def completions(
     return results
 
 
+def _text(message: dict[str, Any]) -> str | None:
+    """The text of a message: a string, or parts of which some are text; None where there is none.
+
+    Where a server keeps the reasoning apart and there was no answer after it, the reasoning, as models write it.
+    """
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict) and "text" in str(part.get("type"))]
+        texts = [part for part in parts if isinstance(part, str)]
+        return "".join(texts) if texts else None
+    if content is None:
+        reasoning = message.get("reasoning_content") or message.get("reasoning")
+        return f"<think>{reasoning}" if isinstance(reasoning, str) else None
+    return content if isinstance(content, str) else None
+
+
+def rejected_fields(reason: str, fields: Collection[str]) -> list[str]:
+    """The optional fields of a request that a server's rejection is about.
+
+    A field in quotes; `logprobs`, no common word, also without; and n where it is called a number or said to be too
+    large ("n must be 1", "n > 1 is not supported").
+    """
+    patterns = {name: rf"""['"`]{name}\\?['"`]""" for name in OPTIONAL_FIELDS}
+    patterns["logprobs"] = r"\blog_?probs?\b"
+    patterns["n"] += r"|(?<![\w.\\])n\s*(?:[=><!:]|(?:must|should|has|can|is|may|values?|greater|larger|over)\b)"
+    return [name for name, pattern in patterns.items() if name in fields and re.search(pattern, reason, re.IGNORECASE)]
+
+
 def probability(choice: dict[str, Any]) -> float | None:
     """Probability of the choice's answer; None if the server does not report it."""
     logprobs = choice.get("logprobs")
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     try:
         pieces = [(str(one["token"]), float(one["logprob"])) for one in content or []]
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
+        return None
+    if not all(math.isfinite(logprob) for _, logprob in pieces):
         return None
     return answer_probability([piece for piece, _ in pieces], [logprob for _, logprob in pieces])
 
 
-def parse_json(content: bytes) -> Any:
-    """The JSON of an answer's body; None where it is not JSON."""
+def parse_json(content: bytes, key: str) -> Any:
+    """The JSON of an answer's body, without the key in any text; None where it is not JSON, or nested too deep."""
     try:
-        return json.loads(content)
-    except ValueError:
+        return clean(json.loads(content), key)
+    except (ValueError, RecursionError):
         return None
 
 
@@ -148,7 +195,8 @@ def usage(answer: Any, name: str) -> int:
     """A count of tokens as the server reports it, 0 where it does not."""
     entries = answer.get("usage") if isinstance(answer, dict) else None
     count = entries.get(name) if isinstance(entries, dict) else None
-    return count if isinstance(count, int) else 0
+    # A wrong count must not lift the budget, nor leave the range of the tables.
+    return count if isinstance(count, int) and 0 <= count <= MOST_TOKENS else 0
 
 
 def _until_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:

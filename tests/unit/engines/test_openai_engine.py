@@ -15,7 +15,7 @@ from support.fake_server import JPEG, KEY, PNG, SAMPLER, Fake, answer, draw_all,
 
 from pipeline.core.engine import GREEDY, Completion, Request
 from pipeline.core.params import UserError
-from pipeline.engines.servers import endpoints
+from pipeline.engines.servers import endpoints, failures
 from pipeline.engines.servers import openai as engine_module
 from pipeline.engines.servers.openai import OpenAIEngine
 
@@ -355,11 +355,13 @@ def test_retry_after_is_waited_for(monkeypatch):
     ],
 )
 def test_retry_after_is_seconds_or_a_date_and_has_a_limit(monkeypatch, header, low, high):
-    monkeypatch.setattr(endpoints.time, "time", lambda: NOW)
-    assert low <= endpoints._retry_after(header) <= high
+    monkeypatch.setattr(failures.time, "time", lambda: NOW)
+    assert low <= failures.retry_after(header) <= high
 
 
-@pytest.mark.parametrize(("code", "words"), [(401, "TEST_KEY is set"), (403, "TEST_KEY is set"), (404, "model's name")])
+@pytest.mark.parametrize(
+    ("code", "words"), [(401, "TEST_KEY is set"), (403, "what the key in TEST_KEY may use"), (404, "model's name")]
+)
 def test_an_error_that_no_retry_can_fix_ends_the_run_at_once(code, words):
     with Fake(status(code)) as fake:
         completions, error = completions_and_error(

@@ -1,0 +1,134 @@
+"""A server that means harm: nothing of the key stays, nothing ends in a traceback, and the others' answers count."""
+
+import socket
+import tracemalloc
+
+import polars as pl
+import pytest
+from support.fake_server import HOSTILE, KEY, Fake, draw_all, good, image_requests, server
+
+from pipeline.core.engine import GREEDY
+from pipeline.core.params import UserError
+from pipeline.engines.language_model import CheckedEngine, replies
+from pipeline.engines.servers import http_client
+from pipeline.engines.servers.openai import OpenAIEngine
+from pipeline.evaluation.judge import fault
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+FATAL = ("redirect",)  # no further request could succeed
+
+
+def require_harmless(*texts: str) -> None:
+    for text in texts:
+        assert KEY not in text and "secret" not in text
+        pl.DataFrame({"text": [text]}).write_parquet("/dev/null")  # what no file can hold would raise
+
+
+@pytest.mark.parametrize("mode", [mode for mode in HOSTILE if mode not in FATAL])
+def test_that_draw_has_a_status_and_the_others_go_on(mode, capsys):
+    with Fake(HOSTILE[mode]) as fake:
+        engine = OpenAIEngine("m", server(fake, retries=0, concurrency=1))
+        drawn = draw_all(engine, image_requests(images=3, draws=[GREEDY]))
+    hostile, *others = (drawn[f"image {i}", GREEDY] for i in range(3))
+    assert [one.error for one in others] == [None, None]
+    assert all(0 <= one.tokens < 2**31 and (one.probability is None or one.probability <= 1) for one in drawn.values())
+    require_harmless(hostile.text, hostile.error or "", capsys.readouterr().err)
+    assert engine.budget.tokens >= 0
+
+
+@pytest.mark.parametrize("mode", [mode for mode in HOSTILE if mode not in FATAL])
+def test_the_judge_says_what_failed_in_a_sentence(mode, capsys):
+    with Fake(otherwise=HOSTILE[mode]) as fake:
+        engine = CheckedEngine(OpenAIEngine("m", server(fake, retries=0), probabilities=False), fault)
+        with pytest.raises(UserError) as caught:
+            replies(engine, ["Same?"], 9, "judge.model", "evaluate")
+    assert "1 of 1 questions failed" in str(caught.value) and "\n" not in str(caught.value)
+    require_harmless(str(caught.value), capsys.readouterr().err)
+
+
+def test_a_redirect_is_not_followed():
+    with Fake(models=None) as other:
+        target = {"Location": f"{other.url}/chat/completions"}
+        with Fake(otherwise=lambda handler, body: handler.send(307, b"", target)) as fake:
+            with pytest.raises(UserError, match="redirects are not followed"):
+                draw_all(OpenAIEngine("m", server(fake)), image_requests())
+            assert len(fake.bodies) == 1
+        assert not other.bodies
+
+
+def test_what_no_request_asked_for_is_not_read_to_the_end():
+    tracemalloc.start()
+    with Fake(HOSTILE["endless"]) as fake:
+        draw_all(OpenAIEngine("m", server(fake, retries=0)), image_requests(images=2))
+        assert fake.sent < 3 * http_client.LARGEST_ANSWER
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * http_client.LARGEST_ANSWER
+
+
+def test_no_header_names_an_organisation_of_the_environment(monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "our-organisation")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "our-project")
+    headers = []
+
+    def keep(handler, body):
+        headers.append(str(handler.headers))
+        good()(handler, body)
+
+    with Fake(otherwise=keep) as fake:
+        draw_all(OpenAIEngine("m", server(fake)), image_requests())
+    assert headers and not any("our-" in one for one in headers)
+
+
+def test_a_negative_count_of_tokens_does_not_lift_the_limit():
+    with Fake(HOSTILE["negative tokens"], otherwise=good()) as fake:
+        engine = OpenAIEngine("m", server(fake, concurrency=1, max_tokens=30))
+        with pytest.raises(UserError, match=r"the budget is used up|does not report"):
+            draw_all(engine, image_requests(images=9))
+
+
+# Proxies.
+
+
+@pytest.fixture
+def dead_proxy(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"http://user:pass-word@127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_this_machine_is_reached_past_any_proxy(dead_proxy, monkeypatch, name):
+    monkeypatch.setenv(name, dead_proxy)
+    with Fake() as fake:
+        draw_all(OpenAIEngine("m", server(fake)), image_requests())
+        draw_all(OpenAIEngine("m", server(fake.url.replace("127.0.0.1", "localhost"))), image_requests())
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_a_dead_proxy_is_named_by_its_variable_and_not_shown(dead_proxy, monkeypatch, name):
+    monkeypatch.setenv(name, dead_proxy)
+    with pytest.raises(UserError) as caught:
+        draw_all(OpenAIEngine("m", server("http://models.example.org/v1")), image_requests())
+    assert f"through the proxy that {name} names" in str(caught.value) and "NO_PROXY" in str(caught.value)
+    assert "pass-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["socks5://127.0.0.1:1080", "gopher://127.0.0.1:1"])
+def test_a_proxy_that_cannot_be_used_is_a_sentence(dead_proxy, monkeypatch, address):
+    monkeypatch.setenv("ALL_PROXY", address)
+    with pytest.raises(UserError, match="the proxy of the environment variable ALL_PROXY cannot be used"):
+        draw_all(OpenAIEngine("m", server("http://models.example.org/v1")), image_requests())
+    with Fake() as fake:
+        draw_all(OpenAIEngine("m", server(fake)), image_requests())
+
+
+def test_a_host_without_proxy_is_said_to_have_none(dead_proxy, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", dead_proxy)
+    monkeypatch.setenv("NO_PROXY", "models.example.org")
+    assert http_client.proxy_variable("http://models.example.org:8000/v1") is None
+    assert http_client.proxy_variable("http://other.example.org/v1") == "HTTP_PROXY"
+    assert http_client.proxy_variable("https://other.example.org/v1") is None
