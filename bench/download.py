@@ -168,8 +168,8 @@ def main() -> None:
     machine = f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}"
     head = f"`python bench/download.py` on {machine}, Pillow {Image.__version__}, polars {pl.__version__}:\n\n"
     lines = ["| what | measured |", "|---|---|", *lines]
-    RESULTS.write_text(head + "\n".join(lines) + "\n")
-    print(RESULTS.read_text())
+    RESULTS.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+    print(RESULTS.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -260,7 +260,7 @@ def measured_evaluate(folder: Path) -> Timed:
     files = [*inputs(folder, "samples", "hard", "images", "classes"), "--union", str(folder / "union.parquet")]
     tables.write(tables.PREDICTIONS, pl.DataFrame(schema=tables.PREDICTIONS.schema), folder / "union.parquet")
     runs = [stage("pipeline.stages.evaluate", *models, *files, "--out", str(out)) for _ in range(ROUNDS)]
-    details = json.loads((out / "details.json").read_text())
+    details = json.loads((out / "details.json").read_text(encoding="utf-8"))
     start = time.perf_counter()
     rows = [row for path in tables_of for row in dictionaries(path)]
     plain = plain_scores(rows, SHUFFLES)
@@ -329,7 +329,7 @@ def main() -> None:
         line("evaluate", f"{2 * IMAGES:,} predictions × {K} draws", scoring, "means and curves alone"),
         line("options", f"{SAMPLED * K:,} draws", options, "the same"),
     ]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 

@@ -93,8 +93,8 @@ def main() -> None:
         f"| seconds to open (goal: less than 3) | {spread(opening)} |",
         f"| seconds to filter (goal: less than 1) | {spread(filtering)} |",
     ]
-    RESULTS.write_text("\n".join(lines) + "\n")
-    print(RESULTS.read_text())
+    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(RESULTS.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ def main() -> None:
     machine = f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}"
     out = ROOT / "bench" / "results" / "pipeline.md"
     out.parent.mkdir(exist_ok=True)
-    out.write_text("\n".join([f"`python bench/pipeline.py` on {machine}:", "", *lines, ""]))
-    print(out.read_text())
+    out.write_text("\n".join([f"`python bench/pipeline.py` on {machine}:", "", *lines, ""]), encoding="utf-8")
+    print(out.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

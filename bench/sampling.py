@@ -347,13 +347,13 @@ def kill_line(trials: int, rng: random.Random) -> str:
     )
     with tempfile.TemporaryDirectory() as scratch:
         classes, images = render_tables(4, 1, 1)
-        settings = (ROOT / "params.yaml").read_text().replace("max_rows: 1200", "max_rows: 120")
+        settings = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("max_rows: 1200", "max_rows: 120")
         settings = settings.replace("model: models/fieldguide", f"model: {FIELD_GUIDE}")
 
         def fresh(name: str) -> Path:
             folder = Path(scratch) / name
             folder.mkdir()
-            (folder / "params.yaml").write_text(settings)
+            (folder / "params.yaml").write_text(settings, encoding="utf-8")
             tables.write(tables.CLASSES, classes, folder / "classes.parquet")
             tables.write(tables.IMAGES, images, folder / "images.parquet")
             return folder
@@ -443,8 +443,8 @@ def main() -> None:
     versions = f"torch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}"
     heading = f"`python bench/sampling.py` on {machine} ({rates} measured), {versions}; K = {K}:"
     args.out.parent.mkdir(exist_ok=True)
-    args.out.write_text("\n".join([heading, "", "| what | measured |", "|---|---|", *lines, ""]))
-    print(args.out.read_text())
+    args.out.write_text("\n".join([heading, "", "| what | measured |", "|---|---|", *lines, ""]), encoding="utf-8")
+    print(args.out.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def run(folder: Path, *command: str) -> None:
 
 def details(folder: Path, seed: str) -> dict:
     run(folder, "dvc", "exp", "run", "--set-param", f"seed={seed}")
-    return json.loads((folder / "reports" / "details.json").read_text()) | {"habits": habits(folder)}
+    return json.loads((folder / "reports" / "details.json").read_text(encoding="utf-8")) | {"habits": habits(folder)}
 
 
 def habits(folder: Path) -> pl.DataFrame:
@@ -86,13 +86,13 @@ def main() -> None:
     heading = f"Mean (least–most) of seeds {', '.join(seeds)}, in percent, 288 base and 288 novel test images:"
     out = ROOT / "bench" / "results" / "seeds.md"
     out.parent.mkdir(exist_ok=True)
-    out.write_text("\n".join([heading, "", *table(runs), "", by_habit(runs), ""]))
+    out.write_text("\n".join([heading, "", *table(runs), "", by_habit(runs), ""]), encoding="utf-8")
     numbers = {
         seed: {model: {way.name: run[model][way.name] for way in HEADLINE} for model in MODELS}
         for seed, run in runs.items()
     }
-    out.with_suffix(".json").write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
-    print(out.read_text())
+    out.with_suffix(".json").write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    print(out.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def prepare(folder: Path) -> None:
         (folder / "data" / f"{table}.parquet").symlink_to(DATA / f"{table}.parquet")
     (folder / "models").mkdir()
     (folder / "models" / "fieldguide").symlink_to(ROOT / "models" / "fieldguide")
-    values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    values = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["train"] |= {"steps": KILLED_STEPS, "check_every": CHECK_EVERY}
     YAML().dump(values, folder / "params.yaml")
 
@@ -186,7 +186,7 @@ def main() -> None:
     )
     text = [f"`python bench/training.py` on {os.cpu_count()} CPU cores, {platform.machine()}, {versions}:", ""]
     text += ["| what | measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in lines), ""]
-    RESULTS.write_text("\n".join(text))
+    RESULTS.write_text("\n".join(text), encoding="utf-8")
     print("\n".join(text))
 
 

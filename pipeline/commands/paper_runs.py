@@ -156,11 +156,11 @@ def _revisions() -> list[str]:
 
 def _workspace() -> Run | None:
     # Where params.yaml was changed since, dvc.lock has the settings that the results were made with.
-    lock = _yaml(LOCK_FILE.read_text()) if LOCK_FILE.is_file() else {}
+    lock = _yaml(LOCK_FILE.read_text(encoding="utf-8")) if LOCK_FILE.is_file() else {}
     used: dict[str, Any] = {}
     for stage in (lock or {}).get("stages", {}).values():
         used |= flat(stage.get("params", {}).get(str(PARAMS_FILE), {}))
-    return _run(all_params(), DETAILS_FILE.read_text(), used) if DETAILS_FILE.is_file() else None
+    return _run(all_params(), DETAILS_FILE.read_text(encoding="utf-8"), used) if DETAILS_FILE.is_file() else None
 
 
 def _committed(revision: str) -> Run | None:

@@ -40,7 +40,7 @@ def preset(
     yaml = YAML()  # keeps comments and the order of the keys
     yaml.preserve_quotes = True
     yaml.width = 4096
-    values = yaml.load(PARAMS_FILE.read_text())
+    values = yaml.load(PARAMS_FILE.read_text(encoding="utf-8"))
     changes = differences(values, preset_values(file))
     for dotted, before, after in changes:
         *above, last = dotted.split(".")

@@ -38,7 +38,9 @@ def table_at(revision: str, table: Table, path: str) -> pl.DataFrame:
 
 def git(*arguments: str, stdin: str = "") -> str:
     """What git prints; empty where it fails, as outside of a repository."""
-    return subprocess.run(["git", *arguments], input=stdin, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", *arguments], input=stdin, capture_output=True, encoding="utf-8", errors="replace"
+    ).stdout
 
 
 def names_of_revisions() -> list[str]:

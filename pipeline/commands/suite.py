@@ -85,7 +85,10 @@ def _cell(shares: list[float]) -> str:
 
 def _dvc(*arguments: str) -> str:
     # Files and not pipes: the worker that `queue start` leaves behind would hold a pipe open until the last run ends.
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as output,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
+    ):
         code = subprocess.run([*DVC, *arguments], stdout=output, stderr=errors).returncode
         for file in (output, errors):
             file.seek(0)

@@ -52,7 +52,7 @@ def summary(
 ) -> None:
     """Print the results of the last run as a small table."""
     try:
-        lines = summary_lines(json.loads(details.read_text()))
+        lines = summary_lines(json.loads(details.read_text(encoding="utf-8")))
     except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{details} is missing or incomplete ({error!r}); `dvc repro` writes it") from None
     print("\n".join(lines))

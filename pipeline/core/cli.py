@@ -1,6 +1,7 @@
 """How a stage becomes a command: a user's mistake ends it with one sentence and exit code 1, never a traceback."""
 
 import functools
+import io
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +34,13 @@ def run(main: Callable[..., None], *params: type) -> None:
 
 
 def exit_on_user_error(app: typer.Typer) -> None:
-    """Runs `app`; a UserError is printed to stderr as one sentence, with exit code 1."""
+    """Runs `app`; a UserError is printed to stderr as one sentence, with exit code 1.
+
+    Where the locale has no sign for a character (→, ü), an escape is printed.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:

@@ -1,12 +1,13 @@
 """Whole or absent: a file or folder appears under its name only when it is finished."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 
 def work_folder(name: str) -> Path:
@@ -49,15 +50,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path`, whole or not at all."""
     with whole_file(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _partial(path: Path) -> Path:
     """A name for what becomes `path`. Leftovers of killed processes under such names are removed."""
     for leftover in path.parent.glob(f".{escape(path.name)}.*.partial"):
         with suppress(OSError), _open_descriptor(leftover) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while another process writes it
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            if lock_descriptor(file, blocking=False):  # no other process is writing it
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
@@ -66,7 +67,7 @@ def _lock(path: Path) -> Iterator[None]:
     """Holds the lock of a file or folder. The lock ends with the process, even a killed one."""
     with _open_descriptor(path) as file:
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_descriptor(file, blocking=False)
         yield
 
 

@@ -31,7 +31,7 @@ def sentences(text: str) -> dict[str, str]:
 def epilog(params: tuple[type, ...], file: Path = PARAMS_FILE) -> str | None:
     """The keys that a stage reads, each with its value and its comment; None where params.yaml cannot be read."""
     try:
-        comments, tree = sentences(file.read_text()), all_params(file)
+        comments, tree = sentences(file.read_text(encoding="utf-8")), all_params(file)
         keys = dict.fromkeys(key for one in params for key in param_keys(one))
         lines = [f"Settings, from {file}; `dvc exp run -S key=value` sets one:"]
         for key in keys:

@@ -100,7 +100,7 @@ def _tree(file: Path) -> Any:
     from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe", pure=True).load(file.read_text())
+        return YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{file}: no such file; run from the project's root, or `git checkout {file}`") from None
     except UnicodeDecodeError as error:

@@ -51,7 +51,7 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def _read(file: Path) -> dict[str, Any]:
     from ruamel.yaml import YAML
 
-    values = YAML(typ="safe", pure=True).load(file.read_text())
+    values = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
     if not isinstance(values, dict):
         raise UserError(f"{file}: no keys, expected settings of params.yaml; presets/paper.yaml is an example")
     return values

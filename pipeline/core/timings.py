@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import sys
 import time
 from collections import Counter
@@ -33,26 +32,35 @@ def save(stage: str) -> None:
     """Appends a line about this process to the stage's file, if it recorded any work. Write errors are ignored."""
     if not _counts:
         return
-    unit = 2**20 if sys.platform == "darwin" else 2**10
     entry = {
         **_counts,
         "seconds": round(time.perf_counter() - _STARTED, 3),
         "startup": round(_ready_after[0], 3) if _ready_after else 0.0,
-        "mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit),
+        "mib": _peak_memory(),
         "cores": os.cpu_count(),
     }
     with suppress(OSError):
         file = work_folder("rates") / f"{stage}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a") as lines:
+        with file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(entry) + "\n")
+
+
+def _peak_memory() -> int:
+    """The largest resident set so far, in MiB; 0 on systems that do not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 
 
 def load(stage: str) -> list[dict[str, Any]]:
     """The entries of a stage, oldest first. Incomplete lines are skipped."""
     entries = []
     with suppress(OSError):
-        for line in (work_folder("rates") / f"{stage}.jsonl").read_text().splitlines():
+        for line in (work_folder("rates") / f"{stage}.jsonl").read_text(encoding="utf-8").splitlines():
             with suppress(ValueError):
                 entries.append(json.loads(line))
     return entries

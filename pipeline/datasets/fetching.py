@@ -1,12 +1,13 @@
 """Fetches official archives: one process downloads, others wait; a file gets its name once its md5 is right."""
 
-import fcntl
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+from filelock import lock_descriptor
 
 from pipeline.core.params import UserError
 from pipeline.core.urls import is_http
@@ -78,14 +79,12 @@ def _exclusive(part: Path) -> Iterator[IO[bytes] | None]:
     The lock is on the file itself and ends with its process, however that ends: nothing is left to clear up.
     """
     # Unbuffered, so that all that came is in the file when we are killed.
-    with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b", buffering=0) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{part.parent}: another process is fetching {part.name[1:-5]}; waiting for it", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks; the md5 is still checked
-            pass
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(part, flags, 0o666), "r+b", buffering=0) as file:
+        with suppress(OSError):  # a file system without locks; the md5 is still checked
+            if not lock_descriptor(file.fileno(), blocking=False):
+                print(f"{part.parent}: another process is fetching {part.name[1:-5]}; waiting for it", file=sys.stderr)
+                lock_descriptor(file.fileno())
         try:
             ours = os.path.samestat(os.fstat(file.fileno()), part.stat())
         except FileNotFoundError:

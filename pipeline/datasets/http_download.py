@@ -206,7 +206,7 @@ class Download:
     def _note(self) -> ResumeNote | None:
         """None where there is none, or one about another file."""
         with suppress(OSError, ValueError, TypeError):
-            note = ResumeNote(**json.loads(self.note_file.read_text()))
+            note = ResumeNote(**json.loads(self.note_file.read_text(encoding="utf-8")))
             whole = isinstance(note.total, int | None) and isinstance(note.validator, str | None)
             if whole and (note.url, note.md5) == (self.archive.url, self.archive.md5):
                 return note

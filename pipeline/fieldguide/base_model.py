@@ -141,8 +141,8 @@ def main(
         model.to(torch.bfloat16).save_pretrained(folder)
         processor.save_pretrained(folder)
         scores = evaluate_base_model(str(folder), params.threads)
-        (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
-        (folder / "README.md").write_text(card(params, scores, minutes, model.num_parameters()))
+        (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(card(params, scores, minutes, model.num_parameters()), encoding="utf-8")
     print(f"{out}: pass@1 {scores['pass@1']}, pass@20 {scores['pass@K']} on base, novel and their harmonic mean")
 
 

@@ -35,7 +35,7 @@ def render_page(
         images: the table of images with their bytes, at least those of the predictions.
         fingerprint: MD5 of reports/details.json.
     """
-    script = (PAGE / "gallery.js").read_text()
+    script = (PAGE / "gallery.js").read_text(encoding="utf-8")
     # Autoescape, since class names and all that a model wrote are untrusted. Charts and JSON escape their own texts.
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -57,7 +57,7 @@ def render_page(
         class_rows=curves.class_rows(results),
         training=[line_chart(*CURVES[name], curve) for name, curve in results.log.items()],
         gallery=Gallery(predictions, classes, images, results.models),
-        style=(PAGE / "style.css").read_text(),
+        style=(PAGE / "style.css").read_text(encoding="utf-8"),
         script=script,
         script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         fingerprint=fingerprint,

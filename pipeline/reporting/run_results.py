@@ -110,7 +110,7 @@ def read_details(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; `dvc repro evaluate` writes it")
     try:
-        details: dict[str, Any] = json.loads(path.read_text())
+        details: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         parts = [*(way.name for way in WAYS), "letter_choice", "status"]
         missing = [f"{model}.{part}" for model in model_titles(details) for part in parts if part not in details[model]]
     except (ValueError, TypeError, KeyError):

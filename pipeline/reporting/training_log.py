@@ -34,7 +34,7 @@ def read_log(path: Path) -> dict[str, Points]:
     """The points of every curve that has any; empty cells have none. Raises UserError."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; `dvc repro train` writes it")
-    lines = csv.DictReader(io.StringIO(path.read_text()))
+    lines = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
     missing = [name for name in ("step", *CURVES) if name not in (lines.fieldnames or ())]
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}; `dvc repro train` writes it again")

@@ -75,7 +75,7 @@ class RunFolder:
     @staticmethod
     def progress(checkpoint: Path) -> dict[str, Any]:
         """The progress that `complete` stored."""
-        progress: dict[str, Any] = json.loads((checkpoint / COMPLETE).read_text())
+        progress: dict[str, Any] = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
         return progress
 
     @property

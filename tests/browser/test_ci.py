@@ -38,7 +38,7 @@ def test_ci_installs_chromium_where_it_is_missing(tmp_path, present, user, expec
         (tmp_path / name).symlink_to(shutil.which(name))
     scripts = {"apt-get": 'echo "apt-get $*"', "make": 'echo "make $*, CI is $CI"', "id": f"echo {user}"}
     for name, script in (scripts | ({"chromium": ":"} if present else {})).items():
-        (tmp_path / name).write_text(f"#!{tmp_path}/bash\n{script}\n")
+        (tmp_path / name).write_text(f"#!{tmp_path}/bash\n{script}\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     done = subprocess.run(
         [tmp_path / "bash", ROOT / ".ci/run"], env={"PATH": str(tmp_path)}, capture_output=True, text=True

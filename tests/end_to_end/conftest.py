@@ -14,7 +14,7 @@ def clone(tmp_path_factory) -> Path:
     set_params(folder, **TINY)
     call(folder, "git", "add", "-A")
     call(folder, "git", "commit", "-qm", "tiny")
-    (folder / ".git" / "printed").write_text(call(folder, "dvc", "repro"))
+    (folder / ".git" / "printed").write_text(call(folder, "dvc", "repro"), encoding="utf-8")
     call(folder, "git", "add", "-A")
     call(folder, "git", "commit", "-qm", "run")
     return folder
@@ -30,5 +30,7 @@ def workspace(clone, tmp_path) -> Path:
 def experiment(clone, tmp_path_factory) -> Path:
     """A copy of the clone after `dvc exp run -S topk=3 -n topk3`. What that printed is in .git/printed."""
     folder = copy_workspace(clone, tmp_path_factory.mktemp("experiment"))
-    (folder / ".git" / "printed").write_text(call(folder, "dvc", "exp", "run", "-n", "topk3", "-S", "topk=3"))
+    (folder / ".git" / "printed").write_text(
+        call(folder, "dvc", "exp", "run", "-n", "topk3", "-S", "topk=3"), encoding="utf-8"
+    )
     return folder

@@ -16,10 +16,10 @@ from support.project import ROOT
 from pipeline.__main__ import app
 from pipeline.core import schemas
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PARAMS = YAML().load((ROOT / "params.yaml").read_text())
-STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS = YAML().load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
 
 def test_every_stage_stands_in_the_table_with_its_sentence():
@@ -31,24 +31,24 @@ def test_every_stage_stands_in_the_table_with_its_sentence():
 
 def test_every_file_that_the_docs_link_to_is_there():
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
 def test_the_numbers_are_those_that_the_benches_wrote():
     for name in ("seeds", "pipeline", "sampling", "download", "training", "evaluate"):
-        table = (ROOT / "bench" / "results" / f"{name}.md").read_text().strip()
-        pages = README + (ROOT / "docs" / "measured.md").read_text()
+        table = (ROOT / "bench" / "results" / f"{name}.md").read_text(encoding="utf-8").strip()
+        pages = README + (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")
         assert table in pages, f"bench/results/{name}.md, the README and docs/measured.md differ"
 
 
-METRICS = json.loads((ROOT / "reports" / "metrics.json").read_text())
-DETAILS = json.loads((ROOT / "reports" / "details.json").read_text())
+METRICS = json.loads((ROOT / "reports" / "metrics.json").read_text(encoding="utf-8"))
+DETAILS = json.loads((ROOT / "reports" / "details.json").read_text(encoding="utf-8"))
 
 
 def test_the_seeds_of_the_bench_are_of_the_present_results():
-    seed = json.loads((ROOT / "bench" / "results" / "seeds.json").read_text())["0"]
+    seed = json.loads((ROOT / "bench" / "results" / "seeds.json").read_text(encoding="utf-8"))["0"]
     for model, ways in seed.items():
         for way, values in ways.items():
             assert values == DETAILS[model][way], f"{model} {way}: run `python bench/seeds.py` again"
@@ -65,7 +65,7 @@ def test_what_the_readme_shows_of_a_change_starts_from_the_present_results():
 
 
 def test_the_default_run_in_the_method_is_the_present_one():
-    text = (ROOT / "docs" / "method.md").read_text()
+    text = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
     cells = re.search(r"^\| default \|(.*)\|$", text, re.M)[1].split("|")
     for cell, (model, arm) in zip(
         cells[3:], (("base", "two_step"), ("trained", "two_step"), ("trained", "rotated")), strict=True
@@ -76,7 +76,7 @@ def test_the_default_run_in_the_method_is_the_present_one():
 
 def test_nothing_is_left_to_fill_in():
     for page in PAGES:
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
         assert not re.search(r"^[A-Z]{4,}$|to be measured|TODO|TBD", text, re.MULTILINE), page.name
 
 
@@ -92,7 +92,7 @@ def test_every_command_is_understood(command):
     """Parsed by the program itself, options, types and all; what runs them for real is in test_pipeline.py."""
     program, *words = shlex.split(command)
     if program == "make":
-        assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.M)
+        assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     elif program == "source":
         assert words == [".venv/bin/activate"]
     elif program == "dvc":
@@ -134,14 +134,14 @@ def test_commands_that_are_wrong_are_noticed(words):
 
 
 def test_every_command_of_the_program_is_told_of():
-    text = "\n".join(page.read_text() for page in PAGES)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     for name in typer.main.get_command(app).commands:
         assert f"python -m pipeline {name}" in text, name
 
 
 def test_the_page_of_tables_is_the_generated_one():
     wanted = "`python -m pipeline.core.schemas > docs/tables.md` writes it anew"
-    assert (ROOT / "docs" / "tables.md").read_text() == schemas.markdown(), wanted
+    assert (ROOT / "docs" / "tables.md").read_text(encoding="utf-8") == schemas.markdown(), wanted
 
 
 def test_the_site_is_built_without_a_warning(tmp_path):
@@ -152,7 +152,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    pages = {page.name: page.read_text() for page in (tmp_path / "site").glob("*.html")}
+    pages = {page.name: page.read_text(encoding="utf-8") for page in (tmp_path / "site").glob("*.html")}
     assert {"index.html", "method.html", "tables.html", "contributing.html"} <= set(pages)
     for page in pages.values():
         assert not re.search(r"<(script|link|img)[^>]*(src|href)=\"?https?:", page), "it would fetch from elsewhere"

@@ -16,7 +16,7 @@ from pipeline.datasets.species import SPECIES
 
 
 def test_another_k_runs_options_and_what_follows_and_not_sample(experiment):
-    printed = (experiment / ".git" / "printed").read_text()
+    printed = (experiment / ".git" / "printed").read_text(encoding="utf-8")
     for stage in ("options", "filter", "train", "predict@base", "predict@trained", "evaluate", "report"):
         assert f"Running stage '{stage}'" in printed
     for stage in ("download", "sample"):
@@ -59,7 +59,7 @@ def test_the_commands_of_every_day_run(experiment, tmp_path):
     """Those of the README, as they stand there, with files and an experiment of these names."""
     folder = copy_workspace(experiment, tmp_path / "workspace")
     draw(random_bird(SPECIES[0], "every day", 0)).save(folder / "photo.jpg")
-    (folder / "answers.txt").write_text("Black-footed albatross\n")
+    (folder / "answers.txt").write_text("Black-footed albatross\n", encoding="utf-8")
     ran = []
     for command in commands(ROOT / "README.md", "Every day"):
         if command.startswith(("source", *LONG)):
@@ -72,5 +72,5 @@ def test_the_commands_of_every_day_run(experiment, tmp_path):
         call(folder, "git", "checkout", "params.yaml")
     assert {"dvc repro", "dvc metrics", "dvc plots", "dvc dag"} <= set(ran)
     assert {"classify", "preset", "compare", "cost", "paper-tables", "summary", "draws", "names", "publish"} <= set(ran)
-    assert "| DiVE-k* | published | 92.9 |" in (folder / "reports/paper.md").read_text()
+    assert "| DiVE-k* | published | 92.9 |" in (folder / "reports/paper.md").read_text(encoding="utf-8")
     shutil.rmtree(folder)

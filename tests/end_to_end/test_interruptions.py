@@ -47,7 +47,7 @@ def test_killed_and_run_again_it_writes_the_same_bytes(workspace, tmp_path):
 
 
 def test_a_second_run_gives_the_same_bytes(workspace):
-    lock = YAML(typ="safe").load((workspace / "dvc.lock").read_text())["stages"]
+    lock = YAML(typ="safe").load((workspace / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     hashes = {out["path"]: out["md5"] for stage in lock.values() for out in stage.get("outs", [])}
     for path in (workspace / ".work").rglob("*.parquet"):
         path.unlink()

@@ -25,8 +25,8 @@ def photos(tmp_path):
         for number in range(5):
             rows.append(f"{species.class_id}-{number}.png,{species.name},{species.subset}")
             draw(random_bird(species, "own", number)).save(folder / f"{species.class_id}-{number}.png")
-    (folder / "birds.csv").write_text("\n".join(rows))
-    (folder / "aliases.csv").write_text(f"name,alias\n{SPECIES[0].name},gorge bird\n")
+    (folder / "birds.csv").write_text("\n".join(rows), encoding="utf-8")
+    (folder / "aliases.csv").write_text(f"name,alias\n{SPECIES[0].name},gorge bird\n", encoding="utf-8")
     return folder
 
 
@@ -47,7 +47,7 @@ def test_two_data_sets_are_trained_on_and_scored_as_one(workspace, photos, monke
     rows = tables.read(tables.PREDICTIONS, workspace / "data" / "predictions" / "trained.parquet")
     assert set(rows.filter(split="test")["image_id"]) == set(images.filter(split="test")["image_id"])
     assert set(tables.read(tables.HARD, workspace / "data" / "hard.parquet")["dataset"]) == {"fieldguide", "folder"}
-    details = json.loads((workspace / "reports" / "details.json").read_text())["trained"]
+    details = json.loads((workspace / "reports" / "details.json").read_text(encoding="utf-8"))["trained"]
     own = details["datasets"]
     assert details["two_step"]["base"] == pytest.approx(
         (own["folder"]["two_step"]["base"] + own["fieldguide"]["two_step"]["base"]) / 2, abs=1e-4
@@ -62,7 +62,7 @@ def test_few_shots_train_on_all_classes_and_have_no_novel_subset(workspace, monk
     assert images.filter(split="train").group_by("class_id").len()["len"].to_list() == [2] * 48
     samples = tables.read(tables.SAMPLES, workspace / "data" / "samples.parquet")
     assert samples["image_id"].n_unique() == 96
-    details = json.loads((workspace / "reports" / "details.json").read_text())
+    details = json.loads((workspace / "reports" / "details.json").read_text(encoding="utf-8"))
     assert details["trained"]["two_step"]["novel"] is None and details["trained"]["two_step"]["n_base"] == 48
-    assert "all trained on" in (workspace / "reports" / "index.html").read_text()
+    assert "all trained on" in (workspace / "reports" / "index.html").read_text(encoding="utf-8")
     assert "–" in summary(workspace, monkeypatch)

@@ -19,7 +19,7 @@ def predictions(folder: Path) -> pl.DataFrame:
 
 
 def test_every_stage_ends_with_a_line_of_counts(clone):
-    printed = (clone / ".git" / "printed").read_text()
+    printed = (clone / ".git" / "printed").read_text(encoding="utf-8")
     stages = re.findall(r"^> python -m pipeline\.stages\.(\w+).*?\n(.*?)(?=^Running stage|\Z)", printed, re.M | re.S)
     assert len(stages) == 10
     for stage, lines in stages:
@@ -37,7 +37,7 @@ def test_every_test_image_keeps_its_row(clone):
         assert set(rows.filter(split="test")["image_id"]) == test
         validation = images.join(rows.filter(split="val").select("image_id", "subset"), on="image_id")
         assert validation.height == 24 and set(validation["split"]) == {"val"} and set(validation["subset"]) == {"base"}
-    details = json.loads((clone / "reports" / "details.json").read_text())
+    details = json.loads((clone / "reports" / "details.json").read_text(encoding="utf-8"))
     assert details["trained"]["two_step"]["n_base"] + details["trained"]["two_step"]["n_novel"] == 48
 
 
@@ -55,7 +55,7 @@ def test_only_training_images_of_base_classes_are_sampled_and_trained_on(clone):
 
 
 def test_every_dropped_question_has_its_reason(clone):
-    counts = json.loads((clone / "reports" / "filter.json").read_text())
+    counts = json.loads((clone / "reports" / "filter.json").read_text(encoding="utf-8"))
     questions = tables.read(tables.QUESTIONS, clone / "data" / "questions.parquet")
     hard = tables.read(tables.HARD, clone / "data" / "hard.parquet")
     assert counts["kept"] == hard.height
@@ -86,7 +86,7 @@ def numbers(tree) -> int:
 
 
 def test_the_metrics_are_the_headline_alone(clone):
-    assert numbers(json.loads((clone / "reports" / "metrics.json").read_text())) <= 40
+    assert numbers(json.loads((clone / "reports" / "metrics.json").read_text(encoding="utf-8"))) <= 40
     listed = json.loads(call(clone, "dvc", "metrics", "show", "--json"))
     assert list(listed[""]["data"]) == ["reports/metrics.json"], "details and counts are no DVC metrics"
 

@@ -81,11 +81,11 @@ def test_a_server_that_ignores_n_is_reported(model, server, requests, capsys):
 
 def stage(folder, **settings):
     """Runs the sample stage in `folder` with these settings; exit code and output."""
-    params = (ROOT / "params.yaml").read_text()
+    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     for old, new in settings.items():
         params, count = re.subn(rf"^( *){old}: .*", rf"\g<1>{old}: {new}", params, count=1, flags=re.MULTILINE)
         assert count == 1
-    (folder / "params.yaml").write_text(params)
+    (folder / "params.yaml").write_text(params, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
     done = subprocess.run(
         (sys.executable, "-m", "pipeline.stages.sample"), cwd=folder, env=environment, capture_output=True, text=True

@@ -100,7 +100,7 @@ def test_help_of_commands_is_in_sentences(command):
 def divek(tmp_path) -> Path:
     """The console script that an installation of the project has."""
     script = tmp_path / "divek"
-    script.write_text(f"#!{sys.executable}\nfrom pipeline.__main__ import main\nmain()\n")
+    script.write_text(f"#!{sys.executable}\nfrom pipeline.__main__ import main\nmain()\n", encoding="utf-8")
     script.chmod(0o755)
     return script
 

@@ -21,9 +21,9 @@ def folder(clone, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def own_params(folder):
-    before = (folder / "params.yaml").read_text()
+    before = (folder / "params.yaml").read_text(encoding="utf-8")
     yield
-    (folder / "params.yaml").write_text(before)
+    (folder / "params.yaml").write_text(before, encoding="utf-8")
 
 
 def sentence(folder: Path, stage: str, **options) -> str:

@@ -27,7 +27,7 @@ OUT = Path("data/predictions/baselines.parquet")
 @pytest.fixture
 def set_models(tmp_path, monkeypatch, clip_folder):
     """Sets evaluate.models in a folder with tables of a few images, which becomes the current one."""
-    settings = YAML().load((ROOT / "params.yaml").read_text())
+    settings = YAML().load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     settings["num_samples"], settings["predict"]["val_images"], settings["predict"]["orders"] = 3, 24, 1
     settings["sample"]["top_k"] = 0  # APIs have no such setting
     settings["coop"] |= {"shots": 2, "epochs": 2}

@@ -369,10 +369,16 @@ def many(root: Path, count: int) -> Path:
     data = root / "cub" / "CUB_200_2011"
     (data / "images").mkdir(parents=True)
     folders = [f"{i % 4 + 1:03}.Bird_{'abcd'[i % 4]}" for i in range(count)]
-    (data / "classes.txt").write_text("".join(f"{i + 1} {i + 1:03}.Bird_{'abcd'[i]}\n" for i in range(4)))
-    (data / "images.txt").write_text("".join(f"{i} {folder}/{i}.jpg\n" for i, folder in enumerate(folders, 1)))
-    (data / "image_class_labels.txt").write_text("".join(f"{i} {int(f[:3])}\n" for i, f in enumerate(folders, 1)))
-    (data / "train_test_split.txt").write_text("".join(f"{i} {i % 2}\n" for i in range(1, count + 1)))
+    (data / "classes.txt").write_text(
+        "".join(f"{i + 1} {i + 1:03}.Bird_{'abcd'[i]}\n" for i in range(4)), encoding="utf-8"
+    )
+    (data / "images.txt").write_text(
+        "".join(f"{i} {folder}/{i}.jpg\n" for i, folder in enumerate(folders, 1)), encoding="utf-8"
+    )
+    (data / "image_class_labels.txt").write_text(
+        "".join(f"{i} {int(f[:3])}\n" for i, f in enumerate(folders, 1)), encoding="utf-8"
+    )
+    (data / "train_test_split.txt").write_text("".join(f"{i} {i % 2}\n" for i in range(1, count + 1)), encoding="utf-8")
     for number, name in enumerate(folders, 1):
         (data / "images" / name).mkdir(exist_ok=True)
         (data / "images" / name / f"{number}.jpg").write_bytes(official_sets.picture(str(number), 160, 120))
@@ -388,7 +394,8 @@ def killed_and_run_again(folder: Path, count: int, kills: int, serve) -> tuple[i
     files = official_sets.pack(place, "cub", folder / "packed")
     url, _ = serve(folder / "packed")
     (folder / "run.py").write_text(
-        official_sets.driver("cub", official_sets.at(files, url), official_sets.classes_of("cub", place))
+        official_sets.driver("cub", official_sets.at(files, url), official_sets.classes_of("cub", place)),
+        encoding="utf-8",
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_ROOT": ".", "no_proxy": "*"}
 

@@ -14,7 +14,7 @@ from support.stages import STAGES, dotted_keys, keys_read, module
 from pipeline.method import styles
 
 COSTLY = {"sample", "train", "predict", "baselines"}
-PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 def value(dotted: str):
@@ -83,7 +83,7 @@ def test_no_stage_is_imported():
 
 
 def _imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             yield node.module or ""
         elif isinstance(node, ast.Import):

@@ -44,7 +44,7 @@ def finished(tmp_path_factory) -> Path:
     for empty in (tables.SAMPLES, tables.HARD):
         tables.write(empty, pl.DataFrame(schema=empty.schema), folder / f"data/{empty.name}.parquet")
     (folder / "reports/tables").mkdir(parents=True)
-    (folder / "reports/tables/arms.csv").write_text("of an older version")
+    (folder / "reports/tables/arms.csv").write_text("of an older version", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("DVC_ROOT", raising=False)
@@ -53,7 +53,7 @@ def finished(tmp_path_factory) -> Path:
 
 
 def read(folder, name):
-    return json.loads((folder / "reports" / name).read_text())
+    return json.loads((folder / "reports" / name).read_text(encoding="utf-8"))
 
 
 def test_the_headline_has_at_most_40_numbers(finished):
@@ -117,12 +117,12 @@ def test_every_table_is_one_file_and_no_older_one_stays(finished):
     names = {path.name for path in (finished / "reports/tables").iterdir()}
     assert names == {f"{name}.csv" for name in (*files, "unmatched")}
     for name in ("draws", "early_stop", "cost", "letters", "calibration", "risk_coverage"):
-        text = (finished / f"reports/tables/{name}.csv").read_text()
+        text = (finished / f"reports/tables/{name}.csv").read_text(encoding="utf-8")
         assert text == files[name].write_csv(), "a model that does not draw is not in it"
 
 
 def test_the_plots_of_dvc_are_columns_of_these_tables(finished):
-    plots = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["plots"]
+    plots = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
     axes = [(plot["x"], plot["y"]) for entry in plots for plot in entry.values()]
     files = [(x, file, columns) for x, y in axes for file, columns in y.items() if "tables" in file]
     assert len(files) > 5

@@ -58,7 +58,7 @@ def test_the_stage_writes_what_is_kept_and_counts_the_rest(tmp_path):
     tables.write(tables.QUESTIONS, questions, tmp_path / "q.parquet")
     main(tmp_path / "q.parquet", tmp_path / "h.parquet", tmp_path / "counts.json")
     assert tables.read(tables.HARD, tmp_path / "h.parquet")["image_id"].to_list() == ["1", "3"]
-    assert json.loads((tmp_path / "counts.json").read_text()) == {
+    assert json.loads((tmp_path / "counts.json").read_text(encoding="utf-8")) == {
         "questions": 4,
         KEPT: 2,
         UNANIMOUS: 1,

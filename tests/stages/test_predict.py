@@ -49,7 +49,7 @@ def images(**truths):
 
 def predicted(draws, choice, truth=0, limit=1.0, orders=1):
     engine = Scripted({"x": draws}, {"x": choice})
-    wanted = asked(PredictParams, topk=3)
+    wanted = asked(PredictParams, topk=3, max_error_rate=limit)
     found, choices = two_steps(engine, images(x=(truth, "test")), ClassLists(CLASSES), wanted, orders)
     table = prediction_table(found, choices, "base", limit)
     assert table.height == 1, "every image keeps its row"
@@ -159,7 +159,7 @@ def test_too_many_errors_stop_sampling():
 
 
 def test_errors_of_either_step_stop_prediction():
-    with pytest.raises(UserError, match="predict: 6 of 6 completions failed"):
+    with pytest.raises(UserError, match="predict: 5 of 6 completions failed"):
         predicted([FAILED] * 4, None, limit=0.0)
     with pytest.raises(UserError, match="predict: 1 of 6 completions failed"):
         predicted(WRENS, FAILED, limit=0.0)

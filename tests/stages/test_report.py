@@ -76,13 +76,13 @@ def test_the_first_screen_says_what_was_run(run_folder, settings, expected):
     text = PARAMS
     for old, new in settings.items():
         text = text.replace(old, new)
-    Path("params.yaml").write_text(text)
+    Path("params.yaml").write_text(text, encoding="utf-8")
     words = Elements(report_page()).words
     for one in expected:
         assert one in words
     assert ("One training run with one seed" in words) is ("method: none" not in text)
     assert "DiVE-k training gained" not in words or ("method: divek" in text and "strategy: topk" in text)
-    Path("params.yaml").write_text(PARAMS)
+    Path("params.yaml").write_text(PARAMS, encoding="utf-8")
     words = Elements(report_page()).words
     assert "Training DiVE-k: multiple choice, GRPO" in words and not any(one in words for one in expected)
 
@@ -172,7 +172,7 @@ def test_nothing_is_loaded_and_only_its_own_script_runs(run_folder):
     assert not re.search(r"url\(|@import", html)
     assert not [name for _, attributes in elements.tags for name in attributes if name.startswith("on")]
     policy = next(a["content"] for tag, a in elements.tags if a.get("http-equiv") == "Content-Security-Policy")
-    script = (PAGE / "gallery.js").read_text()
+    script = (PAGE / "gallery.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     assert script in html
@@ -220,7 +220,7 @@ def test_missing_file_is_one_sentence_and_the_old_page_stays(run_folder, file, c
     assert (
         sentence.startswith(f"{file}: no such file") and f"`{command}` writes it" in sentence and "\n" not in sentence
     )
-    assert Path("reports/index.html").read_text() == before
+    assert Path("reports/index.html").read_text(encoding="utf-8") == before
 
 
 def test_nothing_half_written_is_left(run_folder):

@@ -63,7 +63,7 @@ def prepare(project: Path, folder: Path, **changes) -> None:
         target = folder / "data" / f"{table}.parquet"
         if not target.exists():
             target.symlink_to(project / "data" / target.name)
-    values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    values = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     top = {key: changes.pop(key) for key in list(changes) if key in values}
     values |= top | {"model": str(ROOT / "models" / "fieldguide"), "num_samples": 4}
     values["engine"]["threads"] = changes.pop("threads", 2)

@@ -14,5 +14,5 @@ def clip_folder(tmp_path_factory) -> Path:
     # A higher rate than that of 600 steps: few steps have to be large.
     for part in train_clip(80, seed=0, threads=2, birds=480, rate=1.5e-3, report=lambda _: None):
         part.save_pretrained(folder)
-    (folder / DESCRIPTIONS).write_text(descriptions())
+    (folder / DESCRIPTIONS).write_text(descriptions(), encoding="utf-8")
     return folder

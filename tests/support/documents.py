@@ -6,7 +6,7 @@ from pathlib import Path
 
 def blocks(page: Path, heading: str | None = None) -> list[tuple[str, list[str]]]:
     """The kind and the lines of every code block, or of those under one heading."""
-    result, inside, text = [], None, page.read_text()
+    result, inside, text = [], None, page.read_text(encoding="utf-8")
     if heading is not None:
         text = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     for line in text.splitlines():

@@ -9,7 +9,7 @@ from scipy.io import savemat
 
 def write(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
 
 
 def annotations(file: Path, rows, labelled: bool = True) -> None:

@@ -16,7 +16,7 @@ def _file(module: str) -> Path | None:
 def imports(file: Path) -> set[str]:
     """The modules of the project, and names in them, that a file imports anywhere."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -45,7 +45,7 @@ def data_files(file: str) -> set[str]:
 
     A module names them beside itself, such as Path(__file__).with_name("page") or Path(__file__).parent / "x.csv".
     """
-    source = (ROOT / file).read_text()
+    source = (ROOT / file).read_text(encoding="utf-8")
     if "__file__" not in source:
         return set()
     beside = [path for path in (ROOT / file).parent.iterdir() if path.suffix != ".py" and path.name != "__pycache__"]
@@ -70,5 +70,5 @@ def code() -> list[str]:
 
 def is_docstring_only(file: str) -> bool:
     """Whether a module holds a docstring at most, so that no result depends on it."""
-    body = ast.parse((ROOT / file).read_text()).body
+    body = ast.parse((ROOT / file).read_text(encoding="utf-8")).body
     return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)

@@ -108,7 +108,7 @@ def evaluate(rows: list[dict], classes: pl.DataFrame = CLASSES) -> None:
     """Writes what evaluate makes of predictions, below reports/."""
     results, folder = results_of(rows, classes), Path("reports/tables")
     folder.mkdir(parents=True, exist_ok=True)
-    Path("reports/details.json").write_text(json.dumps(results.details, sort_keys=True))
+    Path("reports/details.json").write_text(json.dumps(results.details, sort_keys=True), encoding="utf-8")
     for name, table in results.tables.items():
         table.write_csv(folder / f"{name}.csv")
 
@@ -132,13 +132,13 @@ def write_run() -> None:
     save(base, trained)
     tables.write(tables.CLASSES, CLASSES, Path("data/classes.parquet"))
     tables.write(tables.IMAGES, image_rows(40, [png(n) for n in range(40)]), Path("data/images.parquet"))
-    Path("data/training.csv").write_text(LOG)
-    Path("params.yaml").write_text(PARAMS)
+    Path("data/training.csv").write_text(LOG, encoding="utf-8")
+    Path("params.yaml").write_text(PARAMS, encoding="utf-8")
 
 
 def write_two_sets() -> None:
     """The same run with two data sets that have classes of the same names, the second one less accurate."""
-    Path("params.yaml").write_text(PARAMS.replace("dataset: tiny", "dataset: [tiny, other]"))
+    Path("params.yaml").write_text(PARAMS.replace("dataset: tiny", "dataset: [tiny, other]"), encoding="utf-8")
     classes = pl.concat([CLASSES.with_columns(dataset=pl.lit(name)) for name in ("tiny", "other")])
     tables.write(tables.CLASSES, classes, Path("data/classes.parquet"))
     images = tables.read(tables.IMAGES, Path("data/images.parquet"))

@@ -12,7 +12,7 @@ from pipeline.core.params import param_keys
 
 STAGES = {
     name: stage.get("do", stage)
-    for name, stage in YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"].items()
+    for name, stage in YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items()
 }
 
 

@@ -52,24 +52,26 @@ def test_the_method_stands_on_the_core_alone():
 
 @pytest.mark.parametrize("file", code())
 def test_a_module_is_read_in_one_sitting(file):
-    lines = (ROOT / file).read_text().count("\n")
+    lines = (ROOT / file).read_text(encoding="utf-8").count("\n")
     most = MOST_LINES_OF_A_STAGE if room(file) == "stages" else MOST_LINES
     assert file in TABLES_OF_DATA or lines <= most
 
 
 @pytest.mark.parametrize("file", code())
 def test_names_are_terms_of_the_field(file):
-    tokens = tokenize.generate_tokens(io.StringIO((ROOT / file).read_text()).readline)
+    tokens = tokenize.generate_tokens(io.StringIO((ROOT / file).read_text(encoding="utf-8")).readline)
     names = {part for token in tokens if token.type == tokenize.NAME for part in token.string.strip("_").split("_")}
     assert not names & PRIVATE_TERMS
 
 
 def test_tests_import_from_no_test():
     for path in (ROOT / "tests").rglob("*.py"):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert "\nfrom test_" not in text and "\nimport test_" not in text, path
 
 
 def test_no_test_reads_a_clock():
     clocks = ("perf_" + "counter", "time." + "time(", "mono" + "tonic")
-    assert [p for p in (ROOT / "tests").rglob("*.py") if any(clock in p.read_text() for clock in clocks)] == []
+    assert [
+        p for p in (ROOT / "tests").rglob("*.py") if any(clock in p.read_text(encoding="utf-8") for clock in clocks)
+    ] == []

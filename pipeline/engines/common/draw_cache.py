@@ -177,4 +177,4 @@ def sizes(folder: Path) -> Iterator[tuple[dict[str, object], int, int, int]]:
     for about in sorted(folder.glob("*/about.json")):
         rows = _rows(about.parent)
         size = sum(path.stat().st_size for path in about.parent.glob("*.parquet"))
-        yield json.loads(about.read_text()), rows["image_id"].n_unique(), rows.height, size
+        yield json.loads(about.read_text(encoding="utf-8")), rows["image_id"].n_unique(), rows.height, size

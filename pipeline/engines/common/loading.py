@@ -61,7 +61,7 @@ def image_only_processor(image_processor: Any, tokenizer: Any, chat_template: st
 
 def _lacks_video_processor(folder: Path) -> bool:
     settings = folder / "processor_config.json"
-    return settings.is_file() and "video_processor" not in json.loads(settings.read_text())
+    return settings.is_file() and "video_processor" not in json.loads(settings.read_text(encoding="utf-8"))
 
 
 def load_model(source: str, dtype: str, attention: str) -> Any:

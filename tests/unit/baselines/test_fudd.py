@@ -47,7 +47,7 @@ def test_captions_are_read_line_by_line(reply, first, second):
 )
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path, name, content, message):
     if content is not None:
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         fudd.from_file(tmp_path / name)
 
@@ -92,7 +92,7 @@ def test_names_in_the_file_are_read_by_the_matcher(answer, params, fudd_predicti
 
 
 def test_a_file_without_any_of_the_pairs_is_an_error(answer, params, tmp_path):
-    (tmp_path / "d.csv").write_text("name,other,description\nrobin,wren,a red breast\n")
+    (tmp_path / "d.csv").write_text("name,other,description\nrobin,wren,a red breast\n", encoding="utf-8")
     with pytest.raises(UserError, match="none of the"):
         answer("fudd", replace(params, descriptions=str(tmp_path / "d.csv")))
 

@@ -149,8 +149,8 @@ def test_calibration_is_fitted_on_validation_images(tmp_path):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A folder with settings, the classes of the field guide, and four pictures of birds."""
-    settings = (ROOT / "params.yaml").read_text().replace("num_samples: 20", "num_samples: 6", 1)
-    (tmp_path / "params.yaml").write_text(settings)
+    settings = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("num_samples: 20", "num_samples: 6", 1)
+    (tmp_path / "params.yaml").write_text(settings, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     birds = tmp_path / "birds" / "inside"
@@ -161,7 +161,9 @@ def project(tmp_path, monkeypatch):
 
 
 def names_file(folder: Path) -> Path:
-    (folder / "names.txt").write_text("\ufeff" + "\n\n".join(species.name for species in SPECIES) + "\n", "utf-8")
+    (folder / "names.txt").write_text(
+        "\ufeff" + "\n\n".join(species.name for species in SPECIES) + "\n", "utf-8", encoding="utf-8"
+    )
     return folder / "names.txt"
 
 
@@ -241,8 +243,10 @@ def test_calibration_is_that_of_the_run_however_its_model_is_named(project):
 @pytest.mark.slow
 def test_with_other_classes_nothing_is_calibrated(project, base_model, monkeypatch):
     monkeypatch.setattr(command, "calibration", lambda table: lambda confidence: 0.125)
-    text = Path("params.yaml").read_text().replace("model: models/fieldguide", f"model: {base_model}", 1)
-    Path("params.yaml").write_text(text)
+    text = (
+        Path("params.yaml").read_text(encoding="utf-8").replace("model: models/fieldguide", f"model: {base_model}", 1)
+    )
+    Path("params.yaml").write_text(text, encoding="utf-8")
     names = names_file(project)
     run = class_rows([(species.name, ()) for species in SPECIES], "bird")
     tables.write(tables.CLASSES, run, Path("data/classes.parquet"))
@@ -255,10 +259,10 @@ def test_with_other_classes_nothing_is_calibrated(project, base_model, monkeypat
 @pytest.mark.parametrize(
     ("text", "expected", "reason"),
     [
-        ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m", "colours, and worse: titles, links, keys sent back"),
-        ("a\x9b2Jb", "a\\x9b2Jb", "the same in one character of C1"),
-        ("wren\b\b\b\bowl", "wren\\x08\\x08\\x08\\x08owl", "overwrites what was read before"),
-        ("a\x00b\x7f", "a\\x00b\\x7f", "no text"),
+        ("\x1b[31mred\x1b[0m", "\\u001b[31mred\\u001b[0m", "colours, and worse: titles, links, keys sent back"),
+        ("a\x9b2Jb", "a\\u009b2Jb", "the same in one character of C1"),
+        ("wren\b\b\b\bowl", "wren\\u0008\\u0008\\u0008\\u0008owl", "overwrites what was read before"),
+        ("a\x00b\x7f", "a\\u0000b\\u007f", "no text"),
         ("bad\udcff.jpg", "bad\\udcff.jpg", "a file name that is no UTF-8 cannot be printed"),
         ("ß漢🐦 “é”", "ß漢🐦 “é”", "text stays as it is"),
     ],
@@ -317,7 +321,10 @@ def test_one_bar_for_all_pictures_and_nothing_of_it_is_left():
 def test_answers_go_to_a_file_though_the_bar_is_in_a_terminal(tmp_path):
     code = f"import sys\nsys.stdout = open({str(tmp_path / 'out')!r}, 'w')\n{BARS}"
     assert "299.png" not in in_terminal(code)
-    assert (tmp_path / "out").read_text().splitlines()[-2:] == ["299.png: wren (50%)", "0 without an answer"]
+    assert (tmp_path / "out").read_text(encoding="utf-8").splitlines()[-2:] == [
+        "299.png: wren (50%)",
+        "0 without an answer",
+    ]
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ def project(tmp_path, monkeypatch):
     """A project with 100 images: 40 for training, 10 for validation, 20 test images, 30 of novel classes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     classes = [
         {"dataset": "d", "class_id": c, "name": f"kind {c}", "subset": subset, "aliases": [], "noun": "thing"}
         for c, subset in enumerate(("base", "novel"))
@@ -41,7 +41,7 @@ def project(tmp_path, monkeypatch):
 def keep(folder, stage, *lines):
     file = folder / ".work" / "rates" / f"{stage}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(json.dumps(line) for line in lines) + "\n{half a li")
+    file.write_text("\n".join(json.dumps(line) for line in lines) + "\n{half a li", encoding="utf-8")
 
 
 def test_a_rate_is_the_median_of_the_last_runs():
@@ -139,7 +139,10 @@ def test_further_models_are_not_included(project):
     keep(project, "sample", run_of(40, draws=800))
     assert "baselines" not in CliRunner().invoke(app, ["cost", "--images", "100"]).stdout
     settings = project / "params.yaml"
-    settings.write_text(settings.read_text().replace("  models: []", "  models: [clip:models/some-clip]"))
+    settings.write_text(
+        settings.read_text(encoding="utf-8").replace("  models: []", "  models: [clip:models/some-clip]"),
+        encoding="utf-8",
+    )
     output = CliRunner().invoke(app, ["cost", "--images", "100"]).stdout
     assert output.endswith("not included: baselines; each of the 1 in evaluate.models has a rate of its own\n")
 

@@ -218,8 +218,8 @@ def repository(tmp_path, monkeypatch):
         return done.stdout.strip()
 
     def write(one, commit=True, experiment=""):
-        (tmp_path / "params.yaml").write_text(json.dumps(nested(one.settings)))
-        (tmp_path / "reports/details.json").write_text(json.dumps(one.details))
+        (tmp_path / "params.yaml").write_text(json.dumps(nested(one.settings)), encoding="utf-8")
+        (tmp_path / "reports/details.json").write_text(json.dumps(one.details), encoding="utf-8")
         if commit:
             git("add", "-A")
             git("commit", "-m", "a run")
@@ -244,7 +244,7 @@ def test_runs_come_from_the_workspace_the_commits_and_the_experiments_newest_fir
 def test_a_changed_params_file_does_not_change_what_was_run(repository, tmp_path):
     params = {"params.yaml": {"train": {"steps": 100}, "seed": 0}}  # a whole section, and a key
     lock = {"stages": {"train": {"cmd": "x", "params": params}, "a": {}}}
-    (tmp_path / "dvc.lock").write_text(json.dumps(lock))
+    (tmp_path / "dvc.lock").write_text(json.dumps(lock), encoding="utf-8")
     repository(run("cub"))
     repository(run("cub", seed=5, train__steps=400), commit=False)
     assert [(one.settings["seed"], one.settings["train.steps"]) for one in recorded_runs()] == [(0, 100)]
@@ -254,7 +254,7 @@ def test_the_page_has_the_rule_and_what_was_excluded(repository, capsys):
     repository(run("cub", topk=3))
     repository(run("cub"))
     paper_tables(out=Path("reports/paper.md"))
-    page, tex = (Path(f"reports/paper.{kind}").read_text() for kind in ("md", "tex"))
+    page, tex = (Path(f"reports/paper.{kind}").read_text(encoding="utf-8") for kind in ("md", "tex"))
     assert "differs from the present params.yaml only in dataset, model, seed, train.method" in page
     line = "1 run excluded, by the settings in which they differ: topk (1)"
     assert line in page and line in tex

@@ -34,7 +34,7 @@ ACCELERATE = sorted((ROOT / "presets" / "accelerate").glob("*.yaml"))
 def project(tmp_path, monkeypatch):
     """A project of params.yaml and presets/."""
     (tmp_path / "presets").symlink_to(ROOT / "presets")
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -95,9 +95,9 @@ def test_the_papers_preset_leaves_nothing_to_a_default_that_was_another(project)
 
 
 def test_a_preset_changes_its_values_and_nothing_else(project):
-    before = Path("params.yaml").read_text().splitlines()
+    before = Path("params.yaml").read_text(encoding="utf-8").splitlines()
     lines = invoke("paper").output.splitlines()
-    after = Path("params.yaml").read_text().splitlines()
+    after = Path("params.yaml").read_text(encoding="utf-8").splitlines()
     assert len(before) == len(after) and lines[-1].startswith(f"{len(lines) - 1} values of presets/paper.yaml written")
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
     assert len(changed) == len(lines) - 1
@@ -116,7 +116,7 @@ def test_an_unknown_preset_or_key_is_one_sentence(project):
     assert isinstance(
         result.exception, UserError
     ) and "there is no preset 'papre'; use a path, or one of gemma-3-4b, paper" in str(result.exception)
-    Path("mine.yaml").write_text("train:\n  learning_rat: 1.0\n")
+    Path("mine.yaml").write_text("train:\n  learning_rat: 1.0\n", encoding="utf-8")
     result = invoke("mine.yaml")
     assert isinstance(
         result.exception, UserError
@@ -129,15 +129,15 @@ HEADING = "# Differences from presets/paper.yaml, there → here:"
 
 def comment(file: Path) -> list[str]:
     """The lines of a preset below HEADING, up to the first that is no comment."""
-    lines = file.read_text().splitlines()
+    lines = file.read_text(encoding="utf-8").splitlines()
     return list(takewhile(lambda line: line.startswith("#"), lines[lines.index(HEADING) + 1 :]))
 
 
 @pytest.mark.parametrize("file", OTHERS, ids=lambda file: file.stem)
 def test_a_preset_says_how_it_differs_from_the_papers(file):
     """All of it, the values that either leaves to params.yaml included: a run by one and a run by the other."""
-    assert YAML(typ="safe").load(file.read_text())["base"] == "paper"
-    defaults = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    assert YAML(typ="safe").load(file.read_text(encoding="utf-8"))["base"] == "paper"
+    defaults = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     papers, others = (merged(defaults, preset_values(preset)) for preset in (ROOT / "presets/paper.yaml", file))
     lines = [f"#   {key}: {before} → {after}" for key, before, after in differences(papers, others)]
     print("", HEADING, *lines, sep="\n")  # what the comment must be, where it is not
@@ -146,7 +146,7 @@ def test_a_preset_says_how_it_differs_from_the_papers(file):
 
 def test_a_preset_has_the_values_of_its_base(project):
     invoke("qwen2.5-vl-3b")
-    values = YAML(typ="safe").load(Path("params.yaml").read_text())
+    values = YAML(typ="safe").load(Path("params.yaml").read_text(encoding="utf-8"))
     assert (values["class_list"], values["train"]["warmup_steps"], values["train"]["top_k"]) == ("subset", 0, 50)
     assert (values["sample"]["repetition_penalty"], values["predict"]["choice_repetition_penalty"]) == (1.1, 1.05)
     assert (values["sample"]["max_new_tokens"], values["train"]["tuning"]) == (768, "lora")
@@ -156,7 +156,7 @@ def test_a_preset_has_the_values_of_its_base(project):
     ("base", "reason"), [("papre", "there is no preset 'papre'"), ("gemma-3-4b", "its base has a base itself")]
 )
 def test_a_base_that_is_none_is_one_sentence(project, base, reason):
-    Path("mine.yaml").write_text(f"base: {base}\n")
+    Path("mine.yaml").write_text(f"base: {base}\n", encoding="utf-8")
     result = invoke("mine.yaml")
     assert isinstance(result.exception, UserError) and reason in str(result.exception)
 
@@ -172,9 +172,9 @@ def test_a_base_that_is_none_is_one_sentence(project, base, reason):
     ],
 )
 def test_a_hub_model_is_not_asked_in_the_field_guides_language(project, monkeypatch, model, advice):
-    values = YAML().load(Path("params.yaml").read_text())
+    values = YAML().load(Path("params.yaml").read_text(encoding="utf-8"))
     values["model"] = model
-    with Path("params.yaml").open("w") as file:
+    with Path("params.yaml").open("w", encoding="utf-8") as file:
         YAML().dump(values, file)
     for stage in (sample.main, partial(predict.main, model, "base", Path("out.parquet"))):
         with pytest.raises(UserError) as caught:
@@ -191,7 +191,7 @@ def test_a_folder_or_a_served_name_may_speak_the_field_guides_language(project, 
 def test_a_folder_of_another_model_is_not_asked_in_the_field_guides_language(project):
     folder = Path("models/other")
     folder.mkdir(parents=True)
-    (folder / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": {"a": 0}}}')
+    (folder / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": {"a": 0}}}', encoding="utf-8")
     with pytest.raises(UserError, match="models/other is of another kind; there is no preset for it, so take"):
         require_prompt_for("models/other", "brief")
 
@@ -208,7 +208,7 @@ def test_the_field_guide_writes_the_names_of_its_own_birds_alone():
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"model": []}', '{"model": {"type": 1}}', "[" * 100_000, "\xff"])
 def test_a_damaged_tokenizer_is_left_to_the_one_who_loads_it(tmp_path, content):
-    (tmp_path / "tokenizer.json").write_text(content)
+    (tmp_path / "tokenizer.json").write_text(content, encoding="utf-8")
     assert closed_vocabulary(str(tmp_path)) is None
 
 
@@ -216,7 +216,7 @@ def test_a_damaged_tokenizer_is_left_to_the_one_who_loads_it(tmp_path, content):
 def test_every_value_of_the_papers_preset_has_its_source(file):
     if file.stem != "paper":
         return
-    for line in file.read_text().splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#") and not line.endswith(":"):
             source = line.partition(" # ")[2].split(":")[0].split(",")[0]
             assert source in ("paper", "code", "library", "here"), line
@@ -225,14 +225,16 @@ def test_every_value_of_the_papers_preset_has_its_source(file):
 @pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)
 def test_every_preset_says_which_numbers_of_processes_divide_its_step(file):
     prompts, text = re.search(
-        r"^  prompts_per_step: (\d+) #.* divides among ([\d, or]+) processes$", file.read_text(), re.MULTILINE
+        r"^  prompts_per_step: (\d+) #.* divides among ([\d, or]+) processes$",
+        file.read_text(encoding="utf-8"),
+        re.MULTILINE,
     ).groups()
     assert [int(number) for number in re.findall(r"\d+", text)] == fitting_processes(int(prompts))
 
 
 def test_the_papers_preset_runs_in_as_many_processes_as_its_config_starts(project, monkeypatch):
-    values = YAML(typ="safe").load((ROOT / "presets" / "paper.yaml").read_text())["train"]
-    processes = YAML(typ="safe").load((ROOT / values["launch_config"]).read_text())["num_processes"]
+    values = YAML(typ="safe").load((ROOT / "presets" / "paper.yaml").read_text(encoding="utf-8"))["train"]
+    processes = YAML(typ="safe").load((ROOT / values["launch_config"]).read_text(encoding="utf-8"))["num_processes"]
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     assert processes == 3 and invoke("paper").exit_code == 0
     assert accumulation(load_params(TrainParams)) == (2, 1), "two prompts on each GPU, in one micro-batch"
@@ -244,10 +246,10 @@ def test_accelerate_knows_every_field_of_its_configs(file):
     from accelerate.commands.config.config_args import load_config_from_file
 
     config = load_config_from_file(str(file))
-    values = YAML(typ="safe").load(file.read_text())
+    values = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
     assert config.num_processes == values["num_processes"]
     assert str(config.distributed_type.value) == values["distributed_type"]
-    assert pyyaml.safe_load(file.read_text()) == values, "accelerate reads YAML 1.1"
+    assert pyyaml.safe_load(file.read_text(encoding="utf-8")) == values, "accelerate reads YAML 1.1"
 
 
 @pytest.mark.slow
@@ -257,6 +259,6 @@ def test_the_inner_fields_are_those_of_the_installed_libraries():
 
     options = {action.dest for action in launch_command_parser()._actions}
     for file in ACCELERATE:
-        values = YAML(typ="safe").load(file.read_text())
+        values = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
         inner = {**values.get("fsdp_config", {}), **values.get("deepspeed_config", {})}
         assert set(inner) <= options, file.name

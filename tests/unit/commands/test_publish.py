@@ -25,8 +25,10 @@ from pipeline.reporting.cards import licence_of
 def run(tmp_path, monkeypatch, base_model):
     """What a run leaves behind: tables, accuracies, and the base model for a policy."""
     monkeypatch.chdir(tmp_path)
-    settings = (ROOT / "params.yaml").read_text().replace("path: photos", "path: /home/me/secret", 1)
-    (tmp_path / "params.yaml").write_text(settings.replace("endpoints: []", "endpoints: [http://inside:8000/v1]", 1))
+    settings = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("path: photos", "path: /home/me/secret", 1)
+    (tmp_path / "params.yaml").write_text(
+        settings.replace("endpoints: []", "endpoints: [http://inside:8000/v1]", 1), encoding="utf-8"
+    )
     shutil.copytree(base_model, tmp_path / "models" / "policy")
     rows = {m: [row(m, n, n % 10 < k) for n in range(40)] for m, k in (("base", 4), ("trained", 8))}
     for model, own in rows.items():
@@ -45,7 +47,7 @@ def publish(*arguments):
 
 
 def front(card: Path) -> dict:
-    return YAML(typ="safe", pure=True).load(card.read_text().split("---\n")[1])
+    return YAML(typ="safe", pure=True).load(card.read_text(encoding="utf-8").split("---\n")[1])
 
 
 @pytest.mark.slow
@@ -76,7 +78,7 @@ def test_the_card_has_data_settings_metrics_and_licence(run):
     table = pl.read_csv("reports/tables/accuracies.csv").filter(dataset="all", model="trained", metric="two_step")
     expected = dict(table.select("subset", 100 * pl.col("accuracy").round(4)).rows())
     assert results["two-step accuracy, base classes"] == pytest.approx(expected["base"], abs=0.006)
-    text = card.read_text()
+    text = card.read_text(encoding="utf-8")
     low, high = (100 * table.filter(subset="novel")[end][0] for end in ("low", "high"))
     assert f"{expected['novel']:.1f} ({low:.1f}–{high:.1f})" in text
     assert licence_of("fieldguide") in text and "20 base and 20 novel test images" in text
@@ -103,25 +105,25 @@ def test_the_tables_are_read_back(run, monkeypatch, tmp_path):
     assert (
         parts["classes"]["train"]["name"] == tables.read(tables.CLASSES, Path("data/classes.parquet"))["name"].to_list()
     )
-    card = Path("published/tables/README.md").read_text()
+    card = Path("published/tables/README.md").read_text(encoding="utf-8")
     assert all(f"| `{column}` |" in card for column in tables.PREDICTIONS.columns)
 
 
 def test_an_earlier_folder_is_replaced_and_nothing_else(run):
     assert publish().exit_code == 0
     card = run / "published" / "model" / "README.md"
-    card.write_text("old")
+    card.write_text("old", encoding="utf-8")
     assert publish().exit_code == 0
-    assert card.read_text() != "old"
+    assert card.read_text(encoding="utf-8") != "old"
     for own in ("published/thesis.tex", "published/model/notes.txt", "published/tables/link"):
         path = run / own
-        path.symlink_to("nowhere") if own.endswith("link") else path.write_text("mine")
+        path.symlink_to("nowhere") if own.endswith("link") else path.write_text("mine", encoding="utf-8")
         done, name = publish(), path.relative_to(run / "published")
         assert isinstance(done.exception, UserError) and f"published holds {name}" in str(done.exception)
-        assert path.is_symlink() or path.read_text() == "mine"
+        assert path.is_symlink() or path.read_text(encoding="utf-8") == "mine"
         path.unlink()
     (run / "like" / "model").mkdir(parents=True)
-    (run / "like" / "model" / "config.json").write_text("{}")
+    (run / "like" / "model" / "config.json").write_text("{}", encoding="utf-8")
     done = publish("--out", "like")
     assert isinstance(done.exception, UserError) and (run / "like" / "model" / "config.json").exists()
     done = publish("--out", "data")

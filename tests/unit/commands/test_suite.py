@@ -64,7 +64,7 @@ def test_a_process_left_behind_holds_nobody_up(monkeypatch, tmp_path):
     child += f"pathlib.Path({str(note)!r}).write_text(str(pid))"
     monkeypatch.setattr("pipeline.commands.suite.DVC", (sys.executable, "-c", child))
     assert _dvc().strip() == "output"
-    pid = int(note.read_text())
+    pid = int(note.read_text(encoding="utf-8"))
     os.kill(pid, signal.SIGKILL)  # ProcessLookupError if the command had waited for it
 
 
@@ -104,7 +104,7 @@ def test_finished_runs_are_not_repeated_and_failed_ones_are(monkeypatch, tmp_pat
     suite_module.suite("cub", seeds=1, methods=names, out=tmp_path / "suite.md")
     assert [words[:2] for words in commands] == [("queue", "remove"), ("exp", "run"), ("queue", "start")]
     assert second in commands[1] and "options.strategy=text_embedding" in commands[1]
-    page = (tmp_path / "suite.md").read_text()
+    page = (tmp_path / "suite.md").read_text(encoding="utf-8")
     assert "in percent, 8 base and 9 novel test images, with its" in page
     assert page.count("| 50.0 | 50.0 | 50.0 | 1 |") == 2 * 3
     assert f"{second}: success (2 of 2)" in capsys.readouterr().out

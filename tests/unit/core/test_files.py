@@ -20,9 +20,9 @@ def names(folder: Path) -> list[str]:
 def test_a_file_appears_whole(tmp_path):
     path = tmp_path / "inner" / "a.txt"
     with whole_file(path) as partial:
-        partial.write_text("new")
+        partial.write_text("new", encoding="utf-8")
         assert not path.exists() and partial.parent == path.parent
-    assert path.read_text() == "new" and names(path.parent) == ["a.txt"]
+    assert path.read_text(encoding="utf-8") == "new" and names(path.parent) == ["a.txt"]
 
 
 def test_an_error_leaves_the_old_file_and_folder(tmp_path):
@@ -30,12 +30,12 @@ def test_an_error_leaves_the_old_file_and_folder(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "old").touch()
     with pytest.raises(RuntimeError), whole_file(tmp_path / "a.txt") as partial:
-        partial.write_text("half")
+        partial.write_text("half", encoding="utf-8")
         raise RuntimeError
     with pytest.raises(RuntimeError), whole_folder(tmp_path / "b") as partial:
         (partial / "half").touch()
         raise RuntimeError
-    assert (tmp_path / "a.txt").read_text() == "old" and names(tmp_path / "b") == ["old"]
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "old" and names(tmp_path / "b") == ["old"]
     assert names(tmp_path) == ["a.txt", "b"]
 
 
@@ -60,14 +60,14 @@ def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_living_one_sta
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as writer:
         assert writer.stdout.readline() == b"writing\n"
         with context(path) as partial:
-            (partial if kind == "file" else partial / "inner").write_text("whole")
+            (partial if kind == "file" else partial / "inner").write_text("whole", encoding="utf-8")
         assert len(names(tmp_path)) == 2, "another process is at work on it"
         writer.send_signal(signal.SIGKILL)
     time.sleep(0.05)
     with context(path) as partial:
-        (partial if kind == "file" else partial / "inner").write_text("again")
+        (partial if kind == "file" else partial / "inner").write_text("again", encoding="utf-8")
     assert names(tmp_path) == ["a[1].out"]
-    assert (path if kind == "file" else path / "inner").read_text() == "again"
+    assert (path if kind == "file" else path / "inner").read_text(encoding="utf-8") == "again"
 
 
 def test_the_work_folder_is_in_the_project_itself(monkeypatch, tmp_path):

@@ -26,7 +26,7 @@ GOOD = "topk: 5\nnoun: bird\nkind: one\ntrain:\n  rate: 2e-6\n  careful: true\n"
 
 def load(tmp_path, text):
     file = tmp_path / "params.yaml"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     return load_params(Sample, file)
 
 
@@ -105,7 +105,7 @@ def test_lists_of_texts(tmp_path):
         (LISTS, Lists(("a", "c"), (), "")),
         (LISTS.replace("[a, c]", "b").replace("[]", "END"), Lists(("b",), ("END",), "")),
     ):
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
         assert load_params(Lists, file) == expected
 
 
@@ -123,7 +123,7 @@ def test_lists_of_texts(tmp_path):
 )
 def test_a_mistake_in_a_list_is_one_sentence(tmp_path, old, new, sentence):
     file = tmp_path / "params.yaml"
-    file.write_text(LISTS.replace(old, new))
+    file.write_text(LISTS.replace(old, new), encoding="utf-8")
     with pytest.raises(UserError, match=re.escape(sentence)):
         load_params(Lists, file)
 
@@ -134,7 +134,7 @@ def test_no_file(tmp_path):
 
 
 def test_every_key_has_a_sentence_above_it():
-    lines = (ROOT / "params.yaml").read_text().splitlines()
+    lines = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()
     for before, line in zip(["", *lines], lines, strict=False):
         if re.match(r"\s*\w+: \S", line):
             assert before.strip().startswith("#"), f"no comment above {line.strip()!r}"

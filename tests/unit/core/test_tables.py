@@ -55,7 +55,7 @@ def cut_short(file):
 
 
 def text(file):
-    file.write_text("class_id,name\n1,a\n")
+    file.write_text("class_id,name\n1,a\n", encoding="utf-8")
 
 
 def missing_column(file):

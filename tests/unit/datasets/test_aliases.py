@@ -61,15 +61,17 @@ def test_a_table_that_is_not_there_is_a_mistake():
 def official_names(dataset: str) -> list[str]:
     """Class names made from the official metadata, another way than the readers do."""
     if dataset == "cub":
-        lines = (SHARED / "cub/official/classes.txt").read_text().splitlines()
+        lines = (SHARED / "cub/official/classes.txt").read_text(encoding="utf-8").splitlines()
         return [line.partition(".")[2].replace("_", " ") for line in lines]
     if dataset == "aircraft":
-        return (SHARED / "fgvc_aircraft/reconstructed/variants.txt").read_text().splitlines()
+        return (SHARED / "fgvc_aircraft/reconstructed/variants.txt").read_text(encoding="utf-8").splitlines()
     if dataset == "flowers":
-        names = json.loads((SHARED / "oxford_flowers/coop/cat_to_name.json").read_text())
+        names = json.loads((SHARED / "oxford_flowers/coop/cat_to_name.json").read_text(encoding="utf-8"))
         return [names[str(label)] for label in range(1, 103)]
     if dataset == "pets":
-        rows = [line.split() for line in (SHARED / "oxford_pets/official/list.txt").read_text().splitlines()]
+        rows = [
+            line.split() for line in (SHARED / "oxford_pets/official/list.txt").read_text(encoding="utf-8").splitlines()
+        ]
         stems = {int(row[1]): row[0] for row in rows if not row[0].startswith("#")}
         return [stems[label].rpartition("_")[0].replace("_", " ") for label in sorted(stems)]
     from scipy.io import loadmat

@@ -217,7 +217,7 @@ def test_what_would_fail_later_fails_now(found, rows, said):
 
 @pytest.mark.slow
 def test_the_command_ends_with_0_or_with_a_sentence_and_1_and_writes_no_table(tmp_path):
-    values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    values = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["dataset"] = "folder"
     YAML().dump(values, tmp_path / "params.yaml")
     for number in range(8):

@@ -330,7 +330,7 @@ def prepared(archive: Archive, folder: Path, content: bytes, total: object, vali
     """What a killed run leaves."""
     (folder / PART).write_bytes(content)
     note = {"url": archive.url, "md5": archive.md5, "total": total, "validator": validator}
-    (folder / NOTE).write_text(json.dumps(note))
+    (folder / NOTE).write_text(json.dumps(note), encoding="utf-8")
 
 
 def test_a_complete_partial_needs_no_server(server, archive, tmp_path):

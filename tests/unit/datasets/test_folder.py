@@ -60,7 +60,7 @@ def test_each_folder_is_a_class_whatever_lies_deeper_or_beside(tmp_path):
         tmp_path / "photos", "red_wren/1.jpg", "red_wren/deep/er/2.JPEG", "Blue  Wren/1.png", "Blue  Wren/2.webp"
     )
     put(root, ".hidden/1.jpg", "red_wren/.thumbs/1.jpg", "loose.jpg")
-    (root / "red_wren" / "notes.txt").write_text("no picture")
+    (root / "red_wren" / "notes.txt").write_text("no picture", encoding="utf-8")
     (root / "empty").mkdir()
     found = source(root)
     assert list(found.names) == ["Blue Wren", "red wren"]
@@ -175,7 +175,9 @@ def test_a_table_says_path_label_part_and_half(tmp_path, name):
 
 def test_aliases_come_from_a_table(tmp_path):
     put(tmp_path, "red_wren/1.jpg", "blue wren/1.jpg")
-    (tmp_path / "a.csv").write_text("name,alias\nRed Wren,Troglodytes ruber\nred wren,ruby wren\nblue wren,bluey\n")
+    (tmp_path / "a.csv").write_text(
+        "name,alias\nRed Wren,Troglodytes ruber\nred wren,ruby wren\nblue wren,bluey\n", encoding="utf-8"
+    )
     assert source(tmp_path, aliases="a.csv").aliases == {
         "red wren": ["Troglodytes ruber", "ruby wren"],
         "blue wren": ["bluey"],
@@ -185,9 +187,9 @@ def test_aliases_come_from_a_table(tmp_path):
 def test_aliases_lie_in_data_path_wherever_the_table_is(tmp_path):
     put(tmp_path, "deep/1.jpg", "deep/2.jpg")
     table(tmp_path / "deep", [{"path": "1.jpg", "label": "a"}, {"path": "2.jpg", "label": "b"}])
-    (tmp_path / "other.csv").write_text("name,alias\na,x\n")
+    (tmp_path / "other.csv").write_text("name,alias\na,x\n", encoding="utf-8")
     assert source(tmp_path, labels="deep/labels.csv", aliases="other.csv").aliases == {"a": ["x"]}
-    (tmp_path / "deep" / "beside.csv").write_text("name,alias\nb,y\n")
+    (tmp_path / "deep" / "beside.csv").write_text("name,alias\nb,y\n", encoding="utf-8")
     assert source(tmp_path / "deep" / "labels.csv", aliases="beside.csv").aliases == {"b": ["y"]}
 
 
@@ -251,7 +253,7 @@ def test_bad_input_is_one_sentence(tmp_path, files, bad, said):
         table(tmp_path, bad["rows"])
         changes["labels"] = "labels.csv"
     if "csv" in bad:
-        (tmp_path / "a.csv").write_text(bad["csv"])
+        (tmp_path / "a.csv").write_text(bad["csv"], encoding="utf-8")
         changes["aliases"] = "a.csv"
     with pytest.raises(UserError, match=re.escape(said)) as caught:
         source(tmp_path, **changes)
@@ -282,7 +284,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.delenv("DVC_ROOT", raising=False)
 
     def run(*arguments: str, **changes):
-        values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+        values = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         values["dataset"] = "folder"
         values["max_error_rate"] = changes.pop("max_error_rate", 0.5)
         values["data"] |= {"path": "photos", **changes}

@@ -292,7 +292,7 @@ def test_the_licence_is_that_of_the_card(tmp_path):
         ("none", "pretty_name: Owls"),
     ):
         folder = mirror(tmp_path / "hub" / "some" / name, {"train": [0, 1], "test": [0, 1]}, OWLS)
-        (folder / "README.md").write_text(f"---\n{head}\n---\n# Owls\n")
+        (folder / "README.md").write_text(f"---\n{head}\n---\n# Owls\n", encoding="utf-8")
     with serving(tmp_path / "hub") as server:
         said = said_of(online(server.url, tmp_path / "hf"), "some/owls", "some/two", "some/none")
     assert said[1::2] == [
@@ -319,7 +319,7 @@ def test_what_the_hub_does_not_give_is_one_sentence_with_the_next_command(tmp_pa
     torn = mirror(root / "torn", {"train": [0, 1], "test": [0, 1]}, OWLS) / "data" / "test-00000-of-00001.parquet"
     torn.write_bytes(torn.read_bytes()[:-60])
     (root / "script").mkdir()
-    (root / "script" / "script.py").write_text("import datasets\n")
+    (root / "script" / "script.py").write_text("import datasets\n", encoding="utf-8")
     hubs = ("some/nothing", "some/owls@v9", "some/gated", "some/torn", "some/script")
     with serving(tmp_path / "hub") as server:
         server.RequestHandlerClass = Gated

@@ -353,8 +353,8 @@ BAD_LINES = [
 @pytest.mark.parametrize(("name", "file", "old", "new", "message"), BAD_LINES)
 def test_a_bad_line_is_named_with_its_file(small, name, file, old, new, message):
     path = small(name) / file
-    assert path.read_text().count(old) == 1
-    path.write_text(path.read_text().replace(old, new))
+    assert path.read_text(encoding="utf-8").count(old) == 1
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     with pytest.raises(UserError) as error:
         index(name, path.parents[len(Path(file).parts) - 1], "official")
     assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
@@ -376,7 +376,7 @@ BAD_SPLITS = [
 def test_a_bad_coop_split_is_named(small, train, message):
     root = small("flowers")
     path = root / "split_zhou_OxfordFlowers.json"
-    path.write_text(json.dumps({"train": train, "val": [], "test": []}))
+    path.write_text(json.dumps({"train": train, "val": [], "test": []}), encoding="utf-8")
     for protocol in ("coop", "paper"):
         with pytest.raises(UserError) as error:
             index("flowers", root, protocol)
@@ -459,7 +459,7 @@ def coop_json(name: str):
     (file,) = (SHARED / {"flowers": "oxford_flowers", "pets": "oxford_pets", "cars": "stanford_cars"}[name]).glob(
         "coop/split_zhou_*.json"
     )
-    return json.loads(file.read_text())
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def members(frame: pl.DataFrame, part: str) -> set[tuple[str, int]]:
@@ -489,11 +489,11 @@ def official(name: str) -> dict[str, set[tuple[str, int]]]:
         return {"train": {(item.fname, getattr(item, "class") - 1) for item in train}, "test": test}
     if name == "aircraft":
         folder = SHARED / "fgvc_aircraft/reconstructed"
-        variants = (folder / "variants.txt").read_text().split("\n")[:100]
+        variants = (folder / "variants.txt").read_text(encoding="utf-8").split("\n")[:100]
         return {
             part: {
                 (line[:7] + ".jpg", variants.index(line[8:]))
-                for line in (folder / f"images_variant_{part}.txt").read_text().split("\n")
+                for line in (folder / f"images_variant_{part}.txt").read_text(encoding="utf-8").split("\n")
                 if line
             }
             for part in ("train", "val", "test")
@@ -611,7 +611,7 @@ def test_coops_flowers_train_holds_official_test_images(roots):
 
 @real
 def test_our_names_of_flowers_are_coops():
-    names = json.loads((SHARED / "oxford_flowers/coop/cat_to_name.json").read_text())
+    names = json.loads((SHARED / "oxford_flowers/coop/cat_to_name.json").read_text(encoding="utf-8"))
     assert [name for _, name, _ in layout.class_table("flowers")] == [names[str(i)] for i in range(1, 103)]
 
 

@@ -38,11 +38,11 @@ def test_code_of_a_model_is_never_run(tmp_path, monkeypatch, load):
     """Neither unasked nor after a "y" that is piped in."""
     folder, marker = tmp_path / "model", tmp_path / "ran"
     folder.mkdir()
-    (folder / "code.py").write_text(HOSTILE.format(marker=str(marker)))
+    (folder / "code.py").write_text(HOSTILE.format(marker=str(marker)), encoding="utf-8")
     names = ("AutoConfig", "AutoModelForImageTextToText", "AutoProcessor", "AutoTokenizer", "AutoImageProcessor")
     config = {"model_type": "hostile", "auto_map": {name: "code.Config" for name in names}}
     for file in ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
-        (folder / file).write_text(json.dumps(config))
+        (folder / file).write_text(json.dumps(config), encoding="utf-8")
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 20))
     with pytest.raises(UserError, match=r"brings code of its own, which is never run here|is of type hostile"):
         load(str(folder))
@@ -70,9 +70,9 @@ def test_pickled_weights_are_refused(base_model, tmp_path):
 def test_a_hub_id_is_the_copy_on_this_machine(tmp_path):
     repository, revision = tmp_path / "models--someone--birds", "5" * 40
     (repository / "snapshots" / revision).mkdir(parents=True)
-    (repository / "snapshots" / revision / "config.json").write_text("{}")
+    (repository / "snapshots" / revision / "config.json").write_text("{}", encoding="utf-8")
     (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(revision)
+    (repository / "refs" / "main").write_text(revision, encoding="utf-8")
     command = [
         sys.executable,
         "-c",

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import socket
 import threading
 import time
@@ -10,16 +11,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 from email.utils import formatdate
 
+import polars as pl
 import pytest
 from support.fake_server import JPEG, KEY, PNG, SAMPLER, Fake, answer, draw_all, good, image_requests, server, status
 
+from pipeline.core import tables
 from pipeline.core.engine import GREEDY, Completion, Request
 from pipeline.core.params import UserError
-from pipeline.engines.servers import endpoints, failures
+from pipeline.engines.servers import endpoints, failures, wire
 from pipeline.engines.servers import openai as engine_module
 from pipeline.engines.servers.openai import OpenAIEngine
+from pipeline.method.class_lists import ClassLists, ParsedAnswer
+from pipeline.method.failures import FailureLimit
+from pipeline.method.progress import draws_bar
 
 pytestmark = pytest.mark.usefixtures("quick")
+
+CLASS = {"dataset": "birds", "class_id": 0, "name": "wren", "subset": "base", "aliases": [], "noun": "bird"}
+CLASSES = pl.DataFrame([CLASS | {"group": None}], schema=tables.CLASSES.schema)
 
 
 def raw(content):
@@ -162,7 +171,7 @@ def test_the_fingerprint_has_what_draws_depend_on_and_neither_url_nor_key():
 
 
 def test_the_fingerprint_of_a_folder_changes_with_its_content(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     engine = OpenAIEngine(str(tmp_path), server("http://a/v1"))
     before = engine.fingerprint()
     assert engine.fingerprint() == before
@@ -261,7 +270,98 @@ def test_a_field_that_the_server_rejects_is_omitted_with_a_single_notice(capsys)
     assert capsys.readouterr().err.count("rejects seed") == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "field"),
+    [
+        (400, "Logprobs is not enabled", "logprobs"),
+        (400, "This model does not support LOGPROBS.", "logprobs"),
+        (403, "You are not allowed to request logprobs from this model", "logprobs"),
+        (400, "'Seed' is not supported", "seed"),
+        (422, "n must be 1", "n"),
+        (400, "n > 1 is not supported with this model", "n"),
+        (400, "Invalid value: only N=1 is allowed", "n"),
+        (501, "x", None),
+    ],
+)
+def test_a_field_is_omitted_however_the_refusal_is_worded(code, message, field):
+    def refuse(handler, body):
+        if field is None or field in body:
+            handler.send(code, {"error": {"message": message}})
+        else:
+            handler.send(200, answer(body))
+
+    with Fake(otherwise=refuse) as fake:
+        engine = OpenAIEngine("m", server(fake, concurrency=1, draws_per_request=2, retries=0))
+        drawn = draw_all(engine, image_requests(draws=[GREEDY, 0, 1]))
+    assert all((one.error is None) == (field is not None) for one in drawn.values())
+    assert engine.unsupported == ({field} if field else set())
+
+
+@pytest.mark.parametrize(
+    "message", ["the end of the input is near", "image is not an n-gram", "error in line 1\\n is unexpected", "Nothing"]
+)
+def test_a_rejection_about_something_else_omits_nothing(message):
+    assert wire.rejected_fields(message, {"n", "seed", "logprobs"}) == []
+
+
+def test_a_403_about_the_model_is_no_refusal_of_a_field():
+    with Fake(status(403, {"error": {"message": "no access to model m"}})) as fake:
+        _, error = completions_and_error(OpenAIEngine("m", server(fake)), image_requests(draws=[GREEDY]))
+    assert "no access to model m" in error and "check what the key in TEST_KEY may use" in error
+
+
+def test_nothing_is_requested_that_is_not_used():
+    with Fake() as fake:
+        draw_all(OpenAIEngine("m", server(fake), probabilities=False), image_requests(draws=[GREEDY]))
+    assert "logprobs" not in fake.bodies[0]
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "text", "finished"),
+    [
+        ({"content": None, "reasoning_content": "long"}, "length", "<think>long", False),
+        ({"content": None, "reasoning": "long"}, "length", "<think>long", False),
+        ({"content": None, "reasoning_content": "done"}, "stop", "<think>done", True),
+        ({"content": "B", "reasoning_content": "long"}, "stop", "B", True),
+        ({"content": [{"type": "text", "text": "a "}, {"type": "text", "text": "wren"}]}, "stop", "a wren", True),
+        ({"content": [{"type": "image_url"}, {"type": "output_text", "text": "wren"}]}, "stop", "wren", True),
+    ],
+)
+def test_a_text_is_found_wherever_the_server_puts_it(message, reason, text, finished):
+    def reply(handler, body):
+        content = answer(body, reason=reason)
+        content["choices"][0]["message"] = message
+        handler.send(200, content)
+
+    with Fake(reply) as fake:
+        (one,) = draw_all(OpenAIEngine("m", server(fake)), image_requests()).values()
+    assert (one.text, one.finished, one.error) == (text, finished, None)
+    status = ClassLists(CLASSES).parse(one, "birds", "base").status
+    assert status == {"length": "truncated"}.get(reason, "no_answer" if "<think>" in text else status)
+
+
 # Failures and retries.
+
+
+@pytest.mark.parametrize("code", [500, 502, 503])
+def test_a_run_that_cannot_end_well_ends_early(code):
+    """At one per cent of 4,000 draws 41 failures are too many: not all 4,000 are waited for."""
+    with Fake(otherwise=status(code)) as fake:
+        engine = OpenAIEngine("m", server(fake, retries=0, draws_per_request=1))
+        limit = FailureLimit("sample", 0.01, 4000)
+        with pytest.raises(UserError) as caught, draws_bar("draws", 4000, limit) as advance:
+            for batch in engine.draw(image_requests(images=200, draws=range(20)), SAMPLER):
+                advance(ParsedAnswer(one.error or "", None, None, "error", 0) for one in batch)
+    assert re.search(r"sample: \d+ of 4000 completions failed \(limit 1 %\), the first with", str(caught.value))
+    assert f"scripted error {code}" in str(caught.value) and 41 <= len(fake.bodies) < 2000
+
+
+def test_a_list_of_models_that_fails_is_an_obstacle_where_the_model_does_not_answer(capsys):
+    with Fake(models=502, otherwise=status(502)) as broken, Fake() as fake:
+        draw_all(OpenAIEngine("m", server(broken, fake)), image_requests(images=4))
+        assert len(broken.bodies) == 1 and f"{broken.url}: HTTP 502" in capsys.readouterr().err
+        _, error = completions_and_error(OpenAIEngine("m", server(broken)), image_requests())
+    assert "HTTP 502" in error and "start a server" in error
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_the_accuracy_counts_the_verdicts(judge):
 
 @pytest.mark.slow
 def test_the_stage_reports_the_verdicts(judge, tmp_path, capsys):
-    settings = YAML().load((ROOT / "params.yaml").read_text())
+    settings = YAML().load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     image = {"dataset": "x", "split": "test", "status": "ok", "image": b"", "perceptual_hash": None}
     with Fake(otherwise=replies) as fake:
         settings["judge"] |= {"model": "m", "endpoints": [fake.url], "key_variable": "TEST_KEY"}
@@ -133,7 +133,7 @@ def test_the_stage_reports_the_verdicts(judge, tmp_path, capsys):
         count = len(fake.bodies)
         main()
         assert len(fake.bodies) == count == 4, "the second run sends no request"
-    details = json.loads((tmp_path / "reports/details.json").read_text())["trained"]
+    details = json.loads((tmp_path / "reports/details.json").read_text(encoding="utf-8"))["trained"]
     assert details["judge"]["one_step"]["base"] == 0.6 and details["one_step"]["base"] == 0.2
     assert details["judge"]["agreement"] == 1.0
     assert "10 predictions scored; training changes two-step by +0.0 points" in capsys.readouterr().out

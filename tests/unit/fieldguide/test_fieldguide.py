@@ -20,7 +20,7 @@ from pipeline.fieldguide.rendering import render_tables
 from pipeline.method.class_names import Matcher
 from pipeline.method.prompts import choice_question, letters, open_question
 
-SCORES = json.loads((ROOT / "models" / "fieldguide" / "scores.json").read_text())
+SCORES = json.loads((ROOT / "models" / "fieldguide" / "scores.json").read_text(encoding="utf-8"))
 
 
 def test_48_species_half_of_them_novel():
@@ -102,19 +102,19 @@ def test_the_base_model_starts_where_the_paper_starts():
 
 def test_the_card_has_the_scores_of_the_pipeline():
     """The means over seeds 0, 1 and 2 of the whole pipeline (bench/seeds.py) on the same test images."""
-    runs = json.loads((ROOT / "bench" / "results" / "seeds.json").read_text())
+    runs = json.loads((ROOT / "bench" / "results" / "seeds.json").read_text(encoding="utf-8"))
     for way in ("pass@1", "pass@K", "one_step", "vote", "two_step"):
         for subset in ("base", "novel"):
             mean = sum(run["base"][way][subset] for run in runs.values()) / len(runs)
             # Other libraries and machines round differently, which can change a draw.
             assert SCORES[way][subset] == pytest.approx(mean, abs=0.01), (way, subset)
-    text = (ROOT / "models" / "fieldguide" / "README.md").read_text()
+    text = (ROOT / "models" / "fieldguide" / "README.md").read_text(encoding="utf-8")
     assert f"| pass@1 | {SCORES['pass@1']['base']:.3f} | {SCORES['pass@1']['novel']:.3f} |" in text
 
 
 def test_the_card_is_the_one_that_the_code_writes():
     params = load_params(BaseModelParams, ROOT / "params.yaml")
-    text = (ROOT / "models" / "fieldguide" / "README.md").read_text()
+    text = (ROOT / "models" / "fieldguide" / "README.md").read_text(encoding="utf-8")
     assert text == card(params, SCORES, minutes=9, parameters=2_000_000)
 
 

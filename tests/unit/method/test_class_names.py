@@ -164,13 +164,13 @@ def official_lists() -> dict[str, list[str]]:
     folder = ROOT.parent / "shared" / "datasets"
     if not folder.is_dir():
         return {}
-    cub = (folder / "cub/official/classes.txt").read_text().splitlines()
-    pets = (folder / "oxford_pets/official/list.txt").read_text().splitlines()
-    flowers = json.loads((folder / "oxford_flowers/coop/cat_to_name.json").read_text())
-    cars = json.loads((folder / "stanford_cars/coop/split_zhou_StanfordCars.json").read_text())
+    cub = (folder / "cub/official/classes.txt").read_text(encoding="utf-8").splitlines()
+    pets = (folder / "oxford_pets/official/list.txt").read_text(encoding="utf-8").splitlines()
+    flowers = json.loads((folder / "oxford_flowers/coop/cat_to_name.json").read_text(encoding="utf-8"))
+    cars = json.loads((folder / "stanford_cars/coop/split_zhou_StanfordCars.json").read_text(encoding="utf-8"))
     return {
         "cub": [line.split(".", 1)[1].replace("_", " ") for line in cub],
-        "aircraft": (folder / "fgvc_aircraft/reconstructed/variants.txt").read_text().split("\n")[:100],
+        "aircraft": (folder / "fgvc_aircraft/reconstructed/variants.txt").read_text(encoding="utf-8").split("\n")[:100],
         "pets": sorted({line.split()[0].rsplit("_", 1)[0].replace("_", " ") for line in pets if line[0] != "#"}),
         "flowers": [flowers[key] for key in sorted(flowers, key=int)],
         "cars": [name for _, name in sorted({(label, name) for _, label, name in cars["train"]})],

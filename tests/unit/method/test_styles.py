@@ -27,12 +27,13 @@ def write(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("prompts").mkdir()
     Path("params.yaml").write_text(
-        (ROOT / "params.yaml").read_text().replace("prompt: brief", "prompt: prompts/mine.yaml")
+        (ROOT / "params.yaml").read_text(encoding="utf-8").replace("prompt: brief", "prompt: prompts/mine.yaml"),
+        encoding="utf-8",
     )
 
     def write(text=None, **texts):
         content = "".join(f'{name}: "{value}"\n' for name, value in (TEXTS | texts).items() if value is not None)
-        Path("prompts/mine.yaml").write_text(content if text is None else text)
+        Path("prompts/mine.yaml").write_text(content if text is None else text, encoding="utf-8")
         return "prompts/mine.yaml"
 
     return write
@@ -99,7 +100,7 @@ def test_a_mistake_in_a_style_is_one_sentence_before_anything_is_drawn(write, te
 
 def test_a_style_that_is_not_there_or_not_tracked_is_one_sentence(write):
     write()
-    Path("other.yaml").write_text(Path("prompts/mine.yaml").read_text())
+    Path("other.yaml").write_text(Path("prompts/mine.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     for prompt, reason in (
         ("papre", "expected one of brief, comparison, paper, or a style file such as prompts/example.yaml"),
         ("prompts/none.yaml", "`cp prompts/example.yaml prompts/none.yaml` starts one"),

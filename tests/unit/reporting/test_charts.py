@@ -45,7 +45,7 @@ def test_curves_differ_by_more_than_colour():
     chart = curves_chart("pass@k", "share", "draws", [one], shares=True)
     assert '<path class="curve of-base on-base" d="M42.0 138.0L308.0 82.0h0"/>' in chart.svg
     assert chart.svg.count('<rect class="mark of-base on-base"') == 2
-    style = (PAGE / "style.css").read_text()
+    style = (PAGE / "style.css").read_text(encoding="utf-8")
     assert "stroke-dasharray" in style[style.index(".curve.on-novel") :].split("}")[0]
     assert "fill: var(--card)" in style[style.index(".mark.of-base") :].split("}")[0]
 

@@ -20,7 +20,7 @@ from pipeline.reporting.run_results import read_details, read_table
     ],
 )
 def test_damaged_details_are_named(tmp_path, content, message):
-    (tmp_path / "details.json").write_text(content)
+    (tmp_path / "details.json").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match="`dvc repro evaluate` writes it again") as error:
         read_details(tmp_path / "details.json")
     assert str(error.value).startswith(f"{tmp_path / 'details.json'} {message}")
@@ -35,7 +35,7 @@ def test_damaged_details_are_named(tmp_path, content, message):
     ],
 )
 def test_a_damaged_table_is_named(tmp_path, name, content, columns):
-    (tmp_path / f"{name}.csv").write_text(content)
+    (tmp_path / f"{name}.csv").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=f"{name}.csv has no column {columns}.*; `dvc repro evaluate` writes it again"):
         read_table(tmp_path, name)
 

@@ -12,12 +12,12 @@ from pipeline.reporting.training_log import read_log, rounded_log, validation_po
 @pytest.fixture
 def log(tmp_path):
     path = tmp_path / "training.csv"
-    path.write_text(LOG)
+    path.write_text(LOG, encoding="utf-8")
     return path
 
 
 def test_empty_cells_are_left_out(log):
-    log.write_text(HEADER + "1,0.4,1,,nan,,30,1,1\n2,,1,,nan,,31,1,1\n")
+    log.write_text(HEADER + "1,0.4,1,,nan,,30,1,1\n2,,1,,nan,,31,1,1\n", encoding="utf-8")
     assert read_log(log) == {"answer_reward": [(1, 0.4)], "completion_length": [(1, 30), (2, 31)]}
 
 
@@ -31,23 +31,25 @@ def test_empty_cells_are_left_out(log):
     ],
 )
 def test_a_damaged_log_is_named(log, content, message):
-    log.write_text(content)
+    log.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match="`dvc repro train` writes ") as error:
         read_log(log)
     assert str(error.value).startswith(str(log)) and message in str(error.value)
 
 
 def test_last_digits_of_another_processor_make_no_difference(log):
-    log.write_text("step,loss,entropy,answer_reward\n1234,-1.11759e-08,0.0573865,\n1235,0.5,12.3456,1\n")
+    log.write_text(
+        "step,loss,entropy,answer_reward\n1234,-1.11759e-08,0.0573865,\n1235,0.5,12.3456,1\n", encoding="utf-8"
+    )
     text = rounded_log(log)
     rows = [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(text.splitlines())]
     assert [row["step"] for row in rows] == [1234, 1235]
     assert [row["loss"] for row in rows] == [0, 0.5] and [row["entropy"] for row in rows] == [0.0574, 12.3]
-    log.write_text("step,loss,entropy,answer_reward\n1234,9.31e-10,0.0573866,\n1235,0.5,12.3455,1\n")
+    log.write_text("step,loss,entropy,answer_reward\n1234,9.31e-10,0.0573866,\n1235,0.5,12.3455,1\n", encoding="utf-8")
     assert rounded_log(log) == text
 
 
 def test_validation_points_are_the_steps_that_have_one(log):
     assert validation_points(log) == "step,validation_two_step\n2,0.5\n"
-    log.write_text(HEADER + "1,0.4,1,0.25,0.9,,30,1,1e-5,\n")
+    log.write_text(HEADER + "1,0.4,1,0.25,0.9,,30,1,1e-5,\n", encoding="utf-8")
     assert validation_points(log) == "step,validation_two_step\n"

@@ -37,7 +37,7 @@ def test_a_run_whose_style_file_was_edited_has_another_folder(run_folder_of, tmp
     paths = set()
     for text in ("What?", "Which?"):
         texts = f"open: {text}\nchoice: '{{options}}'\nlisted: '{{names}}'\n"
-        (tmp_path / "prompts" / "mine.yaml").write_text(texts)
+        (tmp_path / "prompts" / "mine.yaml").write_text(texts, encoding="utf-8")
         styles._read.cache_clear()
         paths.add(run_folder_of(replace(DEFAULTS, prompt="prompts/mine.yaml")).path)
     assert len(paths) == 2

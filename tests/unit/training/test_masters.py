@@ -30,7 +30,7 @@ def preset(name):
     """The settings of training of a preset, what it leaves out from the paper's. The gradients here are synthetic."""
     values = {}
     for file in ("paper", name):
-        values |= YAML(typ="safe").load((ROOT / "presets" / f"{file}.yaml").read_text())["train"]
+        values |= YAML(typ="safe").load((ROOT / "presets" / f"{file}.yaml").read_text(encoding="utf-8"))["train"]
     keys = {field.metadata["key"].removeprefix("train."): field.name for field in fields(TrainParams)}
     given = {keys[key]: tuple(value) if key == "freeze" else value for key, value in values.items()}
     return replace(DEFAULTS, **given | {"method": "sft", "precision": "float32", "gradient_checkpointing": False})

@@ -38,7 +38,7 @@ def monitor_of(tmp_path):
         check = (lambda model: scores.pop(0)) if scores is not None else None
 
         def save(model, path):
-            saves.append((path / "w").write_text("w"))
+            saves.append((path / "w").write_text("w", encoding="utf-8"))
 
         return TrainingMonitor(RunFolder(tmp_path), 5, check, save, rollouts, 5.0, log=lines.append), lines, saves
 
