@@ -23,6 +23,7 @@ from pipeline.core.model_language import require_prompt_for
 from pipeline.core.params import UserError, first_line, load_params, read_param
 from pipeline.core.progress import bar
 from pipeline.core.terminal import printable
+from pipeline.core.words import counted
 from pipeline.datasets.formats import SUFFIXES
 
 NO_ANSWER = 3  # exit code where a picture has no answer
@@ -65,7 +66,7 @@ def classify(
         return
     failures = print_answers(classifier, pictures, max_pixels, as_json)
     if not as_json and len(pictures) > 1:
-        print(f"{len(pictures)} pictures, {len(pictures) - failures} with an answer")
+        print(f"{counted(len(pictures), 'picture')}, {len(pictures) - failures} with an answer")
     if failures:
         raise typer.Exit(NO_ANSWER)
 

@@ -8,6 +8,7 @@ import typer
 from pipeline.core.files import write_text
 from pipeline.core.params import PARAMS_FILE, UserError
 from pipeline.core.presets import preset_file, preset_names, preset_values
+from pipeline.core.words import counted
 
 
 def differences(values: Any, preset: Any, above: str = "") -> list[tuple[str, Any, Any]]:
@@ -55,4 +56,5 @@ def preset(
         text = io.StringIO()
         yaml.dump(values, text)
         write_text(PARAMS_FILE, text.getvalue())
-        print(f"{len(changes)} values of {file} written to {PARAMS_FILE}; `git diff` shows them, `dvc repro` uses them")
+        values_text = counted(len(changes), "value")
+        print(f"{values_text} of {file} written to {PARAMS_FILE}; `git diff` shows them, `dvc repro` uses them")

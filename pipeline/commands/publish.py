@@ -11,6 +11,7 @@ import typer
 from pipeline.core import tables
 from pipeline.core.files import whole_folder, write_text
 from pipeline.core.params import UserError, all_params, first_line
+from pipeline.core.words import counted
 from pipeline.reporting.cards import model_card, tables_card
 
 MARK = ".divek-publish.json"  # in a published folder: the files that publish wrote
@@ -86,9 +87,10 @@ def require_own_folder(out: Path) -> None:
     except (OSError, ValueError, TypeError):
         raise UserError(f"{out} exists and was not written by publish; choose another folder with --out") from None
     if others := [name for name in files_in(out) if name not in own]:
+        more = f" and {counted(len(others) - 1, 'more file')}" if len(others) > 1 else ""
         raise UserError(
-            f"{out} holds {others[0]}{f' and {len(others) - 1} more files' if len(others) > 1 else ''}, which publish "
-            "did not write and would delete; move them, or choose another folder with --out"
+            f"{out} holds {others[0]}{more}, which publish did not write and would delete; move them, or "
+            "choose another folder with --out"
         )
 
 

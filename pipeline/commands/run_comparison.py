@@ -3,6 +3,7 @@
 import polars as pl
 
 from pipeline.core.params import UserError
+from pipeline.core.words import counted
 from pipeline.evaluation.scoring import ScoredPredictions
 from pipeline.evaluation.ways import answering, measured, way
 
@@ -134,7 +135,7 @@ def flip_lines(flips: pl.DataFrame, names: Pair, answer: str) -> list[str]:
     several, lines = flips["dataset"].n_unique() > 1, []
     for side, name in zip(("first", "second"), names, strict=True):
         rows = flips.filter(right=side)
-        lines.append(f"{answer}, right in {name} only: {rows.height} images")
+        lines.append(f"{answer}, right in {name} only: {counted(rows.height, 'image')}")
         for row in rows.head(SHOWN).iter_rows(named=True):
             answers = "; ".join(
                 f"{label}: {row[f'{place}_class'] or 'no class'}"

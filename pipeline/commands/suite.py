@@ -16,6 +16,7 @@ import typer
 from pipeline.commands.revisions import read_at
 from pipeline.core.files import write_text
 from pipeline.core.params import UserError
+from pipeline.core.words import counted
 from pipeline.evaluation.intervals import mean_over_seeds
 from pipeline.evaluation.metrics import HEADLINE
 from pipeline.evaluation.ways import way
@@ -169,7 +170,8 @@ def suite(
         time.sleep(POLL)
     print("\n".join(lines))
     if failures := [name for name in experiments if states[name][0] == "Failed"]:
-        raise UserError(f"{len(failures)} runs failed, the first {failures[0]}; read `dvc queue logs {failures[0]}`")
+        first = failures[0]
+        raise UserError(f"{counted(len(failures), 'run')} failed, the first {first}; read `dvc queue logs {first}`")
 
 
 def _queue(dataset: str, experiments: dict[str, tuple[Method, int]]) -> None:

@@ -177,4 +177,6 @@ def count_line(images: pl.DataFrame) -> str:
     counts = dict(images["split"].value_counts().iter_rows())
     line = ", ".join(f"{counts[split]:,} {split}" for split in ("train", "val", "test", "out") if split in counts)
     errors = (images["status"] == "error").sum()
-    return f"{line} images" + (f", {errors} of them unreadable" if errors else "")
+    return f"{line} {'image' if images.height == 1 else 'images'}" + (
+        f", {errors} of them unreadable" if errors else ""
+    )

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.core.params import UserError
+from pipeline.core.words import counted
 from pipeline.datasets import layout, protocols
 from pipeline.datasets.formats import SUFFIXES
 from pipeline.datasets.label_table import CHECK_AGAIN, TABLES, class_name, read_aliases, read_label_table
@@ -106,7 +107,7 @@ def class_names(place: Path, labels: Collection[str]) -> list[str]:
         elif not normalised(label) or not name.isprintable():
             what = f"{label!r} is no class name"
         elif len(name) > LONGEST_NAME:
-            what = f"a class name of {len(name)} characters, expected at most {LONGEST_NAME}: {name[:40]!r}…"
+            what = f"a class name of {counted(len(name), 'character')}, expected at most {LONGEST_NAME}: {name[:40]!r}…"
         if what:
             raise UserError(f"{place}: {what}; rename or merge them, then `python -m pipeline.stages.download --check`")
     if len(label_of) < 2:

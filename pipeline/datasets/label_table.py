@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.core.params import UserError, first_line
+from pipeline.core.words import counted
 from pipeline.datasets.split_names import split_of
 from pipeline.method.spelling import normalised
 
@@ -147,7 +148,7 @@ def _rows(reader: Any) -> Iterator[tuple[str, Row]]:
         if names is None:
             names = [name.strip().lower() for name in values]
         elif len(values) < len(names) or any(values[len(names) :]):  # a spreadsheet may add empty ones
-            counts = f"{len(values)} values, expected {len(names)}: {', '.join(names)}"
+            counts = f"{counted(len(values), 'value')}, expected {len(names)}: {', '.join(names)}"
             raise _RaggedError(f"line {reader.line_num}: {counts}")
         else:
             yield f"line {reader.line_num}", dict(zip(names, values, strict=False))

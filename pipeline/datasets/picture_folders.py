@@ -104,7 +104,7 @@ def _add(walk: _Walk, path: Path, parts: Parts, home: Path) -> None:
     elif not path.resolve().is_relative_to(home):
         walk.skipped["behind links that lead outside"] += 1
     elif any("\ud800" <= character <= "\udfff" for part in parts for character in part):
-        walk.skipped["whose names are not UTF-8"] += 1
+        walk.skipped["whose names are no text in this locale"] += 1
     else:
         walk.pictures.append(parts)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from pipeline.core.params import UserError
+from pipeline.core.words import counted
 from pipeline.method.spelling import normalised
 
 COLUMNS = ["image_id", "dataset", "class_id", "split", "file", "status", "content", "perceptual_hash", "copies"]
@@ -78,10 +79,11 @@ def require_apart(images: pl.DataFrame, classes: pl.DataFrame) -> None:
     examples = "; ".join(example(*pair) for pair in pairs.head(SHOWN).iter_rows())
     more = f"; and {pairs.height - SHOWN} more" if pairs.height > SHOWN else ""
     raise UserError(
-        f"data/images.parquet: {pairs['left_id'].n_unique()} training or validation images show the same picture as "
-        f"{pairs['right_id'].n_unique()} test images, in {pairs.height} pairs: {examples}{more}; "
+        f"data/images.parquet: {counted(pairs['left_id'].n_unique(), 'training or validation image')} and "
+        f"{counted(pairs['right_id'].n_unique(), 'test image')} show the same pictures, in "
+        f"{counted(pairs.height, 'pair')}: {examples}{more}; "
         "`dvc exp run -S data.drop_leaks=true` drops such training images, "
-        "`python -m pipeline.stages.download --check` lists them"
+        "`python -m pipeline.stages.download --check` lists the first 20 pairs"
     )
 
 
@@ -109,8 +111,8 @@ def require_base_only(questions: pl.DataFrame, classes: pl.DataFrame) -> None:
     if places:
         examples = ", ".join(f"{name!r} in the question of image {image_id}" for image_id, name in places[:SHOWN])
         raise UserError(
-            f"data/hard.parquet: {len(places)} novel classes in training questions ({examples}); training may use "
-            "base classes only: `dvc repro options` makes the questions again"
+            f"data/hard.parquet: {counted(len(places), 'name')} of novel classes in training questions ({examples}); "
+            "training may use base classes only: `dvc repro options` makes the questions again"
         )
 
 

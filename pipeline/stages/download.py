@@ -15,6 +15,7 @@ from pipeline.core.model_language import require_names_for, require_prompt_for
 from pipeline.core.params import UserError, key, load_params, read_param
 from pipeline.core.progress import bar
 from pipeline.core.terminal import printable
+from pipeline.core.words import counted
 from pipeline.datasets import copies, open_dataset, packing
 from pipeline.datasets.check import count_line, report, require_few_errors, require_usable
 from pipeline.datasets.missing import available_images
@@ -67,7 +68,8 @@ def main(
         require_few_errors(image_rows, params.max_error_rate)
         if params.drop_leaks:
             image_rows = leakage.without_leaks(image_rows)
-            print(f"dropped because a test image shows the same: {image_rows.filter(split='out').height} images")
+            dropped = counted(image_rows.filter(split="out").height, "image")
+            print(f"dropped because a test image shows the same: {dropped}")
         leakage.require_apart(image_rows, class_rows)  # now, not when everything has been drawn
         if check:
             print("nothing here stops a run; `dvc repro` starts one")

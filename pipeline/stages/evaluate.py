@@ -12,6 +12,7 @@ from pipeline.core import tables, timings
 from pipeline.core.cli import run
 from pipeline.core.files import whole_folder, write_text
 from pipeline.core.params import key, load_params
+from pipeline.core.words import counted
 from pipeline.evaluation.comparison import gain_sentence
 from pipeline.evaluation.judge import JudgeParams, judge_models
 from pipeline.evaluation.results import details, headline, report_tables
@@ -71,7 +72,7 @@ def main(
         for name, table in files.items():
             write_text(folder / f"{name}.csv", tables.csv_text(table))
     gain = gain_sentence(files["differences"])
-    print(f"{rows.height} predictions scored{'; ' * bool(gain)}{gain}")
+    print(f"{counted(rows.height, 'prediction')} scored{'; ' * bool(gain)}{gain}")
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

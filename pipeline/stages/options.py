@@ -17,6 +17,7 @@ import typer
 from pipeline.core import tables, timings
 from pipeline.core.cli import run
 from pipeline.core.params import LARGEST_SEED, key, load_params
+from pipeline.core.words import counted
 from pipeline.method.distractors import Distractors, nearest_distractors, random_distractors
 from pipeline.method.options import questions
 from pipeline.method.prompts import MAX_OPTIONS
@@ -66,8 +67,8 @@ def main(
     tables.write(tables.QUESTIONS, rows, out)
     timings.record(images=rows.height)
     mean = rows["options"].list.len().sum() / rows.height
-    inserted = rows["truth_rank"].is_null().sum()
-    print(f"{rows.height} questions, {mean:.2f} options on average; the truth was never drawn for {inserted} images")
+    made, inserted = counted(rows.height, "question"), counted(rows["truth_rank"].null_count(), "image")
+    print(f"{made}, {mean:.2f} options on average; the truth was never drawn for {inserted}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pipeline.core import tables, timings
 from pipeline.core.cli import run
 from pipeline.core.files import write_text
 from pipeline.core.params import load_params
+from pipeline.core.words import counted
 from pipeline.reporting.html_page import render_page
 from pipeline.reporting.run_results import md5, read_results
 from pipeline.reporting.run_settings import ReportParams
@@ -39,7 +40,7 @@ def main(
     timings.record(images=rows["image_id"].n_unique())
     write_text(curves, rounded_log(training))
     write_text(checks, validation_points(training))
-    print(f"{out}: {rows['image_id'].n_unique():,} images, {len(html.encode()):,} bytes; open it in a browser")
+    print(f"{out}: {counted(rows['image_id'].n_unique(), 'image')}, {len(html.encode()):,} bytes; open it in a browser")
 
 
 if __name__ == "__main__":

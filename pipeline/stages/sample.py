@@ -16,6 +16,7 @@ from pipeline.core import tables, timings
 from pipeline.core.cli import run
 from pipeline.core.model_language import require_names_for, require_prompt_for
 from pipeline.core.params import key, load_params
+from pipeline.core.words import counted
 from pipeline.engines.params import EngineParams
 from pipeline.method.image_sets import training_images
 from pipeline.method.sampling import SamplingParams, draw_samples
@@ -39,7 +40,7 @@ def main(
     require_prompt_for(params.model, params.prompt)
     engine = params.connect(params.model)
     if forget:
-        print(f"{engine.cache(params.sampler()).clear():,} draws deleted")
+        print(f"{counted(engine.cache(params.sampler()).clear(), 'draw')} deleted")
         return
     class_rows = tables.read(tables.CLASSES, classes)
     for (dataset,), rows in class_rows.group_by("dataset", maintain_order=True):

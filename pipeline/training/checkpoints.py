@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from pipeline.core.files import whole_folder, work_folder, write_text
+from pipeline.core.words import counted
 from pipeline.engines.common.loading import content
 from pipeline.method.styles import style
 from pipeline.training.params import TrainParams
@@ -102,7 +103,8 @@ def damage_of(checkpoint: Path) -> str | None:
         file = checkpoint / name
         length = file.stat().st_size if file.is_file() else None
         if length != size:
-            return f"{name} {'is missing' if length is None else f'has {length} bytes'}, expected {size}"
+            state = "is missing" if length is None else f"has {counted(length, 'byte')}"
+            return f"{name} {state}, expected {size}"
     return None
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import polars as pl
 
 from pipeline.core.params import UserError
+from pipeline.core.words import counted
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.prompts import chat, choice_question, supervised_answer
 from pipeline.training.params import TrainParams
@@ -88,6 +89,6 @@ def require_enough(rows: pl.DataFrame, params: TrainParams) -> None:
     """Raises UserError if the questions do not fill a step."""
     if rows.height < params.prompts_per_step:
         raise UserError(
-            f"data/hard.parquet: {rows.height} questions do not fill a step of train.prompts_per_step = "
+            f"data/hard.parquet: {counted(rows.height, 'question')} cannot fill a step of train.prompts_per_step = "
             f"{params.prompts_per_step}; set `dvc exp run -S train.prompts_per_step={rows.height}` or fewer"
         )

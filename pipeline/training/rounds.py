@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from pipeline.core.words import counted
 from pipeline.engines.common.draw_cache import CachingEngine, draw_cache_folder
 from pipeline.engines.common.loading import load_model, load_processor
 from pipeline.engines.local.transformers import TransformersEngine
@@ -75,7 +76,8 @@ def train(data: TrainingData, params: TrainParams, folder: RunFolder) -> Trainin
             statistics.append({"round": number, **round_statistics(current, hard.height, previous)})
             previous = current
             if hard.height < params.prompts_per_step:
-                print(f"round {number}: only {hard.height} hard questions are left, fewer than a step needs; stopping")
+                left = counted(hard.height, "hard question")
+                print(f"round {number}: only {left} left, fewer than a step needs; stopping")
                 break
         steps = params.steps * number // params.rounds - done
         round_folder = folder.inner(f"round-{number}")

@@ -111,7 +111,7 @@ def test_a_test_image_among_the_training_images_stops_training_and_evaluation(fo
     tables.write(tables.IMAGES, images, tmp_path / "images.parquet")
     text = sentence(folder, stage, images=tmp_path / "images.parquet")
     assert (
-        "1 training or validation images show the same picture as 1 test images" in text
+        "1 training or validation image and 1 test image show the same pictures" in text
         and train in text
         and test["image_id"] in text
     )

@@ -260,11 +260,11 @@ def test_a_picture_on_both_sides_stops_download_and_says_what_to_do(project, sma
     copy.save(place / train["file"], "JPEG", quality=50)
     IMAGES.unlink(), CLASSES.unlink()
     text = refused(project("pets", path=str(place)))
-    assert "1 training or validation images show the same picture as 1 test images, in 1 pairs" in text
+    assert "1 training or validation image and 1 test image show the same pictures, in 1 pair" in text
     assert train["file"] in text and test["file"] in text and "-S data.drop_leaks=true" in text
     result = project("pets", path=str(place), drop_leaks=True)
     taken(result)
-    assert "dropped because a test image shows the same: 1 images" in result.output
+    assert "dropped because a test image shows the same: 1 image\n" in result.output
     images = tables.read(tables.IMAGES, IMAGES)
     group = images.drop_nulls("copies")
     assert dict(group.select("file", "split").rows()) == {train["file"]: "out", test["file"]: "test"}
@@ -400,7 +400,7 @@ def killed_and_run_again(folder: Path, count: int, kills: int, serve) -> tuple[i
     environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_ROOT": ".", "no_proxy": "*"}
 
     def start(project: Path) -> subprocess.Popen:
-        project.mkdir(exist_ok=True)
+        (project / "photos").mkdir(parents=True, exist_ok=True)
         shutil.copy("params.yaml", project)
         return subprocess.Popen(
             [sys.executable, str(folder / "run.py")], cwd=project, env=environment, stdout=subprocess.DEVNULL

@@ -20,6 +20,7 @@ import polars as pl
 from pipeline.core import timings
 from pipeline.core.engine import Completion, Engine, Request, Sampler
 from pipeline.core.files import whole_file, work_folder, write_text
+from pipeline.core.words import counted
 
 VERSION = 2  # of the shards' columns and of the text that a cache is named after
 
@@ -165,7 +166,7 @@ class CachingEngine:
         self._rows_of.clear()
 
     def counts(self) -> str:
-        return f"{self.misses:,} new draws, {self.hits:,} from the draw cache"
+        return f"{counted(self.misses, 'new draw')}, {self.hits:,} from the draw cache"
 
 
 def _misses(request: Request, hit_keys: set[tuple[object, ...]]) -> list[int]:

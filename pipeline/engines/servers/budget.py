@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline.core import timings
 from pipeline.core.params import UserError
+from pipeline.core.words import counted
 from pipeline.engines.servers.wire import choices, usage
 
 
@@ -58,8 +59,9 @@ class Budget:
     def message(self) -> str:
         """What was spent and what to do next, as one sentence."""
         server = self.server
+        requests, tokens = counted(self.requests, "request"), counted(self.tokens, "token")
         return (
-            f"the budget is used up: {self.requests} requests (server.max_requests {server.max_requests}) and "
-            f"{self.tokens} tokens (server.max_tokens {server.max_tokens}; 0 is no limit); finished draws are cached: "
-            "raise the limit, or run the same command again to continue with a fresh budget"
+            f"the budget is used up: {requests} (server.max_requests {server.max_requests}) and {tokens} "
+            f"(server.max_tokens {server.max_tokens}; 0 is no limit); finished draws are cached: raise the limit, or "
+            "run the same command again to continue with a fresh budget"
         )

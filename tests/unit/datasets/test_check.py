@@ -237,7 +237,7 @@ def test_the_command_ends_with_0_or_with_a_sentence_and_1_and_writes_no_table(tm
     assert failing.returncode == 1
     assert (
         failing.stderr.startswith("error: ")
-        and "1 training or validation images show the same picture as 1 test images" in failing.stderr
+        and "1 training or validation image and 1 test image show the same pictures" in failing.stderr
     )
     assert "Traceback" not in failing.stderr
     assert "  test/a/6.png (test)" in failing.stdout or "  train/a/again.png (train)" in failing.stdout

@@ -13,6 +13,7 @@ import pytest
 import typer
 from PIL import Image
 from ruamel.yaml import YAML
+from support.messy_folder import KINDS, messy_folder
 from support.project import ROOT
 from typer.testing import CliRunner
 
@@ -370,7 +371,7 @@ def test_the_check_fails_where_the_run_would(project):
     for n in range(8):
         Path(f"photos/a/again{n}.jpg").write_bytes(Path(f"photos/a/{n}.jpg").read_bytes())
     result = project("--check")
-    assert isinstance(result.exception, UserError) and "show the same picture as" in str(result.exception)
+    assert isinstance(result.exception, UserError) and "show the same pictures" in str(result.exception)
     result = project("--check", drop_leaks=True)
     assert result.exit_code == 0 and "nothing here stops a run" in result.output
     assert re.search(r"dropped because a test image shows the same: [1-9]", result.output)
@@ -478,7 +479,7 @@ def test_a_table_has_any_usual_delimiter_and_blank_lines(tmp_path, mark):
     ("text", "sentence"),
     [
         ("file;class\n1.jpg;a\n", "labels.csv: no column 'path' among file;class"),
-        ("path,label\n1.jpg\n", "line 2: 1 values, expected 2: path, label"),
+        ("path,label\n1.jpg\n", "line 2: 1 value, expected 2: path, label"),
         ("path,label\n1.jpg,a,b\n", "line 2: 3 values, expected 2: path, label"),
         ('path,label\n"1.jpg,a\n' + "x" * 200_000, "labels.csv: cannot be read (field larger than field limit"),
         ("path,label\n1.jpg," + "x" * 5_000 + "\n", "line 2: a value of more than 4,096 characters"),
@@ -566,3 +567,21 @@ def test_a_model_that_cannot_write_the_names_is_refused_in_download(project):
     assert isinstance(error, UserError) and "cannot write 2 of 2 class names, such as 'gull'" in str(error)
     result = project("--check")
     assert "class (folder)" in result.output and "cannot write 2 of 2" in str(result.exception)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_messy_folder_gives_what_is_good_in_it_and_says_the_rest(project, seed):
+    messy = messy_folder(Path("photos").absolute(), seed)
+    assert len(KINDS) >= 40
+    result = project("--check", max_error_rate=0.2, drop_leaks=True)
+    assert result.exception is None, result.exception
+    for line in messy.lines:
+        assert f"photos: {line}\n" in result.output, line
+    assert project(max_error_rate=0.2, drop_leaks=True).exit_code == 0
+    images = tables.read(tables.IMAGES, Path("data/images.parquet"))
+    assert set(images.filter(status="ok")["file"]) == messy.read
+    assert set(images.filter(status="error")["file"]) == messy.errors
+    classes = tables.read(tables.CLASSES, Path("data/classes.parquet"))
+    assert classes["name"].to_list() == ["Grey Heron", "Little Egret", "Mute Swan"]
+    assert "cannot be read: 5\n" in result.output and "\x1b" not in result.output

@@ -84,7 +84,7 @@ def test_the_message_names_the_rows_and_the_way_out():
     with pytest.raises(UserError) as caught:
         require_apart(images(*rows), CLASSES)
     message = str(caught.value)
-    assert "7 training or validation images show the same picture as 8 test images, in 8 pairs" in message
+    assert "7 training or validation images and 8 test images show the same pictures, in 8 pairs" in message
     assert "d/0.jpg (0, train) and d/t0.jpg (t0, test), 0 bits apart" in message
     assert "and 3 more" in message and "data.drop_leaks=true" in message and "\n" not in message
 
@@ -161,7 +161,7 @@ def test_base_questions_pass():
     ids=["option", "truth", "option by name", "option by alias", "other data set, alias", "other data set, truth"],
 )
 def test_a_novel_class_in_a_training_question_stops_it(asked):
-    with pytest.raises(UserError, match=r"\d novel classes in training .*'Artic Tern' in the question of image x"):
+    with pytest.raises(UserError, match=r"\d names? of novel classes in .*'Artic Tern' in the question of image x"):
         require_base_only(hard(asked), CLASSES)
 
 

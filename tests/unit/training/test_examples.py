@@ -11,6 +11,6 @@ from pipeline.training.examples import require_enough
 
 def test_fewer_questions_than_a_step_needs_are_refused():
     rows = questions(question(0, 0, 1))
-    with pytest.raises(UserError, match=r"1 questions do not fill a step of train\.prompts_per_step = 16"):
+    with pytest.raises(UserError, match=r"1 question cannot fill a step of train\.prompts_per_step = 16"):
         require_enough(rows, DEFAULTS)
     require_enough(rows, replace(DEFAULTS, prompts_per_step=1))
