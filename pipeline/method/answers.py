@@ -6,6 +6,7 @@ An ambiguous answer is never resolved in the model's favour: what can be read in
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from html import unescape
 from string import ascii_uppercase
 
 from pipeline.method.class_names import Matcher
@@ -19,6 +20,10 @@ _MARKUP = re.compile(
     r"<\|[^<>|]{1,40}\|>|</?s>|<(?:eos|bos|pad|unk|(?:start|end)_of_(?:turn|text|utterance))>|"
     r"</?(?:b|i|u|em|strong|p|span|code|mark)>|<br ?/?>",
     re.IGNORECASE,
+)
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[\da-f]{1,6}|[a-z]{2,8}\d?);", re.IGNORECASE)
+_FENCE = re.compile(
+    r"\A\s*```(?:json|text|txt|plaintext|markdown|latex)?[ \t]*\n(.*?)\n?\s*```\s*\Z", re.DOTALL | re.IGNORECASE
 )
 _INVISIBLE = dict.fromkeys(
     [0xAD, 0x61C, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF]
@@ -56,11 +61,19 @@ def answer_text(completion: str) -> str | None:
 
     What stands inside <think> does not count, nor does anything outside <answer>. Blocks that repeat the same answer
     are one answer, different ones are none. An answer that is not closed was cut off, and is none. Special tokens,
-    simple HTML and characters that show nothing are left out.
+    simple HTML, a code fence or a LaTeX box around all of it, and characters that show nothing are left out; HTML
+    entities are the characters that they stand for.
     """
     span = answer_span(completion)
-    text = _MARKUP.sub(" ", completion[slice(*span)]).translate(_INVISIBLE).strip() if span else ""
-    return text or None
+    return _without_markup(completion[slice(*span)]) or None if span else None
+
+
+def _without_markup(text: str) -> str:
+    text = _ENTITY.sub(lambda entity: unescape(entity[0]), text)
+    text = _MARKUP.sub(" ", text).translate(_INVISIBLE).strip()
+    text = _FENCE.sub(r"\1", text).strip()
+    boxed = _WRAPPED.fullmatch(text) or _WRAPPED.fullmatch(_NESTED.sub(r"{\1}", text.strip("$ ")))
+    return _without_markup(boxed[1]) if boxed else text
 
 
 def answer_span(completion: str) -> tuple[int, int] | None:

@@ -132,7 +132,17 @@ LETTERS = [
     ("Die Antwort ist B.", "B", "in German"),
     ("La réponse est B", "B", "in French"),
     ("La respuesta correcta es B", "B", "in Spanish"),
+    ("B&nbsp;", "B", "an HTML entity"),
+    ("Laysan&#32;Albatross", "B", "another, in the text"),
+    ("&lt;b&gt;B&lt;/b&gt;", "B", "HTML in entities"),
+    ("&nosuch; B", None, "no entity"),
+    ("```\nB\n```", "B", "a code fence"),
+    ('```json\n{"answer": "B"}\n```', "B", "JSON in a code fence"),
+    (r"\boxed{Laysan Albatross}", "B", "the text in a LaTeX box"),
     ("ﬅ", None, "a ligature whose capitals stand side by side in the alphabet"),
+    (r"<answer>\boxed{Brandt&#39;s Cormorant}</answer>", "Brandt's Cormorant", "a box and an entity"),
+    ("<answer>```text\nwren\n```</answer>", "wren", "a code fence"),
+    (r"<answer>the \boxed{wren} here</answer>", r"the \boxed{wren} here", "a box that is not all of it"),
 ]
 
 
