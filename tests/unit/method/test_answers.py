@@ -33,6 +33,9 @@ TEXTS = [
     ("<answer>wren</answer><think>hm", None, "thinks again and never ends"),
     ("<think>a</think><answer>owl</answer><think>b</think><answer>wren</answer>", "wren", "a second thought counts"),
     ("", None, "nothing"),
+    (r"<answer>\boxed{Brandt&#39;s Cormorant}</answer>", "Brandt's Cormorant", "a box and an entity"),
+    ("<answer>```text\nwren\n```</answer>", "wren", "a code fence"),
+    (r"<answer>the \boxed{wren} here</answer>", r"the \boxed{wren} here", "a box that is not all of it"),
 ]
 
 LETTERS = [
@@ -140,9 +143,6 @@ LETTERS = [
     ('```json\n{"answer": "B"}\n```', "B", "JSON in a code fence"),
     (r"\boxed{Laysan Albatross}", "B", "the text in a LaTeX box"),
     ("ﬅ", None, "a ligature whose capitals stand side by side in the alphabet"),
-    (r"<answer>\boxed{Brandt&#39;s Cormorant}</answer>", "Brandt's Cormorant", "a box and an entity"),
-    ("<answer>```text\nwren\n```</answer>", "wren", "a code fence"),
-    (r"<answer>the \boxed{wren} here</answer>", r"the \boxed{wren} here", "a box that is not all of it"),
 ]
 
 
