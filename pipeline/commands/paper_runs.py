@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.commands.revisions import git
 from pipeline.core.params import PARAMS_FILE, UserError, all_params
+from pipeline.core.yaml_text import load_yaml
 
 DETAILS_FILE, LOCK_FILE = Path("reports/details.json"), Path("dvc.lock")
 SETS = ("flowers", "cub", "pets", "cars", "aircraft")
@@ -179,10 +180,7 @@ def _run(settings: Any, details: str, used: dict[str, Any]) -> Run | None:
 
 @functools.cache
 def _yaml(text: str) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
+        return load_yaml(text, "", "")
+    except UserError:
         return None

@@ -9,8 +9,8 @@ from typing import Any
 import typer
 
 from pipeline.core import timings
+from pipeline.core.errors import UserError, system_sentence
 from pipeline.core.help_text import epilog
-from pipeline.core.params import UserError
 from pipeline.core.terminal import printable
 
 
@@ -34,7 +34,7 @@ def run(main: Callable[..., None], *params: type) -> None:
 
 
 def exit_on_user_error(app: typer.Typer) -> None:
-    """Runs `app`; a UserError is printed to stderr as one sentence, with exit code 1.
+    """Runs `app`; a UserError, or what the system refuses, is printed to stderr as one sentence, with exit code 1.
 
     Where the locale has no sign for a character (→, ü), an escape is printed.
     """
@@ -43,6 +43,7 @@ def exit_on_user_error(app: typer.Typer) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except UserError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
+    except (UserError, OSError) as error:
+        sentence = system_sentence(error) if isinstance(error, OSError) else str(error)
+        print(printable(f"error: {sentence}"), file=sys.stderr)
         sys.exit(1)

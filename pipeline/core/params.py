@@ -8,24 +8,22 @@ import re
 import typing
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
+
+from pipeline.core.errors import UserError, first_line
+from pipeline.core.yaml_text import load_yaml
+
+__all__ = ["UserError", "first_line"]
 
 T = TypeVar("T")
 
 PARAMS_FILE = Path("params.yaml")
 LARGEST_SEED = 2**32 - 1  # NumPy's limit, and so the trainer's
+MOST_KEYS = 10_000  # that are looked at: aliases can make one line a million
 MOST_DRAWS = 10_000  # of an image: a slip such as 20000000 would fill memory and disk before anything is seen
 LARGEST_INTEGER = 2**31 - 1  # of settings without a limit of their own
-
-
-class UserError(Exception):
-    """A mistake by the user: one sentence with what is wrong, what was expected, and the next command."""
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a library's error message, or the name of its class where the message is empty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def key(
@@ -71,7 +69,7 @@ def known_keys() -> frozenset[str]:
 
 def _require_known(tree: Any, known: Collection[str], file: Path) -> None:
     """Raises UserError for a key that nothing reads: a slip that would otherwise leave its setting as it was."""
-    for dotted in _dotted(tree):
+    for dotted in islice(_dotted(tree), MOST_KEYS):
         if dotted not in known:
             similar = get_close_matches(dotted, known, 1)
             hint = f" (similar: {similar[0]})" if similar else ""
@@ -95,19 +93,14 @@ def all_params(file: Path = PARAMS_FILE) -> dict[str, Any]:
 
 
 def _tree(file: Path) -> Any:
-    # ruamel.yaml and not PyYAML: DVC writes 2e-6 without a point, which YAML 1.1 reads as text.
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
+    advice = f"fix it, or `git checkout {file}`"
     try:
-        return YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{file}: no such file; run from the project's root, or `git checkout {file}`") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 text ({error.reason}); fix it, or `git checkout {file}`") from None
-    except YAMLError as error:
-        place = str(getattr(error, "problem_mark", "")).strip().splitlines()
-        raise UserError(f"{file}: not valid YAML ({' '.join(place)}); fix it, or `git checkout {file}`") from None
+        raise UserError(f"{file}: not UTF-8 text ({error.reason}); {advice}") from None
+    return load_yaml(text, str(file), advice)
 
 
 def param_value(tree: Any, dotted: str, file: Path) -> Any:

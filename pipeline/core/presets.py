@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.params import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.yaml_text import load_yaml
 
 FOLDER = Path("presets")
 BASE = "base"  # key of a preset that names the preset whose values it starts from
@@ -49,9 +50,11 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-
-    values = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
+    values = load_yaml(text, str(file), "presets/paper.yaml is an example")
     if not isinstance(values, dict):
         raise UserError(f"{file}: no keys, expected settings of params.yaml; presets/paper.yaml is an example")
     return values

@@ -4,7 +4,9 @@ A table is one Parquet file with its name and schema version in the footer. The 
 sorted by key, and no clock, host or revision is written.
 """
 
-from collections.abc import Callable, Mapping
+import errno
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,7 @@ def csv_text(table: pl.DataFrame) -> str:
 def write(table: Table, frame: pl.DataFrame, path: Path) -> None:
     """Writes `frame` as `table`, whole or not at all. ValueError where it does not fit the schema."""
     _require(table, frame)
-    with whole_file(path) as partial:
+    with _writable(path), whole_file(path) as partial:
         frame.sort(table.key).write_parquet(partial, compression="zstd", metadata={FOOTER_KEY: table.mark})
 
 
@@ -117,10 +119,19 @@ def write_by_rows(
     empty = table.schema.to_frame().to_arrow(compat_level=oldest)
     schema = empty.schema.with_metadata({FOOTER_KEY: table.mark})
     codecs = {name: "zstd" for name in table.schema} | {column: "none"}  # pictures are compressed already
-    with whole_file(path) as partial, pq.ParquetWriter(partial, schema, compression=codecs) as writer:
+    with _writable(path), whole_file(path) as partial, pq.ParquetWriter(partial, schema, compression=codecs) as writer:
         for group in ordered.partition_by("_group", maintain_order=True):
             rows = complete(group.drop("_row", "_size", "_group"), [value(row) for row in group["_row"]])
             writer.write_table(rows.to_arrow(compat_level=oldest).cast(schema))
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """A full disk as OSError: polars reports it as an error of its own."""
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        raise OSError(errno.EIO, f"cannot be written ({first_line(error)})", str(path)) from error
 
 
 def _require(table: Table, frame: pl.DataFrame) -> None:

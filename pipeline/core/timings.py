@@ -61,6 +61,8 @@ def load(stage: str) -> list[dict[str, Any]]:
     entries = []
     with suppress(OSError):
         for line in (work_folder("rates") / f"{stage}.jsonl").read_text(encoding="utf-8").splitlines():
-            with suppress(ValueError):
-                entries.append(json.loads(line))
+            with suppress(ValueError, RecursionError):
+                entry = json.loads(line)
+                if isinstance(entry, dict) and all(type(value) in (int, float) for value in entry.values()):
+                    entries.append(entry)
     return entries

@@ -1,14 +1,20 @@
 """Metadata files of official data sets: read strictly, and every error names the file and where to get it."""
 
 import json
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.params import UserError
 
+LARGEST_MAT = 2**24  # bytes; the largest official one has 4 MB
+MAT_HEADER = 128  # bytes
+MAT_COMPRESSED = 15  # miCOMPRESSED
 COOP = (
     "CoOp's DATASETS.md (github.com/KaiyangZhou/CoOp) links to it: put it, under this name, into the folder data.path"
 )
@@ -68,9 +74,11 @@ class Metadata:
 
         from scipy.io import loadmat
 
-        content = io.BytesIO(self.content())
+        content = self.content()
+        if unpacked_size(content) > LARGEST_MAT:
+            raise self.fault(f"more than {LARGEST_MAT:,} bytes once unpacked", "the official one")
         try:
-            problem = loadmat(content)
+            problem = loadmat(io.BytesIO(content))
         # A cut file ends in whatever error the bytes lead to: ValueError, TypeError, zlib.error, MatReadError …
         except Exception as error:
             raise self.fault(f"not a whole MATLAB file ({error})", "the official one") from None
@@ -96,6 +104,24 @@ class Metadata:
             )
         if missing:
             raise self.fault(f"{len(missing)} missing, first {of} {missing[0]!r}", f"all {len(expected)}")
+
+
+def unpacked_size(mat: bytes) -> int:
+    """The bytes that the compressed elements of a MATLAB 5 file have once unpacked, counted up to LARGEST_MAT.
+
+    0.5 MB can hold 0.5 GB, and each number in a cell becomes an object of a hundred bytes.
+    """
+    size, place = len(mat), MAT_HEADER
+    while place + 8 <= len(mat):
+        kind, length = struct.unpack_from("<II", mat, place)
+        if kind != MAT_COMPRESSED:
+            break
+        with suppress(zlib.error):
+            size += len(zlib.decompressobj().decompress(mat[place + 8 : place + 8 + length], LARGEST_MAT))
+        if size > LARGEST_MAT:
+            break
+        place += 8 + length
+    return size
 
 
 def find_folder(root: Path, holding: str, *inner: str) -> Path:

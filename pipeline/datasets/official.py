@@ -97,9 +97,19 @@ def lay_out(dataset: Official, place: Path | None, root: Path) -> list[Packed]:
             continue
         packed.append((archive, ""))
         for name, content in archives.members(archive, lambda name: _is_metadata(dataset, name), MOST_BYTES):
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_bytes(content)
+            _write_below(root, name, content)
     return packed
+
+
+def _write_below(root: Path, name: str, content: bytes) -> None:
+    """Writes root/name; links on the way, which lead to files of the user's, are replaced and not followed."""
+    place = root
+    for part in Path(name).parts:
+        place /= part
+        if place.is_symlink():
+            place.unlink()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)
 
 
 def picture_archives(dataset: Official, place: Path | None, root: Path, paths: Collection[str]) -> list[Packed]:

@@ -7,6 +7,7 @@ from string import Formatter
 from typing import Any
 
 from pipeline.core.params import UserError
+from pipeline.core.yaml_text import load_yaml
 from pipeline.method.answers import answer_text
 
 FOLDER = Path("prompts")  # of own style files; dvc.yaml declares it, so that an edit reruns the stages that ask
@@ -123,14 +124,7 @@ def _read(prompt: str, file: Path) -> Style:
 
 
 def _parsed(file: str, text: str) -> Style:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        tree: Any = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        place = " ".join(str(getattr(error, "problem_mark", "")).split())
-        raise _fault(file, f"not valid YAML ({place})", "the texts open, choice, listed and answer") from None
+    tree = load_yaml(text, file, f"expected the texts open, choice, listed and answer, as {FOLDER}/example.yaml shows")
     names = [field.name for field in fields(Style)]
     if not isinstance(tree, dict) or not {*tree} <= {*names}:
         content = f"the keys {', '.join(map(str, tree))}" if isinstance(tree, dict) else "no keys"

@@ -20,7 +20,8 @@ from pipeline.core.cli import run
 from pipeline.core.files import whole_folder, write_text
 from pipeline.core.model_language import require_prompt_for
 from pipeline.core.params import load_params
-from pipeline.engines.common.loading import local_folder, warn_of_slow_bfloat16
+from pipeline.engines.common.loading import warn_of_slow_bfloat16
+from pipeline.engines.common.model_folder import local_folder
 from pipeline.method import leakage
 from pipeline.method.image_sets import training_images, validation_images
 from pipeline.training.checkpoints import RunFolder

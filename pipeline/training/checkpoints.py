@@ -15,7 +15,7 @@ import polars as pl
 
 from pipeline.core.files import whole_folder, work_folder, write_text
 from pipeline.core.words import counted
-from pipeline.engines.common.loading import content
+from pipeline.engines.common.model_folder import content
 from pipeline.method.styles import style
 from pipeline.training.params import TrainParams
 

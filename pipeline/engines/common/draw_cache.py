@@ -97,8 +97,9 @@ def _read_shard(path: Path) -> pl.DataFrame | None:
         content = path.read_bytes()
     except FileNotFoundError:  # deleted by another run just now
         return None
-    if _hash(content) == path.stem:
-        return pl.read_parquet(content)
+    with suppress(pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        if _hash(content) == path.stem and (rows := pl.read_parquet(content)).schema == SCHEMA:
+            return rows
     damaged = path.rename(path.with_suffix(".damaged"))
     print(f"{path}: damaged, renamed to {damaged.name}; its draws will be made again", file=sys.stderr)
     return None
@@ -175,7 +176,13 @@ def _misses(request: Request, hit_keys: set[tuple[object, ...]]) -> list[int]:
 
 def sizes(folder: Path) -> Iterator[tuple[dict[str, object], int, int, int]]:
     """Of every cache: engine and sampler, and its numbers of images, draws and bytes."""
-    for about in sorted(folder.glob("*/about.json")):
-        rows = _rows(about.parent)
-        size = sum(path.stat().st_size for path in about.parent.glob("*.parquet"))
-        yield json.loads(about.read_text(encoding="utf-8")), rows["image_id"].n_unique(), rows.height, size
+    for file in sorted(folder.glob("*/about.json")):
+        try:
+            about = json.loads(file.read_text(encoding="utf-8"))
+            _ = about["engine"]["engine"], about["engine"]["model"], about["sampler"].items()
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            print(f"{file}: damaged; delete its folder to have these draws made again", file=sys.stderr)
+            continue
+        rows = _rows(file.parent)
+        size = sum(path.stat().st_size for path in file.parent.glob("*.parquet"))
+        yield about, rows["image_id"].n_unique(), rows.height, size

@@ -1,18 +1,16 @@
 """Loads a model folder or hub id: processor, model, device, number type. Nothing else loads models."""
 
-import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pipeline.core import timings
-from pipeline.core.params import UserError, first_line
-
-T = TypeVar("T")
+from pipeline.core.params import UserError
+from pipeline.engines.common.model_folder import open_model, require_folder
+from pipeline.method.prompts import chat
 
 OWN_CODE = {"trust_remote_code": False}
 """For every `from_pretrained`: code that a model brings along is never run; unset, transformers would ask on stdin."""
@@ -27,8 +25,23 @@ def load_processor(source: str) -> Any:
     absent, or the folder was written without it, the processor is built without video; elsewhere the stock class is
     used.
     """
-    _require_folder(source)
-    return _open(source, lambda: _processor(source))
+    require_folder(source)
+    processor = open_model(source, lambda: _processor(source))
+    if getattr(processor, "chat_template", None):
+        # Its template and tokenizer are put to use now, and not when the first prompt is read.
+        text = open_model(source, lambda: processor.apply_chat_template(chat("What?"), tokenize=False))
+        if not (isinstance(text, str) and open_model(source, lambda: processor.tokenizer(text)["input_ids"])):
+            raise UserError(f"{source}: its tokenizer or chat template gives no prompt; copy or download it again")
+    return processor
+
+
+def require_vocabulary(model: Any, processor: Any, source: str) -> None:
+    """Raises UserError where the tokenizer has tokens that the model does not know."""
+    tokens, embeddings = len(processor.tokenizer), model.get_input_embeddings().weight.shape[0]
+    if tokens > embeddings:
+        raise UserError(
+            f"{source}: its tokenizer has {tokens:,} tokens, and the model {embeddings:,}; copy or download it again"
+        )
 
 
 def _processor(source: str) -> Any:
@@ -72,8 +85,8 @@ def load_model(source: str, dtype: str, attention: str) -> Any:
 
     if not sys.stderr.isatty():  # bars are noise in a log
         logging.disable_progress_bar()
-    _require_folder(source)
-    model, report = _open(
+    require_folder(source)
+    model, report = open_model(
         source,
         lambda: AutoModelForImageTextToText.from_pretrained(
             source,
@@ -97,16 +110,16 @@ def load_clip(source: str) -> tuple[Any, Any, Any]:
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    _require_folder(source)
-    if (kind := _open(source, lambda: AutoConfig.from_pretrained(source, **OWN_CODE)).model_type) != "clip":
+    require_folder(source)
+    if (kind := open_model(source, lambda: AutoConfig.from_pretrained(source, **OWN_CODE)).model_type) != "clip":
         raise UserError(f"{source}: the model is of type {kind}, not clip; remove it from evaluate.models")
-    model, report = _open(
+    model, report = open_model(
         source, lambda: CLIPModel.from_pretrained(source, use_safetensors=True, output_loading_info=True)
     )
     _require_all_weights(source, report)
     model = model.float().to(device()).eval()
     kinds = (AutoTokenizer, AutoImageProcessor)
-    others = _open(source, lambda: [kind.from_pretrained(source, **OWN_CODE) for kind in kinds])
+    others = open_model(source, lambda: [kind.from_pretrained(source, **OWN_CODE) for kind in kinds])
     timings.mark_ready()
     return model, *others
 
@@ -120,41 +133,6 @@ def _require_all_weights(source: str, report: dict[str, Any]) -> None:
         )
     if misfits := sorted(str(one[0] if isinstance(one, tuple) else one) for one in report["mismatched_keys"]):
         raise UserError(f"{source}: {misfits[0]} has another shape than config.json says; download the folder again")
-
-
-def content(source: str) -> str:
-    """A hash of the model folder's files, or the revision of a hub id: whatever its answers depend on.
-
-    Raises UserError where there is no such folder or hub id.
-    """
-    _require_folder(source)
-    folder = Path(source)
-    if not folder.is_dir():
-        return _open(source, lambda: _revision(source))
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            inner = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{file.relative_to(folder)} {inner}\n".encode())
-    return digest.hexdigest()[:32]
-
-
-def local_folder(source: str) -> Path:
-    """The model folder itself, or where the hub's copy of it is on this machine. Raises UserError."""
-    _require_folder(source)
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
-    return Path(_open(source, lambda: str(snapshot_download(source))))
-
-
-def _revision(hub_id: str) -> str:
-    from huggingface_hub import hf_hub_download
-
-    # …/snapshots/<commit>/config.json
-    return f"{hub_id}@{Path(hf_hub_download(hub_id, 'config.json')).parent.name}"
 
 
 def device() -> str:
@@ -182,33 +160,3 @@ def warn_of_slow_bfloat16(precision: str) -> None:
             "the run and `dvc exp run -S train.precision=float32`",
             file=sys.stderr,
         )
-
-
-def _require_folder(source: str) -> None:
-    """A path differs from a hub id (`owner/name`) in that it exists, or looks like a path."""
-    folder = Path(source)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UserError(
-                f"{source}: not a model folder, it has no config.json; `git status {source}` shows the missing files"
-            )
-    elif source.startswith((".", "/", "~", "models/")) or source.count("/") != 1:
-        raise UserError(f"{source}: no such folder; expected {EXPECTED}")
-
-
-EXPECTED = "a model folder or a hub id; set it with `dvc exp run -S model=…`, or make it with `dvc repro`"
-
-
-def _open(source: str, load: Callable[[], T]) -> T:
-    """Calls `load`. An incomplete folder, damaged weights or an unknown hub id is a UserError."""
-    from safetensors import SafetensorError
-
-    try:
-        return load()
-    except (OSError, ValueError, SafetensorError) as error:
-        if "trust_remote_code" in str(error) or "custom code" in str(error):
-            raise UserError(
-                f"{source}: the model brings code of its own, which is never run here; expected a model of "
-                "transformers' own classes; set it with `dvc exp run -S model=…`"
-            ) from error
-        raise UserError(f"{source}: cannot be loaded ({first_line(error)}); expected {EXPECTED}") from error

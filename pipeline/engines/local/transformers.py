@@ -16,9 +16,11 @@ from pipeline.core import timings
 from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
 from pipeline.core.params import UserError
 from pipeline.core.pictures import PictureError, picture
-from pipeline.engines.common.loading import content, load_model, load_processor
+from pipeline.engines.common.loading import load_model, load_processor, require_vocabulary
+from pipeline.engines.common.model_folder import content
 from pipeline.engines.common.probability import answer_probability
 from pipeline.engines.local.prefill import Prefill, PromptReader
+from pipeline.engines.local.trial import SHORT, TRIAL, out_of_memory, require_success
 
 VERSION = 3  # Part of the cache key: raise it when the same request and sampler give different draws than before.
 
@@ -68,7 +70,11 @@ class TransformersEngine:
 
     @cached_property
     def reader(self) -> PromptReader:
-        return PromptReader(self.model, self.processor, self.max_tokens // 2)
+        require_vocabulary(self.model, self.processor, self.source)
+        self.reader = PromptReader(self.model, self.processor, self.max_tokens // 2)  # which the trial needs
+        if self.source:  # a model that is loaded elsewhere has been tried there
+            require_success(self.source, lambda: self._answer([TRIAL], [picture(TRIAL.image or b"")], SHORT))
+        return self.reader
 
     def fingerprint(self) -> dict[str, str]:
         return {
@@ -94,7 +100,7 @@ class TransformersEngine:
             try:
                 completions = self._batch(batch, sampler)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 completions = None
             # Outside the handler, where nothing refers to the batch's tensors any more.
@@ -142,8 +148,6 @@ class TransformersEngine:
 
     def _batch(self, requests: Sequence[Request], sampler: Sampler) -> list[Completion]:
         """All draws of one batch; a picture that cannot be opened is an error, draw by draw."""
-        import torch
-
         readable, pictures, completions = [], [], []
         for request in requests:
             try:
@@ -151,12 +155,14 @@ class TransformersEngine:
                 readable.append(request)
             except PictureError as error:
                 completions += [failed(request, draw, str(error)) for draw in request.draws]
-        if not readable:
-            return completions
+        timings.record(prompt_tokens=sum(self.reader.length(request) for request in readable))
+        return completions + (self._answer(readable, pictures, sampler) if readable else [])
+
+    def _answer(self, requests: Sequence[Request], pictures: Sequence[Any], sampler: Sampler) -> list[Completion]:
+        import torch
+
         with torch.inference_mode():
-            prefill = self.reader.read(readable, pictures)
-            timings.record(prompt_tokens=sum(self.reader.length(request) for request in readable))
-            return completions + self._decode(readable, prefill, sampler)
+            return self._decode(requests, self.reader.read(requests, pictures), sampler)
 
     def _decode(self, requests: Sequence[Request], prefill: Prefill, sampler: Sampler) -> list[Completion]:
         from pipeline.engines.local.decoding import decode
@@ -211,10 +217,3 @@ class TransformersEngine:
     def _text_of(self, tokens: list[int]) -> str:
         tokenizer = self.processor.tokenizer
         return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    import torch  # the CPU's allocator and the GPU's libraries have no exception of their own
-
-    phrases = ("DefaultCPUAllocator", "ALLOC_FAILED", "out of memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in phrases)

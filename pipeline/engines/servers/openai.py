@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
 from pipeline.core.params import UserError
-from pipeline.engines.common.loading import content
+from pipeline.engines.common.model_folder import content
 from pipeline.engines.servers.api_key import read_key
 from pipeline.engines.servers.budget import Budget, BudgetError, Server
 from pipeline.engines.servers.endpoints import Endpoints

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from support.project import ROOT
 
 from pipeline.core.params import UserError
-from pipeline.engines.common.loading import device, load_clip, load_model, load_processor, local_folder
+from pipeline.engines.common.loading import device, load_clip, load_model, load_processor
+from pipeline.engines.common.model_folder import local_folder
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +77,7 @@ def test_a_hub_id_is_the_copy_on_this_machine(tmp_path):
     command = [
         sys.executable,
         "-c",
-        "from pipeline.engines.common.loading import local_folder; print(local_folder('someone/birds'))",
+        "from pipeline.engines.common.model_folder import local_folder; print(local_folder('someone/birds'))",
     ]
     environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     printed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout

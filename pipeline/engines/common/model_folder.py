@@ -1,0 +1,76 @@
+"""Where models are: folders and hub ids, what identifies their content, and what is said of those that fail."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.core.params import UserError, first_line
+
+T = TypeVar("T")
+
+EXPECTED = "a model folder or a hub id; set it with `dvc exp run -S model=…`, or make it with `dvc repro`"
+
+
+def content(source: str) -> str:
+    """A hash of the model folder's files, or the revision of a hub id: whatever its answers depend on.
+
+    Raises UserError where there is no such folder or hub id.
+    """
+    require_folder(source)
+    folder = Path(source)
+    if not folder.is_dir():
+        return open_model(source, lambda: _revision(source))
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            inner = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{file.relative_to(folder)} {inner}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def local_folder(source: str) -> Path:
+    """The model folder itself, or where the hub's copy of it is on this machine. Raises UserError."""
+    require_folder(source)
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    return Path(open_model(source, lambda: str(snapshot_download(source))))
+
+
+def _revision(hub_id: str) -> str:
+    from huggingface_hub import hf_hub_download
+
+    # …/snapshots/<commit>/config.json
+    return f"{hub_id}@{Path(hf_hub_download(hub_id, 'config.json')).parent.name}"
+
+
+def require_folder(source: str) -> None:
+    """A path differs from a hub id (`owner/name`) in that it exists, or looks like a path."""
+    folder = Path(source)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(
+                f"{source}: not a model folder, it has no config.json; `git status {source}` shows the missing files"
+            )
+    elif source.startswith((".", "/", "~", "models/")) or source.count("/") != 1:
+        raise UserError(f"{source}: no such folder; expected {EXPECTED}")
+
+
+def open_model(source: str, load: Callable[[], T]) -> T:
+    """Calls `load`. An incomplete folder, damaged weights or an unknown hub id is a UserError."""
+    try:
+        return load()
+    except UserError:
+        raise
+    except Exception as error:  # files of others make transformers, tokenizers and jinja2 raise nearly anything
+        if "trust_remote_code" in str(error) or "custom code" in str(error):
+            raise UserError(
+                f"{source}: the model brings code of its own, which is never run here; expected a model of "
+                "transformers' own classes; set it with `dvc exp run -S model=…`"
+            ) from error
+        known = isinstance(error, OSError | ValueError)
+        reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{source}: cannot be loaded ({reason}); expected {EXPECTED}") from error
