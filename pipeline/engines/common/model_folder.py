@@ -73,4 +73,4 @@ def open_model(source: str, load: Callable[[], T]) -> T:
             ) from error
         known = isinstance(error, OSError | ValueError)
         reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"{source}: cannot be loaded ({reason}); expected {EXPECTED}") from error
+        raise UserError(f"{source}: cannot be loaded ({reason[:300]}); expected {EXPECTED}") from error

@@ -6,6 +6,9 @@ from typing import Any
 
 from pipeline.core.params import UserError
 
+MARK = "[key]"
+PIECE = 8  # characters in a row that are as good as the key
+
 
 def read_key(variable: str) -> str:
     """The key in an environment variable, empty if there is none. Raises UserError if it cannot be sent."""
@@ -16,10 +19,33 @@ def read_key(variable: str) -> str:
 
 
 def remove_key(text: str, key: str) -> str:
-    """`text` without the key, in any quoting."""
-    for form in {key, repr(key)[1:-1], json.dumps(key)[1:-1]} - {""}:
-        text = text.replace(form, "[key]")
+    """`text` without the key, in any quoting, and without any PIECE characters of it in a row.
+
+    A server that echoes its request and cuts it off in the middle shows a part of the key alone.
+    """
+    forms = sorted({key, repr(key)[1:-1], json.dumps(key)[1:-1]} - {""}, key=len, reverse=True)
+    for form in forms:
+        text = text.replace(form, MARK)
+    for form in forms:
+        pieces = {form[start : start + PIECE] for start in range(len(form) - PIECE + 1)}
+        if len(form) > PIECE and any(piece in text for piece in pieces):
+            text = _without_pieces(text, pieces)
     return text
+
+
+def _without_pieces(text: str, pieces: set[str]) -> str:
+    kept, place = [], 0
+    while place < len(text):
+        end = place
+        while text[end : end + PIECE] in pieces:
+            end += 1
+        if end > place:
+            kept.append(MARK)
+            place = end + PIECE - 1
+        else:
+            kept.append(text[place])
+            place += 1
+    return "".join(kept)
 
 
 def clean(value: Any, key: str) -> Any:

@@ -162,7 +162,7 @@ def project(tmp_path, monkeypatch):
 
 def names_file(folder: Path) -> Path:
     (folder / "names.txt").write_text(
-        "\ufeff" + "\n\n".join(species.name for species in SPECIES) + "\n", "utf-8", encoding="utf-8"
+        "\ufeff" + "\n\n".join(species.name for species in SPECIES) + "\n", encoding="utf-8"
     )
     return folder / "names.txt"
 

@@ -1,21 +1,32 @@
 """A server that means harm: nothing of the key stays, nothing ends in a traceback, and the others' answers count."""
 
+import io
+import os
+import random
 import socket
+import threading
 import tracemalloc
 
 import polars as pl
 import pytest
-from support.fake_server import HOSTILE, KEY, Fake, draw_all, good, image_requests, server
+from support.answers_fuzz import fuzzed_answer
+from support.fake_server import HOSTILE, KEY, PNG, Fake, draw_all, good, image_requests, server
 
-from pipeline.core.engine import GREEDY
+from pipeline.core import tables
+from pipeline.core.engine import GREEDY, Completion, Request
 from pipeline.core.params import UserError
 from pipeline.engines.language_model import CheckedEngine, replies
 from pipeline.engines.servers import http_client
 from pipeline.engines.servers.openai import OpenAIEngine
+from pipeline.engines.servers.wire import choices, completions, parse_json, usage
 from pipeline.evaluation.judge import fault
+from pipeline.method.answers import letter
+from pipeline.method.class_lists import ClassLists
 
 pytestmark = pytest.mark.usefixtures("quick")
 
+CLASS = {"dataset": "birds", "class_id": 0, "name": "wren", "subset": "base", "aliases": [], "noun": "bird"}
+LISTS = ClassLists(pl.DataFrame([CLASS | {"group": None}], schema=tables.CLASSES.schema))
 FATAL = ("redirect",)  # no further request could succeed
 
 
@@ -132,3 +143,52 @@ def test_a_host_without_proxy_is_said_to_have_none(dead_proxy, monkeypatch):
     assert http_client.proxy_variable("http://models.example.org:8000/v1") is None
     assert http_client.proxy_variable("http://other.example.org/v1") == "HTTP_PROXY"
     assert http_client.proxy_variable("https://other.example.org/v1") is None
+
+
+# Random faults.
+
+
+SCHEMA = {"text": pl.String, "tokens": pl.Int64, "finished": pl.Boolean, "probability": pl.Float64}
+ANSWERS = int(os.environ.get("DIVEK_RANDOM_ANSWERS", "10000"))
+
+
+def completions_of(body: bytes) -> list[Completion]:
+    """What the engine makes of the body of an answer, which names no key and counts no impossible numbers."""
+    request = Request("x", PNG, "?", [GREEDY, 0, 1])
+    answer = parse_json(body, KEY)
+    drawn = completions(answer, request, [GREEDY, 0, 1], ("</answer>",)) if choices(answer) else []
+    for one in drawn:
+        parsed = LISTS.parse(one, "birds", "base")
+        assert not any("secret" in text for text in (one.text, one.error or "", parsed.text))
+        assert 0 <= one.tokens < 2**31
+        assert one.probability is None or 0 <= one.probability <= 1
+        letter(one.text, ["wren", "owl"])
+    assert 0 <= usage(answer, "prompt_tokens") < 2**31
+    return drawn
+
+
+@pytest.mark.parametrize("count", [1000, pytest.param(ANSWERS, marks=pytest.mark.slow)])
+def test_random_answers_are_completions_that_tables_hold_or_none(count):
+    """DIVEK_RANDOM_ANSWERS sets how many, of which 100,000 were tried."""
+    rng, drawn = random.Random(count), []
+    for _ in range(count):
+        drawn += completions_of(fuzzed_answer(rng, KEY))
+    assert len(drawn) > count / 10
+    columns = {name: [getattr(one, name) for one in drawn] for name in SCHEMA}
+    pl.DataFrame(columns, schema=SCHEMA).write_parquet(io.BytesIO())
+
+
+@pytest.mark.slow
+def test_a_server_that_answers_at_random_leaves_a_status_for_every_draw(capsys):
+    rng, lock = random.Random(3), threading.Lock()
+
+    def reply(handler, body):
+        with lock:
+            content = fuzzed_answer(rng, KEY)
+        handler.send(rng.choice([200] * 20 + [400, 422, 429, 500, 503]), content)
+
+    with Fake(otherwise=reply) as fake:
+        engine = OpenAIEngine("m", server(fake, retries=1, draws_per_request=3))
+        drawn = draw_all(engine, image_requests(images=300, draws=[GREEDY, *range(5)]))
+    assert {one.error is None for one in drawn.values()} == {True, False}
+    require_harmless(capsys.readouterr().err, *(one.text + (one.error or "") for one in drawn.values()))

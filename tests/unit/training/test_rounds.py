@@ -70,7 +70,7 @@ def test_training_ends_where_too_few_hard_questions_are_left(train, tmp_path, ca
     result = train([0.7], left=questions())
     assert result.best == RunFolder(tmp_path).inner("round-1").best
     assert [row["round"] for row in result.rounds] == [1, 2] and result.rounds[1]["hard"] == 0
-    assert "round 2: only 0 hard questions are left" in capsys.readouterr().out
+    assert "round 2: only 0 hard questions left" in capsys.readouterr().out
 
 
 def test_steps_are_numbered_consecutively():
