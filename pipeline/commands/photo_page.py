@@ -8,6 +8,9 @@ from pipeline.commands.photo_classifier import PhotoClassifier
 from pipeline.core.params import UserError
 
 HOST = "127.0.0.1"  # local only: there is no password
+OWN_HOSTS = [HOST, "localhost"]  # by another name, a page of the web would have the browser ask this one
+LARGEST_UPLOAD = 2**26  # bytes
+KEPT = 600  # seconds that an uploaded picture stays; all are deleted at the end
 
 
 def page(classifier: PhotoClassifier, max_pixels: int) -> Any:
@@ -32,6 +35,7 @@ def page(classifier: PhotoClassifier, max_pixels: int) -> Any:
         title="divek",
         flagging_mode="never",
         analytics_enabled=False,
+        delete_cache=(KEPT, KEPT),
     )
 
 
@@ -42,8 +46,19 @@ def serve_page(classifier: PhotoClassifier, max_pixels: int, port: int, block: b
             "--serve needs gradio, which is not installed; "
             "install it with `python -m pip install --no-deps -r requirements-dev.lock`"
         )
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
     interface = page(classifier, max_pixels)
-    interface.launch(server_name=HOST, server_port=port or None, share=False, quiet=True, prevent_thread_lock=True)
+    interface.launch(
+        server_name=HOST,
+        server_port=port or None,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        max_file_size=LARGEST_UPLOAD,
+        app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=OWN_HOSTS)]},
+    )
     print(f"open {interface.local_url} in a browser; stop with Ctrl+C", flush=True)
     if block:
         interface.block_thread()

@@ -340,6 +340,29 @@ def test_a_mistake_is_one_line_and_exit_code_1(project):
     assert done.stderr.startswith("error: nowhere.jpg: no such file") and len(done.stderr.splitlines()) == 1
 
 
+def require_closed(url: str, folder: Path) -> None:
+    """The page gives no file away, takes none that is too large, and serves no other host's pages."""
+    import httpx
+
+    (folder / "secret.txt").write_text("SECRET", encoding="utf-8")
+    client = httpx.Client(base_url=url, trust_env=False, timeout=30)
+    places = (str(folder / "secret.txt"), "/etc/passwd", "../../../../etc/passwd", "http://127.0.0.1:9/x")
+    for path in [f"{route}{place}" for route in ("/file=", "/gradio_api/file=") for place in places]:
+        answer = client.get(path, follow_redirects=False)
+        assert answer.status_code in (403, 404) and "SECRET" not in answer.text and "root:" not in answer.text
+    for path in ("/etc/passwd", "http://127.0.0.1:9/x", None, ["x"]):
+        data = {"path": path, "url": path, "meta": {"_type": "gradio.FileData"}}
+        event = client.post("/gradio_api/call/look", json={"data": [data]}).json()["event_id"]
+        assert "event: error" in client.get(f"/gradio_api/call/look/{event}").text
+    assert client.get("/config", headers={"Host": "evil.example"}).status_code == 400
+    preflight = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    assert "access-control-allow-origin" not in client.options("/gradio_api/call/look", headers=preflight).headers
+    for size, taken in ((2**20, True), (photo_page.LARGEST_UPLOAD + 2**20, False)):
+        answer = client.post("/gradio_api/upload", files={"files": ("a.png", bytes(size))})
+        assert (answer.status_code == 200) is taken, answer.text[:200]
+    assert client.get("/").status_code == 200
+
+
 @pytest.mark.slow
 def test_the_page_takes_a_picture(tmp_path):
     """A real server, asked by its own client: what is shown is plain text."""
@@ -360,6 +383,7 @@ def test_the_page_takes_a_picture(tmp_path):
         assert {one["label"]: one["confidence"] for one in votes["confidences"]} == {"red wren": 0.5, "blue wren": 0.5}
         parts = [type(part) for part in interface.output_components]
         assert parts == [gradio.Textbox, gradio.Label, gradio.Textbox], "nothing that renders HTML"
+        require_closed(interface.local_url.rstrip("/"), tmp_path)
     finally:
         interface.close()
 
