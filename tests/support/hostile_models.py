@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,12 @@ def _weights(file: Path, rng: random.Random) -> None:
     content = bytearray(file.read_bytes())
     kind = rng.randrange(5)
     if kind == 0:
-        content = content[: rng.randrange(len(content))]
+        content = content[: rng.randrange(len(content) + 1)]
     elif kind == 1:
         content[:8] = rng.choice([0, 1, 2**40, 2**63]).to_bytes(8, "little")
     elif kind == 2:
-        place = rng.randrange(8, 400)
-        content[place] ^= 1 << rng.randrange(8)
+        place = rng.randrange(min(400, len(content)) or 1)
+        content[place : place + 1] = bytes([rng.randrange(256)])
     elif kind == 3:
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length])
@@ -91,7 +92,8 @@ def hostile_model(good: Path, folder: Path, seed: int) -> str:
         elif kind == "template":
             (folder / "chat_template.jinja").write_text(rng.choice(TEMPLATES), encoding="utf-8")
         elif kind == "weights" and (folder / "model.safetensors").is_file():
-            _weights(folder / "model.safetensors", rng)
+            with suppress(ValueError, IndexError, TypeError):  # an earlier fault was here
+                _weights(folder / "model.safetensors", rng)
         elif kind == "missing":
             (folder / rng.choice((*JSON_FILES, "model.safetensors"))).unlink(missing_ok=True)
         elif kind == "index":

@@ -20,7 +20,7 @@ from pipeline.engines.common.loading import load_model, load_processor, require_
 from pipeline.engines.common.model_folder import content
 from pipeline.engines.common.probability import answer_probability
 from pipeline.engines.local.prefill import Prefill, PromptReader
-from pipeline.engines.local.trial import SHORT, TRIAL, out_of_memory, require_success
+from pipeline.engines.local.trial import SHORT, out_of_memory, require_answers
 
 VERSION = 3  # Part of the cache key: raise it when the same request and sampler give different draws than before.
 
@@ -73,7 +73,7 @@ class TransformersEngine:
         require_vocabulary(self.model, self.processor, self.source)
         self.reader = PromptReader(self.model, self.processor, self.max_tokens // 2)  # which the trial needs
         if self.source:  # a model that is loaded elsewhere has been tried there
-            require_success(self.source, lambda: self._answer([TRIAL], [picture(TRIAL.image or b"")], SHORT))
+            require_answers(self.source, lambda request, picture: self._answer([request], [picture], SHORT))
         return self.reader
 
     def fingerprint(self) -> dict[str, str]:

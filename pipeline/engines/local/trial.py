@@ -1,23 +1,12 @@
 """The trial of a model before a run: what its files did not show when they were loaded shows now, as one sentence."""
 
-import base64
 from collections.abc import Callable
 from typing import Any
 
 from pipeline.core.engine import GREEDY, Request, Sampler
 from pipeline.core.params import UserError, first_line
 
-# A picture of one colour, 112 × 112: four by four of the fields that Qwen2.5-VL makes a token of.
-TRIAL = Request(
-    "trial",
-    base64.b64decode(
-        "iVBORw0KGgoAAAANSUhEUgAAAHAAAABwCAIAAABJgmMcAAAApUlEQVR42u3QIQEAMAgAsPPAaDTJKYFji7Cozseer0CoUKEIFSoU"
-        "oUKFIlSoUKEIFSoUoUKFIlSoUIQKFSoUoUKFIlSoUIQKFYpQoUKFIlSoUIQKFYpQoUIRKlSoUIQKFYpQoUIRKlSoUIQKFYpQoUIR"
-        "KlQoQoUKFYpQoUIRKlQoQoUKRahQoUIRKlQoQoUKRahQoQgVKlQoQoUKRahQoQgVKvS2AXcaAkhWpF3xAAAAAElFTkSuQmCC"
-    ),
-    "What is this?",
-    [GREEDY, 0],
-)
+SIDES = (56, 448)  # pixels: of a small and of an ordinary picture, since models scale both
 SHORT = Sampler(
     temperature=1.0,
     top_p=1.0,
@@ -30,19 +19,25 @@ SHORT = Sampler(
 )
 
 
-def require_success(source: str, answer: Callable[[], Any]) -> None:
-    """Calls `answer`, the draws of TRIAL from the model of `source`. Raises UserError where it fails."""
-    try:
-        answer()
-    except UserError:
-        raise
-    except Exception as error:
-        if out_of_memory(error):  # the engine makes room for it
-            return
-        raise UserError(
-            f"{source}: the model cannot answer a question about a picture ({type(error).__name__}: "
-            f"{first_line(error)[:200]}); copy or download it again, or set another with `dvc exp run -S model=…`"
-        ) from error
+def require_answers(source: str, answer: Callable[[Request, Any], Any]) -> None:
+    """Asks the model of `source` about pictures of one colour. Raises UserError where it fails.
+
+    Args:
+        answer: draws of a request about a picture, with SHORT.
+    """
+    from PIL import Image
+
+    for side in SIDES:
+        picture = Image.new("RGB", (side, side), (120, 130, 110))
+        try:
+            answer(Request(f"trial {side}", picture.tobytes(), "What is this?", [GREEDY, 0]), picture)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"{source}: the model cannot answer a question about a picture ({type(error).__name__}: "
+                f"{first_line(error)[:200]}); copy or download it again, or set another with `dvc exp run -S model=…`"
+            ) from error
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -150,3 +150,14 @@ def test_two_thousand_damaged_pictures_are_pictures_or_errors(kind):
             assert picture(kept.image).size == (kept.width, kept.height)
             assert kept.width * kept.height <= PLENTY
     assert outcomes[False] > 20, "the damage was seen"
+
+
+def test_too_many_pixels_are_refused_before_they_are_read():
+    """The header of a PNG that claims 20,000 × 20,000 pixels: 1.2 GB, were they there."""
+    header = (20_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    png = b"\x89PNG\r\n\x1a\n"
+    for name, content in chunks:
+        png += len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big")
+    with pytest.raises(PictureError, match=r"20000 × 20000 pixels, more than 200,000,000"):
+        ingest(png, 10**6)
