@@ -8,7 +8,7 @@ from pipeline.core.pictures import PictureError
 from pipeline.datasets.formats import FORMATS, HEIC_HINT, is_heic, reads_heic
 from pipeline.datasets.pixels import to_rgb
 
-MOST_PIXELS = 200_000_000  # whatever the format says: a larger one is a mistake, or meant to exhaust memory
+MOST_PIXELS = 178_956_970  # Pillow's own limit: a larger one is a mistake, or meant to exhaust memory
 UNCHANGED_FORMATS = ("JPEG", "PNG")
 JPEG_QUALITY = 95
 HASH_SIDE = 16  # of the square of lowest frequencies that the perceptual hash tells the signs of
