@@ -40,9 +40,9 @@ def find_pictures(root: Path) -> list[File]:
     """The pictures in the class folders of `root`; prints what is skipped, and why. Raises UserError."""
     walk = _walk(root)
     files = _files(root, walk)
-    used = {parts[: len(folder)] for parts in map(_parts, files) for folder in [parts[:-1], *_above(parts)]}
-    depth = 2 if files and files[0][2] and split_of(_parts(files[0])[0]) else 1
-    empty = [folder[-1] for folder in walk.folders if len(folder) == depth and folder not in used]
+    used = {parts[:depth] for parts in map(_parts, files) for depth in range(1, len(parts))}
+    class_depth = 2 if any(split_of(parts[0]) for parts in used) else 1
+    empty = [folder[-1] for folder in walk.folders if len(folder) == class_depth and folder not in used]
     for why, count in walk.skipped.items():
         print(f"{root}: pictures skipped, {why}: {count}")
     if walk.links:
@@ -56,10 +56,6 @@ def find_pictures(root: Path) -> list[File]:
 
 def _parts(file: File) -> Parts:
     return tuple(file[0].split("/"))
-
-
-def _above(parts: Parts) -> list[Parts]:
-    return [parts[:depth] for depth in range(1, len(parts))]
 
 
 def _some(names: Sequence[str]) -> str:
