@@ -214,6 +214,13 @@ HOSTILE = {
     "key in no choices": lambda h, b: h.send(200, {"error": text_of_model(h, b)}),
     "key as a name": lambda h, b: h.send(200, {"choices": [], h.headers["Authorization"]: 1}),
     "deep JSON": _sent(DEEP),
+    "deep JSON in an error": _sent(DEEP, status=400),
+    "lone surrogate in an error": _sent(b'{"error": {"message": "no \\ud800 such"}}', status=400),
+    "error of another type": _sent({"error": {"message": ["K"], "code": {"x": []}}}, status=400),
+    "error that is a list": _sent([[["K"]]], status=422),
+    "compressed error": lambda h, b: h.send(400, _bomb(), {"Content-Encoding": "gzip"}),
+    "status of another kind": _sent(b"odd", status=299),
+    "status beyond all": _sent(b"odd", status=999),
     "not UTF-8": _sent(b'{"choices": "\xff\xfe"}'),
     "lone surrogate": _hostile(message={"content": "wren \ud800"}),
     "long logprob": _sent(

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.core.params import UserError
 from pipeline.core.terminal import printable
 from pipeline.core.urls import is_http
-from pipeline.engines.servers.api_key import remove_key
+from pipeline.engines.servers.api_key import clean
 from pipeline.engines.servers.budget import Budget, BudgetError, Server
 from pipeline.engines.servers.failures import (
     FATAL_STATUSES,
@@ -114,8 +114,8 @@ class Endpoints:
         print(printable(self.clean(message)), file=sys.stderr)
 
     def clean(self, text: str) -> str:
-        """`text` without the key."""
-        return remove_key(text, self.key)
+        """`text` without the key, and without what no file holds."""
+        return str(clean(text, self.key))
 
     def _reason(self, endpoint: _Endpoint, error: object) -> str:
         """One line with what went wrong where, of limited length, without the key."""
