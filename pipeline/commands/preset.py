@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.core.files import write_text
-from pipeline.core.params import PARAMS_FILE, UserError
+from pipeline.core.params import PARAMS_FILE, UserError, all_params
 from pipeline.core.presets import preset_file, preset_names, preset_values
 from pipeline.core.words import counted
 
@@ -41,6 +41,7 @@ def preset(
     yaml = YAML()  # keeps comments and the order of the keys
     yaml.preserve_quotes = True
     yaml.width = 4096
+    all_params()  # a mistake in it is one sentence
     values = yaml.load(PARAMS_FILE.read_text(encoding="utf-8"))
     changes = differences(values, preset_values(file))
     for dotted, before, after in changes:

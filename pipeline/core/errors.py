@@ -22,4 +22,4 @@ def system_sentence(error: OSError) -> str:
         return f"{place}{reason}; nothing half-written is left: make room, then run the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{place}{reason}; make it writable, or readable, then run the same command again"
-    return f"{place}{reason}; run the same command again once that is mended"
+    return f"{place}{reason}; run the same command again once that is fixed"

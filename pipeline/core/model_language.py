@@ -5,10 +5,11 @@ one unknown token to them, so they can neither read nor write the names of other
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core.params import UserError
+from pipeline.core.params import UserError, key, load_params
 from pipeline.core.presets import preset_for
 
 PRESET = "qwen2.5-vl-7b"  # where no other fits
@@ -17,7 +18,7 @@ LARGEST_TOKENIZER = 2**20  # bytes; the field guide's has 4 kB, a general one se
 
 def closed_vocabulary(model: str) -> frozenset[str] | None:
     """The words of a model in a folder whose tokenizer knows whole words alone; None for any other model."""
-    file = Path(model).expanduser() / "tokenizer.json"
+    file = Path(model) / "tokenizer.json"
     try:
         if file.stat().st_size > LARGEST_TOKENIZER:
             return None
@@ -32,7 +33,7 @@ def require_prompt_for(model: str, prompt: str) -> None:
     if prompt != "brief" or closed_vocabulary(model) is not None:
         return
     is_path = model.startswith((".", "/", "~", "models/")) or model.count("/") != 1
-    if Path(model).expanduser().is_dir():
+    if Path(model).is_dir():
         what, end = "of another kind", ""
     elif not is_path:
         what, end = "a model of the hub", " (a field guide model from the hub: download it and set model to its folder)"
@@ -59,3 +60,26 @@ def require_names_for(model: str, dataset: str, names: Iterable[str]) -> None:
             f"knows the words of the field guide's birds alone; `python -m pipeline preset {PRESET}` sets a model that "
             "knows more, and its prompt and lengths"
         )
+
+
+@dataclass(frozen=True)
+class ModelParams:
+    """What decides whether a model can be used at all."""
+
+    model: str = key("model")
+    prompt: str = key("prompt")
+
+
+def model_faults(names_of: Mapping[str, Iterable[str]]) -> list[UserError]:
+    """What speaks against the model of params.yaml, with the class names of these data sets.
+
+    For a stage that does not depend on the model: nothing that it writes changes with it.
+    """
+    params = load_params(ModelParams)
+    try:
+        require_prompt_for(params.model, params.prompt)
+        for dataset, names in names_of.items():
+            require_names_for(params.model, dataset, names)
+    except UserError as error:
+        return [error]
+    return []

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 PARAMS_FILE = Path("params.yaml")
 LARGEST_SEED = 2**32 - 1  # NumPy's limit, and so the trainer's
+DEEPEST = 5  # sections within sections; an alias can hold itself
 MOST_KEYS = 10_000  # that are looked at: aliases can make one line a million
 MOST_DRAWS = 10_000  # of an image: a slip such as 20000000 would fill memory and disk before anything is seen
 LARGEST_INTEGER = 2**31 - 1  # of settings without a limit of their own
@@ -76,10 +77,11 @@ def _require_known(tree: Any, known: Collection[str], file: Path) -> None:
             raise UserError(f"{file}: there is no setting {dotted[:80]!r}{hint}; remove or rename it, then `dvc repro`")
 
 
-def _dotted(tree: Any, above: str = "") -> Iterator[str]:
+def _dotted(tree: Any, above: str = "", depth: int = 0) -> Iterator[str]:
     if isinstance(tree, dict):
         for name, value in tree.items():
-            yield from _dotted(value, f"{above}{name}.") if isinstance(value, dict) and value else [f"{above}{name}"]
+            inner = isinstance(value, dict) and value and depth < DEEPEST
+            yield from _dotted(value, f"{above}{name}.", depth + 1) if inner else [f"{above}{name}"]
 
 
 def read_param(dotted: str, file: Path = PARAMS_FILE) -> Any:
@@ -100,7 +102,10 @@ def _tree(file: Path) -> Any:
         raise UserError(f"{file}: no such file; run from the project's root, or `git checkout {file}`") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 text ({error.reason}); {advice}") from None
-    return load_yaml(text, str(file), advice)
+    tree = load_yaml(text, str(file), advice)
+    if not isinstance(tree, dict):
+        raise UserError(f"{file}: no settings; {advice}")
+    return tree
 
 
 def param_value(tree: Any, dotted: str, file: Path) -> Any:
@@ -116,6 +121,8 @@ def _validate(value: Any, expected: Any, field: Any, file: Path) -> Any:
     dotted = field["key"]
     if expected == tuple[str, ...]:
         return _texts(value, field, file)
+    if isinstance(value, int) and value.bit_length() > 64:  # which Python refuses to print
+        raise UserError(_sentence(file, dotted, "a number of many digits", f"a value of type {expected.__name__}"))
     if expected is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
         value = float(value)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
@@ -127,7 +134,7 @@ def _validate(value: Any, expected: Any, field: Any, file: Path) -> Any:
         ("at_most", operator.le, "at most"),
     ):
         if field[limit] is not None and not holds(value, field[limit]):
-            raise UserError(_sentence(file, dotted, repr(value), f"{words} {field[limit]:g}"))
+            raise UserError(_sentence(file, dotted, repr(value), f"{words} {_number(field[limit])}"))
     if isinstance(value, int) and field["at_most"] is None and value > LARGEST_INTEGER:
         raise UserError(_sentence(file, dotted, repr(value), f"at most {LARGEST_INTEGER}"))
     if isinstance(value, float) and not math.isfinite(value):
@@ -137,6 +144,10 @@ def _validate(value: Any, expected: Any, field: Any, file: Path) -> Any:
     if field["one_of"] is not None and value not in field["one_of"]:
         raise UserError(_sentence(file, dotted, repr(value), f"one of {', '.join(field['one_of'])}"))
     return value
+
+
+def _number(limit: float) -> str:
+    return str(int(limit)) if limit == int(limit) else f"{limit:g}"
 
 
 def _texts(value: Any, field: Any, file: Path) -> tuple[str, ...]:

@@ -21,9 +21,11 @@ def load_yaml(text: str, name: str, advice: str) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
-        place = " ".join(str(getattr(error, "problem_mark", None) or error).split())
-        raise UserError(f"{name}: not valid YAML ({place[:200]}); {advice}") from None
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        reason = " ".join(f"{place}{problem}".split())
+        raise UserError(f"{name}: not valid YAML ({reason[:200]}); {advice}") from None
     except RecursionError:
         raise UserError(f"{name}: not valid YAML (nested too deep); {advice}") from None
-    except (ValueError, TypeError, OverflowError, AttributeError, KeyError) as error:  # dates, numbers, keys
+    except (ValueError, TypeError, OverflowError, AttributeError, LookupError) as error:  # dates, numbers, keys
         raise UserError(f"{name}: not valid YAML ({str(error)[:200]}); {advice}") from None

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.core.params import UserError
+from pipeline.core.terminal import printable
 from pipeline.core.words import counted
 from pipeline.datasets import layout, protocols
 from pipeline.datasets.formats import SUFFIXES
@@ -104,7 +105,7 @@ def class_names(place: Path, labels: Collection[str]) -> list[str]:
         other = label_of.setdefault(normalised(name), label)
         if other != label:
             what = f"{other!r} and {label!r} are the same class name"
-        elif not normalised(label) or not name.isprintable():
+        elif not normalised(label) or printable(name) != name:
             what = f"{label!r} is no class name"
         elif len(name) > LONGEST_NAME:
             what = f"a class name of {counted(len(name), 'character')}, expected at most {LONGEST_NAME}: {name[:40]!r}…"

@@ -18,7 +18,8 @@ COLUMNS = ("path", "label", "split", "subset", "group")
 """Of a table of labels; the first two are required."""
 
 DELIMITERS = (",", ";", "\t", "|")
-LONGEST_VALUE = 4096  # characters
+LONGEST_VALUE = 4096  # characters of a value that is used
+LARGEST_FIELD = 2**24  # characters of any other
 CHECK_AGAIN = "fix it, then check with `python -m pipeline.stages.download --check`"
 
 File = tuple[str, str, str | None]
@@ -50,13 +51,13 @@ def read_label_table(table: Path) -> tuple[list[File], dict[str, str], dict[str,
         fault = None
         if not path or not label.strip():
             fault = "path or label is missing"
-        elif len(max(row.values(), key=len)) > LONGEST_VALUE:
+        elif max(map(len, (path, label, split, subset, group))) > LONGEST_VALUE:
             fault = f"a value of more than {LONGEST_VALUE:,} characters"
         elif "\0" in path:
             fault = f"{path!r} is no path"
         elif pure.is_absolute() or ".." in pure.parts:
             fault = f"{path!r} leads out of {table.parent}"
-        elif str(pure) in paths:
+        elif (composed := unicodedata.normalize("NFC", str(pure))) in paths:
             fault = f"{path!r} occurs twice"
         elif "split" in columns and not split_of(split):
             fault = f"split {split!r}, expected train, val or test"
@@ -70,7 +71,7 @@ def read_label_table(table: Path) -> tuple[list[File], dict[str, str], dict[str,
             fault = f"class {label!r} is of the group {groups[class_name(label)]!r} in one row and {group!r} in another"
         if fault:
             raise UserError(f"{table}: {place}: {fault}; {CHECK_AGAIN}")
-        paths.add(str(pure))
+        paths.add(composed)
         files.append((str(pure), label, split_of(split)))
     files = [(_on_disk(table.parent, path), label, split) for path, label, split in files]
     return files, subsets if "subset" in columns else {}, groups if "group" in columns else {}
@@ -107,13 +108,16 @@ def _read_parquet(table: Path) -> tuple[list[str], list[tuple[str, Row]]]:
     import polars as pl
 
     try:
-        rows = pl.read_parquet(table)
+        names = {name: name.strip().lower() for name in pl.read_parquet_schema(table)}
+        rows = pl.read_parquet(table, columns=[name for name in names if names[name] in COLUMNS])
     # A damaged Parquet file can make polars' Rust side panic, which is no Exception.
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise UserError(f"{table}: cannot be read ({first_line(error)}); {CHECK_AGAIN}") from None
     # The label 0 is a class, a missing one is none.
-    texts = ({name: "" if value is None else str(value) for name, value in row.items()} for row in rows.to_dicts())
-    return rows.columns, [(f"row {number}", row) for number, row in enumerate(texts, start=1)]
+    texts = (
+        {names[name]: "" if value is None else str(value) for name, value in row.items()} for row in rows.to_dicts()
+    )
+    return list(names.values()), [(f"row {number}", row) for number, row in enumerate(texts, start=1)]
 
 
 def _read_csv(file: Path, required: Collection[str]) -> tuple[list[str], list[tuple[str, Row]]]:
@@ -125,6 +129,7 @@ def _read_csv(file: Path, required: Collection[str]) -> tuple[list[str], list[tu
         raise UserError(f"{file}: line {line} is not UTF-8 text; save it as CSV UTF-8, then `dvc repro`") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({first_line(error)}); {CHECK_AGAIN}") from None
+    csv.field_size_limit(LARGEST_FIELD)
     header = next((line for line in text.splitlines() if line.strip()), "")
     splits = {mark: [name.strip().strip('"').lower() for name in header.split(mark)] for mark in DELIMITERS}
     delimiter = next((mark for mark, names in splits.items() if set(required) <= set(names)), ",")
@@ -147,7 +152,9 @@ def _rows(reader: Any) -> Iterator[tuple[str, Row]]:
             continue
         if names is None:
             names = [name.strip().lower() for name in values]
-        elif len(values) < len(names) or any(values[len(names) :]):  # a spreadsheet may add empty ones
+            while names[-1] == "":  # a spreadsheet may end every line, or this one alone, with empty columns
+                names.pop()
+        elif len(values) < len(names) or any(values[len(names) :]):
             counts = f"{counted(len(values), 'value')}, expected {len(names)}: {', '.join(names)}"
             raise _RaggedError(f"line {reader.line_num}: {counts}")
         else:

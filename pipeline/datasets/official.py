@@ -73,7 +73,7 @@ def names_of(dataset: str, rows: pl.DataFrame) -> tuple[list[str], dict[str, lis
 
 
 Packed = tuple[Path, str]
-"""An archive, and the folder of the index whose pictures are all in it; empty for the pictures of the whole index."""
+"""An archive, and the folder of the index whose pictures are all in it: empty for the whole index, / for none."""
 
 
 def lay_out(dataset: Official, place: Path | None, root: Path) -> list[Packed]:
@@ -95,7 +95,8 @@ def lay_out(dataset: Official, place: Path | None, root: Path) -> list[Packed]:
             link.unlink(missing_ok=True)
             link.symlink_to(archive.resolve())
             continue
-        packed.append((archive, ""))
+        # The pictures of a data set are in this archive, or in those that hold nothing else.
+        packed.append((archive, "/" if any(one.pictures for one in dataset.FILES) else ""))
         for name, content in archives.members(archive, lambda name: _is_metadata(dataset, name), MOST_BYTES):
             _write_below(root, name, content)
     return packed

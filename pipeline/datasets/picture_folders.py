@@ -7,11 +7,12 @@ photos/Laysan Albatross/train/1.jpg …          or train, val and test inside o
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.core.params import UserError
+from pipeline.core.terminal import printable
 from pipeline.datasets.formats import is_read, unread_line
 from pipeline.datasets.label_table import TABLES, File
 from pipeline.datasets.split_names import split_of
@@ -43,14 +44,15 @@ def find_pictures(root: Path) -> list[File]:
     used = {parts[:depth] for parts in map(_parts, files) for depth in range(1, len(parts))}
     class_depth = 2 if any(split_of(parts[0]) for parts in used) else 1
     empty = [folder[-1] for folder in walk.folders if len(folder) == class_depth and folder not in used]
-    for why, count in walk.skipped.items():
-        print(f"{root}: pictures skipped, {why}: {count}")
+    lines = [f"pictures skipped, {why}: {count}" for why, count in walk.skipped.items()]
     if walk.links:
-        print(f"{root}: links to folders, which are not followed: {_some(walk.links)}; copy what they lead to")
+        lines.append(f"links to folders, which are not followed: {_some(walk.links)}; copy what they lead to")
     if walk.unread:
-        print(f"{root}: {unread_line(walk.unread)}")
+        lines.append(unread_line(walk.unread))
     if empty and files:
-        print(f"{root}: folders without a picture, which are no classes: {_some(empty)}")
+        lines.append(f"folders without a picture, which are no classes: {_some(empty)}")
+    for line in lines:
+        print(printable(f"{root}: {line}"))
     return files
 
 
@@ -113,8 +115,8 @@ def _files(root: Path, walk: _Walk) -> list[File]:
     if 0 < len(splits) < len(top):
         others = [name for name in top if name not in splits]
         raise UserError(
-            f"{root}: the folders {_some(splits)} are named after splits, and {_some(others)} are not; move the others "
-            f"out of it, or rename those that are classes, then {CHECK}"
+            f"{root}: some folders are named after splits ({_some(splits)}) and some are not ({_some(others)}); move "
+            f"the latter away if they are no splits, or rename the former if they are classes, then {CHECK}"
         )
     depth = 2 if splits else 1  # folders over a picture: its split's, its class's
     files: list[File] = [
@@ -125,7 +127,7 @@ def _files(root: Path, walk: _Walk) -> list[File]:
         del walk.skipped["in no class folder"]
     if not splits:
         files = _with_splits_of_classes(root, files)
-        _require_no_wrapper(root, top, inside)
+        _require_no_wrapper(root, inside)
     return files
 
 
@@ -143,11 +145,15 @@ def _with_splits_of_classes(root: Path, files: list[File]) -> list[File]:
     return [(path, label, split) for (path, label, _), (_, split) in zip(files, inner, strict=True)]
 
 
-def _require_no_wrapper(root: Path, top: Sequence[str], inside: Iterable[Parts]) -> None:
+def _require_no_wrapper(root: Path, inside: Sequence[Parts]) -> None:
     """Raises UserError where one folder holds all others: an archive unpacked into a folder of its own name."""
-    below = sorted({parts[1] for parts in inside if len(parts) > 2})
-    if len(top) == 1 and len(below) > 1:
+    depth = 0
+    while len({parts[: depth + 1] for parts in inside}) == 1 and all(len(parts) > depth + 2 for parts in inside):
+        depth += 1
+    below = sorted({parts[depth] for parts in inside}) if depth else []
+    if below:
+        around = Path(*inside[0][:depth])
         raise UserError(
-            f"{root}: one folder, {top[0]!r}, which holds {len(below)} folders itself ({_some(below)}); if these are "
-            f"the classes or splits: `dvc exp run -S 'data.path={root / top[0]}'`"
+            f"{root}: one folder, {str(around)!r}, which holds all others ({_some(below)}); if these are the classes "
+            f"or splits: `dvc exp run -S 'data.path={root / around}'`"
         )

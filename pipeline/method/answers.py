@@ -22,9 +22,6 @@ _MARKUP = re.compile(
     re.IGNORECASE,
 )
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[\da-f]{1,6}|[a-z]{2,8}\d?);", re.IGNORECASE)
-_FENCE = re.compile(
-    r"\A\s*```(?:json|text|txt|plaintext|markdown|latex)?[ \t]*\n(.*?)\n?\s*```\s*\Z", re.DOTALL | re.IGNORECASE
-)
 _INVISIBLE = dict.fromkeys(
     [0xAD, 0x61C, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF]
 )
@@ -71,7 +68,8 @@ def answer_text(completion: str) -> str | None:
 def _without_markup(text: str) -> str:
     text = _ENTITY.sub(lambda entity: unescape(entity[0]), text)
     text = _MARKUP.sub(" ", text).translate(_INVISIBLE).strip()
-    text = _FENCE.sub(r"\1", text).strip()
+    if text.startswith("```") and text.endswith("```") and "\n" in text:
+        text = text.partition("\n")[2].removesuffix("```").strip()
     boxed = _WRAPPED.fullmatch(text) or _WRAPPED.fullmatch(_NESTED.sub(r"{\1}", text.strip("$ ")))
     return _without_markup(boxed[1]) if boxed else text
 

@@ -124,7 +124,7 @@ def _read(prompt: str, file: Path) -> Style:
 
 
 def _parsed(file: str, text: str) -> Style:
-    tree = load_yaml(text, file, f"expected the texts open, choice, listed and answer, as {FOLDER}/example.yaml shows")
+    tree = load_yaml(text, file, f"correct it as {FOLDER}/example.yaml shows")
     names = [field.name for field in fields(Style)]
     if not isinstance(tree, dict) or not {*tree} <= {*names}:
         content = f"the keys {', '.join(map(str, tree))}" if isinstance(tree, dict) else "no keys"

@@ -1,6 +1,5 @@
 """Bring the data set into one table of classes and one table of images."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ import typer
 
 from pipeline.core import tables, timings
 from pipeline.core.cli import run
-from pipeline.core.model_language import require_names_for, require_prompt_for
-from pipeline.core.params import UserError, key, load_params, read_param
+from pipeline.core.model_language import model_faults
+from pipeline.core.params import key, load_params
 from pipeline.core.progress import bar
 from pipeline.core.terminal import printable
 from pipeline.core.words import counted
@@ -21,7 +20,6 @@ from pipeline.datasets.check import count_line, report, require_few_errors, requ
 from pipeline.datasets.missing import available_images
 from pipeline.datasets.params import DataParams
 from pipeline.datasets.selection import subsets
-from pipeline.datasets.source import Source
 from pipeline.method import leakage
 
 
@@ -45,12 +43,13 @@ def main(
         sources = [stack.enter_context(open_dataset(name, params)) for name in params.dataset]
         spool = stack.enter_context(packing.Spool(images.parent))
         selections = [available_images(source, params) for source in sources]
-        errors = [error for _, error in selections if error] + _model_errors(sources)
+        # What `sample` would say of the model, now and not after hours of reading pictures.
+        errors = [error for _, error in selections if error] + model_faults({one.name: one.names for one in sources})
         if errors and not check:
             raise errors[0]
         parts = []
         for source, (rows, _) in zip(sources, selections, strict=True):
-            print(source.licence)
+            print(printable(source.licence))
             with bar(f"{source.name}: images", rows.height, "images") as advance:
                 parts.append(packing.ingest_pictures(source, rows, params.max_pixels, spool, advance))
             print(f"{source.name}: {len(source.names)} classes, {count_line(parts[-1])}")
@@ -77,22 +76,6 @@ def main(
         packing.write(image_rows, spool, images)
     tables.write(tables.CLASSES, class_rows, classes)
     timings.record(images=image_rows.height)
-
-
-def _model_errors(sources: Sequence[Source]) -> list[UserError]:
-    """What `sample` would say of the model, now and not after hours of reading pictures.
-
-    No params of this stage: nothing that it writes depends on them, and another model must not make it run again.
-    """
-    model, prompt = read_param("model"), read_param("prompt")
-    errors = []
-    try:
-        require_prompt_for(model, prompt)
-        for source in sources:
-            require_names_for(model, source.name, source.names)
-    except UserError as error:
-        errors.append(error)
-    return errors
 
 
 if __name__ == "__main__":

@@ -80,6 +80,7 @@ def nothing_printed(capsys):
     capsys.readouterr()
 
 
+POLL = 0.02  # seconds between two looks at a process
 KILLS = int(os.environ.get("DIVEK_KILLS", "1"))
 COMMANDS = {
     "predict": ("--model", "models/fieldguide", "--label", "base", "--out", "data/predictions/base.parquet"),
@@ -101,14 +102,17 @@ def test_killed_at_any_moment_it_leaves_the_old_outputs_or_the_new(workspace, st
     def start() -> subprocess.Popen:
         return subprocess.Popen(command, cwd=workspace, env=environment, stdout=subprocess.DEVNULL)
 
-    began = time.monotonic()
-    assert start().wait() == 0
-    duration, rng, met = time.monotonic() - began, random.Random(stage), 0
+    run, polls = start(), 0
+    while run.poll() is None:
+        time.sleep(POLL)
+        polls += 1
+    assert run.returncode == 0
+    rng, met = random.Random(stage), 0
     for path in (workspace / ".work").rglob("*.parquet"):
         path.unlink()
     for _ in range(KILLS):
         run = start()
-        time.sleep(rng.uniform(0.3, 1.0) * duration)
+        time.sleep(POLL * rng.randrange(polls // 3, polls))
         met += run.poll() is None
         run.kill()
         run.wait()

@@ -98,7 +98,7 @@ def load_model(source: str, dtype: str, attention: str) -> Any:
         ),
     )
     _require_all_weights(source, report)
-    model = model.to(device()).eval()
+    model = open_model(source, lambda: model.to(device()).eval())
     timings.mark_ready()
     return model
 

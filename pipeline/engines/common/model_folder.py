@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.core.params import UserError, first_line
+from pipeline.core.errors import FULL, UserError, first_line
 
 T = TypeVar("T")
 
@@ -65,12 +65,21 @@ def open_model(source: str, load: Callable[[], T]) -> T:
         return load()
     except UserError:
         raise
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate" in str(error):
+            raise UserError(
+                f"{source}: out of memory; take a smaller model, or engine.dtype bfloat16, or draw from a server "
+                "(docs/scale.md)"
+            ) from error
+        raise UserError(f"{source}: cannot be loaded ({first_line(error)[:300]}); expected {EXPECTED}") from error
     except Exception as error:  # files of others make transformers, tokenizers and jinja2 raise nearly anything
         if "trust_remote_code" in str(error) or "custom code" in str(error):
             raise UserError(
                 f"{source}: the model brings code of its own, which is never run here; expected a model of "
                 "transformers' own classes; set it with `dvc exp run -S model=…`"
             ) from error
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
         known = isinstance(error, OSError | ValueError)
         reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"{source}: cannot be loaded ({reason[:300]}); expected {EXPECTED}") from error

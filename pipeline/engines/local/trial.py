@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.core.engine import GREEDY, Request, Sampler
 from pipeline.core.params import UserError, first_line
 
-SIDES = (56, 448)  # pixels: of a small and of an ordinary picture, since models scale both
+SIDES = (56, 224)  # pixels: of a small and of an ordinary picture, since models scale both
 SHORT = Sampler(
     temperature=1.0,
     top_p=1.0,
@@ -34,6 +34,11 @@ def require_answers(source: str, answer: Callable[[Request, Any], Any]) -> None:
         except UserError:
             raise
         except Exception as error:
+            if out_of_memory(error):
+                raise UserError(
+                    f"{source}: out of memory with one picture of {side} × {side} pixels; take a smaller model or "
+                    "dtype, or draw from a server (docs/scale.md)"
+                ) from None
             raise UserError(
                 f"{source}: the model cannot answer a question about a picture ({type(error).__name__}: "
                 f"{first_line(error)[:200]}); copy or download it again, or set another with `dvc exp run -S model=…`"

@@ -1,13 +1,17 @@
 """The key of a server, and its removal from everything that a server sends."""
 
+import functools
 import json
 import os
+from collections.abc import Collection
 from typing import Any
 
 from pipeline.core.params import UserError
 
 MARK = "[key]"
-PIECE = 8  # characters in a row that are as good as the key
+SHORTEST = 8  # characters: what is shorter ("x", "none") is no secret, and occurs in any text
+PIECE = 12  # characters in a row that are as good as a key of at least LONG
+LONG = 20
 
 
 def read_key(variable: str) -> str:
@@ -19,44 +23,48 @@ def read_key(variable: str) -> str:
 
 
 def remove_key(text: str, key: str) -> str:
-    """`text` without the key, in any quoting, and without any PIECE characters of it in a row.
+    """`text` without the key, in any quoting; of a long key without any PIECE characters in a row.
 
-    A server that echoes its request and cuts it off in the middle shows a part of the key alone.
+    A server that echoes its request and breaks off in the middle shows a part of the key alone.
     """
-    forms = sorted({key, repr(key)[1:-1], json.dumps(key)[1:-1]} - {""}, key=len, reverse=True)
+    forms, pieces = _forms(key)
+    if len(text) < SHORTEST:
+        return text
     for form in forms:
         text = text.replace(form, MARK)
-    for form in forms:
-        pieces = {form[start : start + PIECE] for start in range(len(form) - PIECE + 1)}
-        if len(form) > PIECE and any(piece in text for piece in pieces):
-            text = _without_pieces(text, pieces)
-    return text
+    return _without_pieces(text, pieces) if any(piece in text for piece in pieces) else text
 
 
-def _without_pieces(text: str, pieces: set[str]) -> str:
+@functools.cache
+def _forms(key: str) -> tuple[list[str], frozenset[str]]:
+    """The key as texts quote it, the longest first, and the pieces of it that must not be shown."""
+    if len(key) < SHORTEST:
+        return [], frozenset()
+    forms = sorted({key, repr(key)[1:-1], json.dumps(key)[1:-1]}, key=len, reverse=True)
+    starts = [(form, start) for form in forms if len(key) >= LONG for start in range(len(form) - PIECE + 1)]
+    return forms, frozenset(form[start : start + PIECE] for form, start in starts)
+
+
+def _without_pieces(text: str, pieces: Collection[str]) -> str:
     kept, place = [], 0
     while place < len(text):
         end = place
         while text[end : end + PIECE] in pieces:
             end += 1
-        if end > place:
-            kept.append(MARK)
-            place = end + PIECE - 1
-        else:
-            kept.append(text[place])
-            place += 1
+        kept.append(MARK if end > place else text[place])
+        place = end + PIECE - 1 if end > place else place + 1
     return "".join(kept)
 
 
 def clean(value: Any, key: str) -> Any:
     """Decoded JSON of a server without the key, in any of its texts, and without lone surrogates, which no file holds.
 
-    Raises RecursionError for a value that is nested too deep.
+    Names that hold the key are left out. Raises RecursionError for a value that is nested too deep.
     """
     if isinstance(value, str):
         return remove_key(value.encode("utf-8", "replace").decode("utf-8"), key)
     if isinstance(value, list):
         return [clean(one, key) for one in value]
     if isinstance(value, dict):
-        return {clean(name, key): clean(one, key) for name, one in value.items()}
+        return {name: clean(one, key) for name, one in value.items() if remove_key(name, key) == name}
     return value

@@ -15,6 +15,7 @@ from pipeline.engines.servers.budget import Budget, BudgetError, Server
 from pipeline.engines.servers.failures import (
     FATAL_STATUSES,
     LONGEST_WAIT,
+    REDIRECTED,
     REDIRECTS,
     RETRY_STATUSES,
     NoAnswerError,
@@ -23,7 +24,7 @@ from pipeline.engines.servers.failures import (
     retry_after,
 )
 from pipeline.engines.servers.http_client import open_client, proxy_variable
-from pipeline.engines.servers.wire import choices, parse_json, rejected_fields
+from pipeline.engines.servers.wire import choices, parse_json, rejected_fields, shown
 
 BACKOFF = 1.0  # seconds: the longest wait before the first retry; it doubles with every further one
 LONGEST_LISTING = 30.0  # seconds for GET /models, which needs no model
@@ -138,13 +139,11 @@ class Endpoints:
             async with asyncio.timeout(self.server.timeout):
                 raw = await endpoint.client.chat.completions.with_raw_response.create(**body)
         except openai.APIStatusError as error:
-            status, reason = error.status_code, self._reason(endpoint, message_of(error))
+            status, reason = error.status_code, self._reason(endpoint, message_of(error, self.key))
             if status == 403 and rejected_fields(reason, body):  # a feature is forbidden, and not the model
                 raise NoAnswerError(reason, rejection=True) from None
             if status in REDIRECTS:
-                raise UserError(
-                    f"{reason}; redirects are not followed: set server.endpoints to where it leads"
-                ) from None
+                raise UserError(f"{reason}; {REDIRECTED}") from None
             if status in FATAL_STATUSES or error.code == "insufficient_quota":
                 raise self._fatal(reason, status) from None
             if status not in RETRY_STATUSES and status < 500:
@@ -157,7 +156,7 @@ class Endpoints:
         answer = parse_json(raw.content, self.key)
         self.budget.count(answer)
         if not choices(answer):
-            return None, self._reason(endpoint, f"no choices in the answer: {raw.text}"), 0.0
+            return None, self._reason(endpoint, f"no choices in the answer: {shown(raw.content, self.key)}"), 0.0
         return answer, "", 0.0
 
     async def _obstacle(self, endpoint: _Endpoint) -> str | None:
@@ -168,10 +167,12 @@ class Endpoints:
             async with asyncio.timeout(min(self.server.timeout, LONGEST_LISTING)):
                 raw = await endpoint.client.models.with_raw_response.list()
         except openai.APIStatusError as error:
-            reason = self._reason(endpoint, message_of(error))
+            reason = self._reason(endpoint, message_of(error, self.key))
             if error.status_code in (401, 402, 403):
                 raise self._fatal(reason, error.status_code) from None
-            if error.status_code in REDIRECTS or (error.status_code >= 500 and not await self._answers(endpoint)):
+            if error.status_code in REDIRECTS:
+                return f"{reason}; {REDIRECTED}"
+            if error.status_code >= 500 and not await self._answers(endpoint):
                 return reason
             return None  # it answers, but has no list of models
         except TimeoutError:

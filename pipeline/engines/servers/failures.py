@@ -5,9 +5,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pipeline.core.params import UserError
+from pipeline.engines.servers.wire import shown
 
 LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
 FATAL_STATUSES = (401, 402, 403, 404)  # no key, credit, permission or model: every further request would fail too
+REDIRECTED = "redirects are not followed: set server.endpoints to where it leads"
 REDIRECTS = (301, 302, 303, 307, 308)
 RETRY_STATUSES = (408, 409, 425, 429)
 
@@ -24,10 +26,10 @@ class NoModelError(UserError):
     """An endpoint does not serve the model, or is no endpoint."""
 
 
-def message_of(error: Any) -> str:
+def message_of(error: Any, key: str) -> str:
     """The server's message with an error status: `error.message` of the API, else the body."""
     message = error.body.get("message") if isinstance(error.body, dict) else None
-    return f"HTTP {error.status_code}: {message or error.response.text}"
+    return f"HTTP {error.status_code}: {message or shown(error.response.content, key)}"
 
 
 def retry_after(header: str | None) -> float:

@@ -2,6 +2,8 @@
 
 import ipaddress
 import os
+import socket
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,13 +27,19 @@ def open_client(url: str, key: str) -> Any:
         http = httpx2.AsyncClient(
             headers={"Accept-Encoding": "identity"},
             event_hooks={"response": [_bound]},
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),  # concurrency is the caller's
             timeout=None,
             trust_env=not is_loopback(url),
         )
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, httpx2.InvalidURL) as error:
         raise UserError(
             f"{url}: the proxy of the environment variable {proxy_variable(url)} cannot be used ({first_line(error)}); "
             f"set NO_PROXY={urlsplit(url).hostname}, or another proxy"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{url}: the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read ({first_line(error)}); "
+            "unset the variable, or name others"
         ) from None
     client = AsyncOpenAI(base_url=url, api_key=key or "none", max_retries=0, timeout=None, http_client=http)
     client.organization = client.project = None
@@ -39,27 +47,31 @@ def open_client(url: str, key: str) -> Any:
 
 
 async def _bound(response: Any) -> None:
-    """Limits what is read of a response. Compressed ones, which nobody asked for, are refused: 4 MB can hold 4 GB."""
+    """Limits what is read of a response, also of a compressed one: 4 MB can hold 4 GB."""
     import httpx2
 
-    encoding = response.headers.get("content-encoding", "identity")
-    if encoding.strip().lower() not in ("", "identity"):
+    encoding = response.headers.pop("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
         await response.aclose()
         raise httpx2.ReadError(f"the answer is compressed ({encoding[:20]}), which the request excluded")
-    response.stream = _bounded_stream(response.stream)
+    response.stream = _bounded_stream(response.stream, compressed=encoding not in ("", "identity"))
 
 
-def _bounded_stream(stream: Any) -> Any:
+def _bounded_stream(stream: Any, compressed: bool) -> Any:
     import httpx2
 
     class BoundedStream(httpx2.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            size = 0
+            size, gunzip = 0, zlib.decompressobj(wbits=47) if compressed else None  # 47: gzip or zlib, by its head
             async for chunk in stream:
-                size += len(chunk)
+                try:
+                    content = gunzip.decompress(chunk, LARGEST_ANSWER + 1) if gunzip else chunk
+                except zlib.error as error:
+                    raise httpx2.ReadError(f"the answer cannot be unpacked ({error})") from None
+                size += len(content)
                 if size > LARGEST_ANSWER:
                     raise httpx2.ReadError(f"an answer of more than {LARGEST_ANSWER:,} bytes")
-                yield chunk
+                yield content
 
         async def aclose(self) -> None:
             await stream.aclose()
@@ -68,12 +80,17 @@ def _bounded_stream(stream: Any) -> Any:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL names this machine, which no proxy can reach."""
-    host = urlsplit(url).hostname or ""
+    """Whether a URL names this machine, which no proxy can reach: 0.0.0.0, which servers print, does as well."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(host))  # 127.1
+        except (OSError, ValueError):
+            return host == "localhost" or host.endswith(".localhost")
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
 
 
 def proxy_variable(url: str) -> str | None:

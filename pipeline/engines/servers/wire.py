@@ -181,6 +181,12 @@ def parse_json(content: bytes, key: str) -> Any:
         return None
 
 
+def shown(content: bytes, key: str) -> str:
+    """A body as a message shows it: JSON without its escapes, in which the key could hide."""
+    value = parse_json(content, key)
+    return content.decode("utf-8", "replace") if value is None else json.dumps(value, ensure_ascii=False)
+
+
 def choices(answer: Any) -> list[dict[str, Any]]:
     """The choices of an answer; empty where one of them has no message."""
     entries = answer.get("choices") if isinstance(answer, dict) else None

@@ -135,7 +135,7 @@ def test_a_matlab_file_that_unpacks_to_more_than_the_official_ones_is_refused(tm
         (errno.EFBIG, "File too large; nothing half-written is left"),
         (errno.EROFS, "Read-only file system; make it writable"),
         (errno.EACCES, "Permission denied; make it writable, or readable"),
-        (errno.EIO, "Input/output error; run the same command again"),
+        (errno.EIO, "Input/output error; run the same command again once that is fixed"),
     ],
 )
 def test_what_the_system_refuses_is_a_sentence(monkeypatch, capsys, code, words):
