@@ -324,6 +324,18 @@ def test_what_is_missing_in_the_second_data_set_is_found_before_the_first_is_rea
     assert "pets: 1 of 17 images are missing" in refused(project(["flowers", "pets"], path=str(tmp_path / "unpacked")))
 
 
+def test_missing_pictures_are_found_where_the_metadata_is_packed(project, small, tmp_path, monkeypatch):
+    place, packed, _ = small("pets")
+    mixed = tmp_path / "mixed"
+    shutil.copytree(place / "images", mixed / "images")
+    shutil.copy(packed / "annotations.tar.gz", mixed)
+    (mixed / "images" / "pug_1.jpg").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(download.packing, "ingest_pictures", lambda *_: pytest.fail("pictures were read"))
+        assert "pets: 1 of 17 images are missing" in refused(project("pets", path=str(mixed)))
+    taken(project("pets", path=str(mixed), partial=True))
+
+
 def test_a_path_that_is_not_there_is_an_error_at_once(project, small, tmp_path):
     small("flowers")
     for path in ("gone", str(tmp_path / "packed" / "flowers" / "setid.mat")):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.commands.preset import differences
-from pipeline.core.model_language import closed_vocabulary, require_names_for, require_prompt_for
+from pipeline.core.model_language import closed_vocabulary, model_faults, require_names_for, require_prompt_for
 from pipeline.core.params import UserError, load_params
 from pipeline.core.presets import merged, preset_values
 from pipeline.datasets.species import SPECIES
@@ -204,6 +204,20 @@ def test_the_field_guide_writes_the_names_of_its_own_birds_alone():
     assert f"folder: {model} cannot write 2 of 3 class names, such as 'Laysan Albatross'" in str(caught.value)
     assert "`python -m pipeline preset qwen2.5-vl-7b` sets" in str(caught.value)
     require_names_for("Qwen/Qwen3-VL-4B-Instruct", "folder", ["Laysan Albatross"])
+
+
+@pytest.mark.parametrize("model", [None, 5, "", "~foo/bar"])
+def test_a_model_of_another_type_is_one_sentence_or_left_to_loading(project, model):
+    values = YAML().load(Path("params.yaml").read_text(encoding="utf-8"))
+    values["model"] = model
+    with Path("params.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump(values, file)
+    try:
+        faults = model_faults({"folder": ["wren"]})
+    except UserError as error:
+        assert "params.yaml: model is" in str(error)
+    else:
+        assert faults == [] and model == "~foo/bar"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"model": []}', '{"model": {"type": 1}}', "[" * 100_000, "\xff"])

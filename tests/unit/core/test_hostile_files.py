@@ -38,6 +38,11 @@ YAML_FAULTS = {
     "control character": "a: \x01",
     "tab": "a:\n\t- b",
     "huge number": f"a: {'9' * 5000}",
+    "huge number in hexadecimal": f"seed: 0x{'f' * 6000}",
+    "no number": "seed: !!int ''",
+    "section in itself": "a: &x {b: *x}",
+    "nothing": "",
+    "a list": "- a",
 }
 
 
@@ -71,6 +76,12 @@ def test_a_line_that_becomes_a_million_keys_is_looked_at_for_a_moment(tmp_path):
     text = (ROOT / "params.yaml").read_text(encoding="utf-8") + "\n" + "\n".join(lines) + "\n"
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match="there is no setting"):
+        load_params(DataParams, tmp_path / "params.yaml")
+
+
+def test_the_sentence_says_what_is_wrong_and_where(tmp_path):
+    (tmp_path / "params.yaml").write_text("topk: 5\nfoo: a: b\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"\(line 2, column 7: mapping values are not allowed"):
         load_params(DataParams, tmp_path / "params.yaml")
 
 

@@ -413,7 +413,7 @@ def test_splits_beside_other_folders_are_an_error_that_lists_both(tmp_path):
     (root / "annotations").mkdir()  # holds no picture
     with pytest.raises(UserError) as caught:
         source(root)
-    assert "the folders 'test', 'train' are named after splits, and 'train_augmented' are not" in str(caught.value)
+    assert "named after splits ('test', 'train') and some are not ('train_augmented')" in str(caught.value)
 
 
 def test_splits_inside_of_the_classes_are_splits(tmp_path):
@@ -481,7 +481,7 @@ def test_a_table_has_any_usual_delimiter_and_blank_lines(tmp_path, mark):
         ("file;class\n1.jpg;a\n", "labels.csv: no column 'path' among file;class"),
         ("path,label\n1.jpg\n", "line 2: 1 value, expected 2: path, label"),
         ("path,label\n1.jpg,a,b\n", "line 2: 3 values, expected 2: path, label"),
-        ('path,label\n"1.jpg,a\n' + "x" * 200_000, "labels.csv: cannot be read (field larger than field limit"),
+        ('path,label\n"1.jpg,a\n' + "x" * 200_000, "line 3: 1 value, expected 2: path, label"),
         ("path,label\n1.jpg," + "x" * 5_000 + "\n", "line 2: a value of more than 4,096 characters"),
         ("path,label\n1\0.jpg,a\n", "line 2: '1\\x00.jpg' is no path"),
         ("path,label\nr\xe9\n".encode("latin-1"), "labels.csv: line 2 is not UTF-8 text"),
@@ -493,6 +493,47 @@ def test_another_table_is_one_sentence(tmp_path, text, sentence):
     with pytest.raises(UserError, match=re.escape(sentence)) as caught:
         source(tmp_path, labels="labels.csv")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_further_columns_do_not_matter(tmp_path, suffix):
+    put(tmp_path, "1.jpg", "2.jpg")
+    rows = [{"Path": f"{n}.jpg", "Label": "ab"[n - 1], "caption": "x" * 200_000} for n in (1, 2)]
+    assert len(listed(source(table(tmp_path, rows, f"labels.{suffix}")))) == 2
+
+
+def test_a_header_that_alone_ends_with_empty_columns_is_read(tmp_path):
+    put(tmp_path, "1.jpg", "2.jpg")
+    (tmp_path / "labels.csv").write_text("path,label,,\n1.jpg,a\n2.jpg,b\n", encoding="utf-8")
+    assert len(listed(source(tmp_path, labels="labels.csv"))) == 2
+
+
+def test_one_file_under_two_unicode_names_occurs_twice(tmp_path):
+    put(tmp_path, "é.jpg", "2.jpg")
+    rows = [{"path": unicodedata.normalize(form, "é.jpg"), "label": form} for form in ("NFC", "NFD")]
+    with pytest.raises(UserError, match=r"line 3: .* occurs twice"):
+        source(table(tmp_path, rows))
+
+
+@pytest.mark.parametrize("name", ["می‌خواهم", "ක්‍ෂ"])
+def test_names_of_scripts_with_joiners_are_names(tmp_path, name):
+    assert name in source(put(tmp_path, f"{name}/1.jpg", "b/1.jpg")).names
+
+
+@pytest.mark.parametrize(
+    ("files", "around"),
+    [(("ds/train/A/1.jpg", "ds/train/B/1.jpg"), "ds/train"), (("a/b/A/1.jpg", "a/b/B/1.jpg"), "a/b")],
+)
+def test_folders_around_all_are_named_to_the_innermost(tmp_path, files, around):
+    with pytest.raises(UserError, match=re.escape(f"-S 'data.path={tmp_path / around}'")):
+        source(put(tmp_path, *files))
+
+
+def test_no_terminal_code_of_a_file_name_is_printed(tmp_path, capsys):
+    root = put(tmp_path, "a/1.jpg", "b/1.jpg")
+    (root / "b" / "f.\x1b[31mx").write_bytes(b"x")
+    source(root)
+    assert "\x1b" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("table_form", "file_form"), [("NFC", "NFD"), ("NFD", "NFC")])

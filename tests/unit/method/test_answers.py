@@ -146,6 +146,11 @@ LETTERS = [
 ]
 
 
+def test_markup_without_an_end_is_read_in_linear_time():
+    for text in ("```\n" + " \n" * 200_000 + "x", "```\n" * 100_000, "&" * 400_000, "\\boxed{" * 100_000):
+        answer_text(f"<answer>{text}</answer>")
+
+
 @pytest.mark.parametrize(("completion", "wanted", "reason"), TEXTS)
 def test_answer_text(completion, wanted, reason):
     assert answer_text(completion) == wanted, reason
