@@ -91,7 +91,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("stage", COMMANDS)
 def test_killed_at_any_moment_it_leaves_the_old_outputs_or_the_new(workspace, stage):
-    """DIVEK_KILLS sets how often; 20 of each stage were tried."""
+    """DIVEK_KILLS sets how often."""
     for path in (workspace / ".work").rglob("*.parquet"):
         path.unlink()
     outputs = [*(workspace / "data").rglob("*.*"), *(workspace / "reports").rglob("*.*")]
