@@ -78,8 +78,8 @@ def print_answers(classifier: PhotoClassifier, pictures: Sequence[Picture], max_
     out = None if sys.stdout.isatty() else sys.stdout
     with bar("answers", len(pictures) * classifier.answers, "answers") as advance:
         for one in classifier.classify(pictures, max_pixels, advance):
-            text = json.dumps(asdict(one), ensure_ascii=False) if as_json else "\n".join(lines(one))
-            print(printable(text), file=out, flush=True)
+            text = printable(json.dumps(asdict(one), ensure_ascii=False)) if as_json else "\n".join(lines(one))
+            print(text, file=out, flush=True)
             failures += one.answer is None
     return failures
 

@@ -34,6 +34,20 @@ class Sampler:
     seed: int
 
 
+def plain_sampler(max_new_tokens: int) -> Sampler:
+    """A sampler that cuts nothing off and penalises nothing; for the greedy answer alone, its temperature is unused."""
+    return Sampler(
+        temperature=1.0,
+        top_p=1.0,
+        top_k=0,
+        repetition_penalty=1.0,
+        penalize_prompt=True,
+        max_new_tokens=max_new_tokens,
+        stop=(),
+        seed=0,
+    )
+
+
 @dataclass(frozen=True)
 class Completion:
     """One draw, verbatim. `finished` is False where the length limit cut it off; `error` says why there is no text."""

@@ -77,11 +77,10 @@ def _require_known(tree: Any, known: Collection[str], file: Path) -> None:
             raise UserError(f"{file}: there is no setting {dotted[:80]!r}{hint}; remove or rename it, then `dvc repro`")
 
 
-def _dotted(tree: Any, above: str = "", depth: int = 0) -> Iterator[str]:
-    if isinstance(tree, dict):
-        for name, value in tree.items():
-            inner = isinstance(value, dict) and value and depth < DEEPEST
-            yield from _dotted(value, f"{above}{name}.", depth + 1) if inner else [f"{above}{name}"]
+def _dotted(tree: dict[Any, Any], above: str = "", depth: int = 0) -> Iterator[str]:
+    for name, value in tree.items():
+        inner = isinstance(value, dict) and value and depth < DEEPEST
+        yield from _dotted(value, f"{above}{name}.", depth + 1) if inner else [f"{above}{name}"]
 
 
 def read_param(dotted: str, file: Path = PARAMS_FILE) -> Any:

@@ -8,6 +8,7 @@ from itertools import combinations
 import polars as pl
 
 from pipeline.core.params import UserError
+from pipeline.core.words import some
 from pipeline.datasets.params import DataParams
 from pipeline.datasets.selection import trains_on_all
 from pipeline.datasets.source import Source
@@ -150,11 +151,10 @@ def require_usable(source: Source, subsets: Sequence[str], images: pl.DataFrame,
             f"{source.name}: no training images of base classes; add some, or change data.protocol or data.base_classes"
         )
     if untrained and trains_on_all(params) and not params.partial:
-        more = f" and {len(untrained) - 3} more" if len(untrained) > 3 else ""
         setting = f"data.shots is {params.shots}" if params.shots else "data.base_classes is all"
         raise UserError(
             f"{source.name}: {setting}, which makes all {len(base)} classes base, and {len(untrained)} of them have no "
-            f"training image: {', '.join(untrained[:3])}{more}; add some, or set data.protocol to one with training "
+            f"training image: {some(untrained, 3)}; add some, or set data.protocol to one with training "
             f"images of all classes (it is {params.protocol})"
         )
     if images.filter(pl.col("split") == "test").is_empty():

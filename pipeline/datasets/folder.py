@@ -17,15 +17,17 @@ from pipeline.core.terminal import printable
 from pipeline.core.words import counted
 from pipeline.datasets import layout, protocols
 from pipeline.datasets.formats import SUFFIXES
-from pipeline.datasets.label_table import CHECK_AGAIN, TABLES, class_name, read_aliases, read_label_table
+from pipeline.datasets.label_table import CHECK, CHECK_AGAIN, TABLES, class_name, read_aliases, read_label_table
 from pipeline.datasets.params import DataParams
-from pipeline.datasets.picture_folders import LONGEST_NAME, find_pictures
+from pipeline.datasets.picture_folders import find_pictures
 from pipeline.datasets.source import Source
 from pipeline.method.spelling import normalised
 
 NAME = "folder"
 NOUN = "object"
 LICENCE = "Your own pictures."
+
+LONGEST_NAME = 200  # characters of a class name
 
 
 def open_source(place: Path, params: DataParams) -> Source:
@@ -110,7 +112,7 @@ def class_names(place: Path, labels: Collection[str]) -> list[str]:
         elif len(name) > LONGEST_NAME:
             what = f"a class name of {counted(len(name), 'character')}, expected at most {LONGEST_NAME}: {name[:40]!r}…"
         if what:
-            raise UserError(f"{place}: {what}; rename or merge them, then `python -m pipeline.stages.download --check`")
+            raise UserError(f"{place}: {what}; rename or merge them, then {CHECK}")
     if len(label_of) < 2:
         raise UserError(
             f"{place}: one class, {class_name(next(iter(labels)))!r}, expected at least two; add one, then `dvc repro`"

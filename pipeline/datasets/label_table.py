@@ -20,7 +20,8 @@ COLUMNS = ("path", "label", "split", "subset", "group")
 DELIMITERS = (",", ";", "\t", "|")
 LONGEST_VALUE = 4096  # characters of a value that is used
 LARGEST_FIELD = 2**24  # characters of any other
-CHECK_AGAIN = "fix it, then check with `python -m pipeline.stages.download --check`"
+CHECK = "`python -m pipeline.stages.download --check`"
+CHECK_AGAIN = f"fix it, then check with {CHECK}"
 
 File = tuple[str, str, str | None]
 """Path from the root, label, and split, None if there are no splits."""

@@ -54,7 +54,7 @@ def open_source(dataset: Official, place: Path | None, protocol: str, seed: int)
             noun=dataset.NOUN,
             licence=dataset.LICENCE,
             pictures=lambda paths: pictures(dataset.NAME, root, [archive for archive, _ in packed], paths),
-            missing=_missing(root, [folder for _, folder in packed], rows["path"]),
+            missing=_missing(root, [folder for _, folder in packed if folder is not None], rows["path"]),
             aliases=aliases,
             groups=layout.class_groups(dataset.NAME),
             crop_bottom=dataset.CROP_BOTTOM,
@@ -72,8 +72,8 @@ def names_of(dataset: str, rows: pl.DataFrame) -> tuple[list[str], dict[str, lis
     return names, aliases
 
 
-Packed = tuple[Path, str]
-"""An archive, and the folder of the index whose pictures are all in it: empty for the whole index, / for none."""
+Packed = tuple[Path, str | None]
+"""An archive, and the folder of the index whose pictures are all in it: empty for the whole index, None for none."""
 
 
 def lay_out(dataset: Official, place: Path | None, root: Path) -> list[Packed]:
@@ -96,7 +96,7 @@ def lay_out(dataset: Official, place: Path | None, root: Path) -> list[Packed]:
             link.symlink_to(archive.resolve())
             continue
         # The pictures of a data set are in this archive, or in those that hold nothing else.
-        packed.append((archive, "/" if any(one.pictures for one in dataset.FILES) else ""))
+        packed.append((archive, None if any(one.pictures for one in dataset.FILES) else ""))
         for name, content in archives.members(archive, lambda name: _is_metadata(dataset, name), MOST_BYTES):
             _write_below(root, name, content)
     return packed
@@ -115,7 +115,7 @@ def _write_below(root: Path, name: str, content: bytes) -> None:
 
 def picture_archives(dataset: Official, place: Path | None, root: Path, paths: Collection[str]) -> list[Packed]:
     """The archives of pictures alone of which the index needs one, fetched where they are nowhere. Raises UserError."""
-    packed = []
+    packed: list[Packed] = []
     for file in dataset.FILES:
         folder = f"{file.unpacked[0]}/"
         if file.pictures and not _is_unpacked(file, root) and any(path.startswith(folder) for path in paths):

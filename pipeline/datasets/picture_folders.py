@@ -13,13 +13,12 @@ from pathlib import Path
 
 from pipeline.core.params import UserError
 from pipeline.core.terminal import printable
+from pipeline.core.words import some
 from pipeline.datasets.formats import is_read, unread_line
-from pipeline.datasets.label_table import TABLES, File
+from pipeline.datasets.label_table import CHECK, TABLES, File
 from pipeline.datasets.split_names import split_of
 
 SHOWN = 5  # names in one line
-LONGEST_NAME = 200  # characters of a class name
-CHECK = "`python -m pipeline.stages.download --check`"
 SYSTEM_FOLDERS = ("__macosx", "$recycle.bin", "system volume information", "@eadir", "lost+found", "#recycle")
 
 Parts = tuple[str, ...]
@@ -61,8 +60,7 @@ def _parts(file: File) -> Parts:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(map(repr, names[:SHOWN]))}{more}"
+    return some([repr(name) for name in names], SHOWN)
 
 
 def _walk(root: Path) -> _Walk:
@@ -122,9 +120,8 @@ def _files(root: Path, walk: _Walk) -> list[File]:
     files: list[File] = [
         ("/".join(parts), parts[depth - 1], split_of(parts[0])) for parts in inside if len(parts) > depth
     ]
-    walk.skipped["in no class folder"] += len(walk.pictures) - len(files)
-    if not walk.skipped["in no class folder"]:
-        del walk.skipped["in no class folder"]
+    if outside := len(walk.pictures) - len(files):
+        walk.skipped["in no class folder"] = outside
     if not splits:
         files = _with_splits_of_classes(root, files)
         _require_no_wrapper(root, inside)

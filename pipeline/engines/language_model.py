@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.core.engine import GREEDY, Completion, Engine, Request, Sampler
+from pipeline.core.engine import GREEDY, Completion, Engine, Request, Sampler, plain_sampler
 from pipeline.core.params import UserError, key
 from pipeline.core.progress import bar
 from pipeline.engines.common.draw_cache import CachingEngine, draw_cache_folder
@@ -69,16 +69,7 @@ def replies(
     Raises UserError, which names the setting and the stage to run again, where more than the share `limit` failed.
     """
     question_of = {hashlib.sha256(question.encode()).hexdigest()[:16]: question for question in questions}
-    sampler = Sampler(
-        temperature=1.0,  # unused: only the greedy reply is drawn
-        top_p=1.0,
-        top_k=0,
-        repetition_penalty=1.0,
-        penalize_prompt=True,
-        max_new_tokens=max_new_tokens,
-        stop=(),
-        seed=0,
-    )
+    sampler = plain_sampler(max_new_tokens)
     answers: dict[str, str] = {}
     errors: list[str] = []
     requests = [Request(name, None, question, [GREEDY]) for name, question in question_of.items()]

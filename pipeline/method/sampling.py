@@ -9,7 +9,7 @@ from pipeline.core import tables
 from pipeline.core.engine import Completion, Engine, Request, Sampler
 from pipeline.core.params import LARGEST_SEED, MOST_DRAWS, key
 from pipeline.method.class_lists import ClassLists, ParsedAnswer
-from pipeline.method.failures import FailureLimit, require_few_errors
+from pipeline.method.failures import FailureLimit
 from pipeline.method.progress import draws_bar
 from pipeline.method.prompts import open_question
 from pipeline.method.styles import style
@@ -96,7 +96,6 @@ def draw_samples(engine: Engine, images: pl.DataFrame, classes: pl.DataFrame, pa
     total = len(requests) * len(numbers)
     with draws_bar("draws", total, FailureLimit("sample", params.max_error_rate, total)) as advance:
         drawn = list(draw_and_parse(engine, requests, params.sampler(), lists, places, advance))
-    require_few_errors([answer for _, answer in drawn], params.max_error_rate, "sample")
     rows = [
         {
             "image_id": completion.image_id,

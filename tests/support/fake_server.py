@@ -207,6 +207,11 @@ HOSTILE = {
     "key in finish_reason": _hostile(finish_reason=lambda text: text, message={"content": None}),
     "key in text": _hostile(message=lambda text: {"content": text}),
     "key in parts": _hostile(message=lambda text: {"content": [{"type": "text", "text": text}]}),
+    "key in pieces of parts": _hostile(
+        message=lambda text: {
+            "content": [{"type": "text", "text": text[start : start + 6]} for start in range(0, len(text), 6)]
+        }
+    ),
     "key in reasoning": _hostile(message=lambda text: {"content": None, "reasoning_content": text}),
     "key in error 400": lambda h, b: h.send(400, {"error": {"message": text_of_model(h, b) * 50}}),
     "key in error 500": lambda h, b: h.send(500, {"error": {"message": text_of_model(h, b)}}),

@@ -65,13 +65,6 @@ def open_model(source: str, load: Callable[[], T]) -> T:
         return load()
     except UserError:
         raise
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate" in str(error):
-            raise UserError(
-                f"{source}: out of memory; take a smaller model, or engine.dtype bfloat16, or draw from a server "
-                "(docs/scale.md)"
-            ) from error
-        raise UserError(f"{source}: cannot be loaded ({first_line(error)[:300]}); expected {EXPECTED}") from error
     except Exception as error:  # files of others make transformers, tokenizers and jinja2 raise nearly anything
         if "trust_remote_code" in str(error) or "custom code" in str(error):
             raise UserError(
@@ -80,6 +73,19 @@ def open_model(source: str, load: Callable[[], T]) -> T:
             ) from error
         if isinstance(error, OSError) and error.errno in FULL:
             raise
-        known = isinstance(error, OSError | ValueError)
+        if out_of_memory(error):
+            raise UserError(
+                f"{source}: out of memory; take a smaller model, or engine.dtype bfloat16, or draw from a server "
+                "(docs/scale.md)"
+            ) from error
+        known = isinstance(error, OSError | ValueError | RuntimeError)
         reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"{source}: cannot be loaded ({reason[:300]}); expected {EXPECTED}") from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the processor's or the GPU's memory did not suffice."""
+    import torch  # the CPU's allocator and the GPU's libraries have no exception of their own
+
+    phrases = ("DefaultCPUAllocator", "ALLOC_FAILED", "out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in phrases)

@@ -17,10 +17,10 @@ from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
 from pipeline.core.params import UserError
 from pipeline.core.pictures import PictureError, picture
 from pipeline.engines.common.loading import load_model, load_processor, require_vocabulary
-from pipeline.engines.common.model_folder import content
+from pipeline.engines.common.model_folder import content, out_of_memory
 from pipeline.engines.common.probability import answer_probability
 from pipeline.engines.local.prefill import Prefill, PromptReader
-from pipeline.engines.local.trial import SHORT, out_of_memory, require_answers
+from pipeline.engines.local.trial import SHORT, require_answers
 
 VERSION = 3  # Part of the cache key: raise it when the same request and sampler give different draws than before.
 

@@ -3,20 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.core.engine import GREEDY, Request, Sampler
+from pipeline.core.engine import GREEDY, Request, plain_sampler
 from pipeline.core.params import UserError, first_line
+from pipeline.engines.common.model_folder import out_of_memory
 
 SIDES = (56, 224)  # pixels: of a small and of an ordinary picture, since models scale both
-SHORT = Sampler(
-    temperature=1.0,
-    top_p=1.0,
-    top_k=0,
-    repetition_penalty=1.0,
-    penalize_prompt=True,
-    max_new_tokens=2,
-    stop=(),
-    seed=0,
-)
+SHORT = plain_sampler(max_new_tokens=2)
 
 
 def require_answers(source: str, answer: Callable[[Request, Any], Any]) -> None:
@@ -43,11 +35,3 @@ def require_answers(source: str, answer: Callable[[Request, Any], Any]) -> None:
                 f"{source}: the model cannot answer a question about a picture ({type(error).__name__}: "
                 f"{first_line(error)[:200]}); copy or download it again, or set another with `dvc exp run -S model=…`"
             ) from error
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether the processor's or the GPU's memory did not suffice."""
-    import torch  # the CPU's allocator and the GPU's libraries have no exception of their own
-
-    phrases = ("DefaultCPUAllocator", "ALLOC_FAILED", "out of memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in phrases)

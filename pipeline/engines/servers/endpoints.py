@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.core.params import UserError
 from pipeline.core.terminal import printable
 from pipeline.core.urls import is_http
+from pipeline.core.words import some
 from pipeline.engines.servers.api_key import clean
 from pipeline.engines.servers.budget import Budget, BudgetError, Server
 from pipeline.engines.servers.failures import (
@@ -185,8 +186,7 @@ class Endpoints:
         names = [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
         if not names or self.model in names or await self._answers(endpoint):
             return None
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        return self._reason(endpoint, f"serves {', '.join(names[:5])}{more}, not {self.model}")
+        return self._reason(endpoint, f"serves {some(names, 5)}, not {self.model}")
 
     async def _answers(self, endpoint: _Endpoint) -> bool:
         """Whether it serves the model after all: transformers serve lists the cached models, not the served one."""

@@ -159,6 +159,7 @@ class _Run:
             draws = draws[len(results) :]
 
     def _emit(self, results: list[Completion]) -> None:
+        # Again, after parse_json: the parts of a text can be joined to the key.
         self.batches.put([replace(one, text=self.endpoints.clean(one.text)) for one in results])
 
     def _omit_rejected_fields(self, reason: str, fields: dict[str, Any]) -> bool:
