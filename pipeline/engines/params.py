@@ -16,6 +16,8 @@ class EngineParams:
     max_rows: int = key("engine.max_rows", at_least=1)
     max_tokens: int = key("engine.max_tokens", at_least=1)
     threads: int = key("engine.threads", at_least=0)
+    command: str = key("server.command", or_empty=True)
+    start_timeout: float = key("server.start_timeout", above=0)
     endpoints: tuple[str, ...] = key("server.endpoints")
     dialect: str = key("server.dialect", one_of=DIALECTS)
     draws_per_request: int = key("server.draws_per_request", at_least=1)
@@ -43,6 +45,8 @@ class EngineParams:
             model,
             Server(
                 endpoints=self.endpoints,
+                command=self.command,
+                start_timeout=self.start_timeout,
                 dialect=self.dialect,
                 draws_per_request=self.draws_per_request,
                 concurrency=self.concurrency,

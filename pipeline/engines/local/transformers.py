@@ -56,6 +56,14 @@ class TransformersEngine:
         """Drops the prefills of pictures, after a change of the weights."""
         self.reader.picture_prefills = []
 
+    def close(self) -> None:
+        """Releases the model's memory, for the next one."""
+        import gc
+
+        for name in ("reader", "model"):
+            self.__dict__.pop(name, None)
+        gc.collect()
+
     @cached_property
     def processor(self) -> Any:
         return load_processor(self.source)
