@@ -24,6 +24,7 @@ from pipeline.engines.servers.api_key import clean, read_key
 KEY_VARIABLE = "VLLM_API_KEY"  # from which vLLM takes its key; other servers on this machine need none
 VERSION_PATHS = ("/version", "/get_server_info")  # of vLLM and SGLang
 LAST_LINES, LONGEST_LINE, LONGEST_TAIL = 12, 300, 2**16  # of a log, in a message: lines, characters, bytes
+STARTING = (502, 503, 504)  # statuses of a server that is not ready
 REPORT_EVERY = 60.0  # seconds
 POLL = 0.5  # seconds
 PATIENCE = 20.0  # seconds between the request to end and the kill
@@ -108,7 +109,7 @@ class ServerProcess:
         print(f"the server of {self.model} answers after {time.monotonic() - start:.0f} s", file=sys.stderr)
 
     def _get(self, path: str) -> bytes | None:
-        """The body of an answer, empty where it is an error of the client's; None where there is none."""
+        """The body of an answer, empty where it is an error; None where there is none yet."""
         request = urllib.request.Request(
             self.url.removesuffix("/v1") + path, headers={"Authorization": f"Bearer {self.key}"}
         )
@@ -117,7 +118,7 @@ class ServerProcess:
             with opener.open(request, timeout=5) as answer:
                 return bytes(answer.read(LONGEST_TAIL))
         except urllib.error.HTTPError as error:
-            return b"" if error.code < 500 else None
+            return None if error.code in STARTING else b""
         except (OSError, ValueError):  # ValueError: what answers does not speak HTTP
             return None
 
