@@ -1,5 +1,7 @@
 """Engines and samplers that several tests draw with."""
 
+from functools import wraps
+
 from pipeline.core.engine import Sampler
 from pipeline.core.pictures import picture
 from pipeline.engines.local.transformers import TransformersEngine
@@ -46,6 +48,7 @@ def forward_calls(engine, monkeypatch):
     """Shapes of (token ids, whether pixels came along) of every forward pass from here on."""
     calls, forward = [], engine.model.forward
 
+    @wraps(forward)  # `generate` looks at its signature
     def record(*args, **kwargs):
         calls.append((tuple(kwargs["input_ids"].shape), kwargs.get("pixel_values") is not None))
         return forward(*args, **kwargs)
