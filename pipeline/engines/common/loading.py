@@ -31,7 +31,8 @@ def load_processor(source: str) -> Any:
 
 def require_vocabulary(model: Any, processor: Any, source: str) -> None:
     """Raises UserError where the tokenizer has tokens that the model does not know."""
-    tokens, embeddings = len(processor.tokenizer), model.get_input_embeddings().weight.shape[0]
+    tokens = len(processor.tokenizer)
+    embeddings = open_model(source, model.get_input_embeddings).weight.shape[0]
     if tokens > embeddings:
         raise UserError(
             f"{source}: its tokenizer has {tokens:,} tokens, and the model {embeddings:,}; copy or download it again"

@@ -1,8 +1,18 @@
 """How many tokens a prompt with a picture has, before it is read."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.method.prompts import chat
+
+
+def process(processor: Any, prompts: Sequence[str], pictures: Sequence[Any]) -> Any:
+    """What a model reads: token ids of shape (prompts, longest), pixels and more, of one picture a prompt."""
+    settings = {"text": list(prompts), "padding": True, "return_tensors": "pt"}
+    try:
+        return processor(images=[[one] for one in pictures], **settings)
+    except ValueError:  # GOT-OCR2 takes a list in a list for pages; Gemma 3 takes a flat list for one prompt's pictures
+        return processor(images=list(pictures), **settings)
 
 
 class PromptLengths:
@@ -35,8 +45,7 @@ class PromptLengths:
         from PIL import Image
 
         prompt, blank = self._prompt(""), Image.new("RGB", pixels[::-1])
-        whole = self.processor(text=[prompt], images=[[blank]], return_tensors="pt")["input_ids"]
-        return int(whole.shape[1]) - self._count(prompt)
+        return int(process(self.processor, [prompt], [blank])["input_ids"].shape[1]) - self._count(prompt)
 
     def _count(self, text: str) -> int:
         return len(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])

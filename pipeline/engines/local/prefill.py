@@ -6,8 +6,7 @@ from typing import Any
 
 from pipeline.core.engine import Request
 from pipeline.core.pictures import size
-from pipeline.engines.common.prompt_lengths import PromptLengths
-from pipeline.engines.local.reading import Reading, read
+from pipeline.engines.common.prompt_lengths import PromptLengths, process
 from pipeline.method.prompts import chat
 
 
@@ -88,8 +87,7 @@ class PromptReader:
     def inputs(self, requests: Sequence[Request], pictures: Sequence[Any]) -> dict[str, Any]:
         """What the model reads: token ids and attention mask of shape (images, longest prompt), pixels by patch."""
         prompts = [self.prompt(request.question) for request in requests]
-        inputs = self.processor(text=prompts, images=[[one] for one in pictures], padding=True, return_tensors="pt")
-        return dict(inputs.to(self.model.device, dtype=self.model.dtype))
+        return dict(process(self.processor, prompts, pictures).to(self.model.device, dtype=self.model.dtype))
 
     def prompt(self, question: str) -> str:
         """The chat template around `question`."""
@@ -100,8 +98,32 @@ class PromptReader:
         return self._prompts[question]
 
     def _read_all(self, inputs: dict[str, Any]) -> Prefill:
-        """One forward pass over whole prompts."""
-        return prefill_of(read(self.model, inputs), inputs["attention_mask"])
+        """One forward pass over whole prompts.
+
+        Raises NotImplementedError where the layers remember more of them than keys and values of their own.
+        """
+        from transformers import DynamicCache
+
+        if self.model.config.is_encoder_decoder:
+            raise NotImplementedError("a decoder beside an encoder cannot share a prompt")
+        ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
+        positions = self.model._prepare_position_ids_for_generation(ids, {"attention_mask": mask, **inputs})
+        cache = DynamicCache(config=self.model.config.get_text_config())
+        prepared = self.model.prepare_inputs_for_generation(
+            ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            is_first_iteration=True,
+            use_cache=True,
+            logits_to_keep=1,
+            **inputs,
+        )
+        logits = self.model(**prepared).logits[:, -1]
+        if fault := next(filter(None, map(_fault, cache.layers)), ""):
+            raise NotImplementedError(f"{fault} cannot share a prompt")
+        windowed = any(layer.is_sliding for layer in cache.layers)
+        return Prefill(ids, mask.bool(), positions, _layers(cache), logits, windowed)
 
     def _read_on(self, before: PicturePrefill, requests: Sequence[Request]) -> Prefill:
         """One forward pass over the text after the picture, whose prefill comes from another question."""
@@ -165,21 +187,6 @@ class PromptReader:
             _, _, text = self.prompt(question).rpartition(self.processor.image_token)
             self._questions[question] = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._questions[question]
-
-
-def prefill_of(reading: Reading, mask: Any) -> Prefill:
-    """What draws share of a reading of prompts with this attention mask, (images, length).
-
-    Raises NotImplementedError where its layers have more to remember than keys and values of their own.
-    """
-    cache = reading.cache
-    if reading.model.config.is_encoder_decoder:
-        raise NotImplementedError("a decoder beside an encoder cannot share a prompt")
-    if fault := next(filter(None, map(_fault, cache.layers)), ""):
-        raise NotImplementedError(f"{fault} cannot share a prompt")
-    positions = reading.arguments["position_ids"][..., :-1]  # the last is that of the next token
-    windowed = any(layer.is_sliding for layer in cache.layers)
-    return Prefill(reading.ids, mask.bool(), positions, _layers(cache), reading.logits, windowed)
 
 
 def _fault(layer: Any) -> str:

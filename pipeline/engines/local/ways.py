@@ -117,20 +117,24 @@ def find_way(reader: PromptReader) -> Way:
         records = way.draw(reader, requests, pictures, lambda *_: _Record(tokens))
         return torch.cat([torch.stack(record.logits[1:], dim=1) for record in records])
 
+    reason, expected = "", None
     with torch.inference_mode():
-        expected, reason = logits(Way("generate", "")), ""
         for name in ("shared", "repeated"):
             try:
-                agree = _agree(logits(Way(name, reason)), expected, reader.model.dtype)
+                actual = logits(Way(name, reason))
             except Exception as error:  # layers of others raise nearly anything
                 if out_of_memory(error):
                     raise
                 known = isinstance(error, NotImplementedError)
                 reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)[:100]}"
                 continue
-            if agree:
+            # Not before: where weights are sharded, the first forward pass has to be the whole model's.
+            expected = logits(Way("generate", "")) if expected is None else expected
+            if _agree(actual, expected, reader.model.dtype):
                 return Way(name, reason)
             reason = f"the logits of `{name}` are not those of `generate`"
+        if expected is None:
+            logits(Way("generate", ""))
     return Way("generate", reason)
 
 

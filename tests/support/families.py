@@ -1,0 +1,175 @@
+"""A small random model of any family: its own classes, with sizes shrunk mechanically and a few overrides."""
+
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from support.family_settings import IMAGE, KNOWN, OVERRIDES, SIZES, Family
+from support.project import ROOT
+
+LAYERS = 4
+SIDE = 10_000  # a larger `size` of an image processor counts pixels
+SPREAD = 0.25  # of the weights: wide enough for answers to depend on the picture
+
+TEMPLATE = (
+    "{{% for message in messages %}}{{{{ message['role'] }}}} {{% for part in message['content'] %}}"
+    "{{% if part['type'] == 'image' %}}{image}{{% else %}}{{{{ part['text'] }}}} {{% endif %}}"
+    "{{% endfor %}}{{% endfor %}}"
+    "{{% if add_generation_prompt %}}assistant {{% endif %}}"
+)
+
+
+def family_names() -> list[str]:
+    """Every image-text-to-text family of the installed transformers."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    return sorted(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+
+
+def tiny_family(folder: Path, name: str) -> Path:
+    """Writes a model of the family to `folder`: weights, tokenizer, image processor, chat template."""
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
+
+    family = OVERRIDES.get(name, Family())
+    torch.manual_seed(0)
+    processor = _processor(name, family)
+    config = _tiny(CONFIG_MAPPING[name](), _Tokens(processor, family), family.config)
+    model = AutoModelForImageTextToText.from_config(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.normal_(std=SPREAD)
+    tokenizer = processor.tokenizer
+    model.generation_config.update(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=True, top_k=0
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+class _Tokens:
+    """Ids of tokens by their role."""
+
+    def __init__(self, processor: Any, family: Family):
+        self.tokenizer = processor.tokenizer
+        self.count = len(self.tokenizer) + 8
+        of_image = self.tokenizer.convert_tokens_to_ids(family.patch or getattr(processor, "image_token", ""))
+        self.image = of_image if family.patch else getattr(processor, "image_token_id", None) or of_image
+
+    def __getitem__(self, role: str) -> int:
+        token = getattr(self.tokenizer, f"{role}_token", None)
+        return self.image if role == "image" or token is None else self.tokenizer.convert_tokens_to_ids(token)
+
+
+def _tiny(config: Any, tokens: _Tokens, overrides: Mapping[str, Any]) -> Any:
+    """A configuration of the same class, small."""
+    from transformers import CONFIG_MAPPING
+
+    values = {}
+    own = config.to_dict()
+    nested = {part: getattr(config, part, None) for part in type(config).sub_configs}
+    for key, value in own.items():
+        if key in nested:
+            continue
+        if key in SIZES and isinstance(value, int) and not isinstance(value, bool):
+            values[key] = SIZES[key]
+        elif key == "vocab_size":
+            values[key] = tokens.count
+        elif key == "num_key_value_heads" and value is not None:
+            values[key] = 2 if value < own.get("num_attention_heads", value) else SIZES["num_attention_heads"]
+        elif key in ("layer_types", "mlp_layer_types", "layers_block_type") and value:
+            kinds = sorted(set(value), key=lambda kind: (kind in ("full_attention", "sparse"), value.index(kind)))
+            values[key] = [kinds[place % len(kinds)] for place in range(LAYERS)]
+        elif key.endswith(("_token_id", "_token_index")) and value is not None:
+            values[key] = tokens[key.rsplit("_token_", 1)[0]]
+        elif key == "tie_word_embeddings":
+            values[key] = False
+    for part, value in nested.items():
+        if value is not None and part not in overrides:
+            values[part] = _tiny(value, tokens, {})
+    for key, value in overrides.items():
+        if key in nested and isinstance(value, Mapping):
+            part = nested[key] if "model_type" not in value else CONFIG_MAPPING[value["model_type"]]()
+            value = _tiny(part, tokens, {name: one for name, one in value.items() if name != "model_type"})
+        values[key] = value
+    return type(config)(**values)
+
+
+def _tokenizer(family: Family, source: str) -> Any:
+    """The field guide's, with the special tokens that the source text of a processor names."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "models" / "fieldguide", padding_side="left")
+    asked = {role: f"<{role}>" for role in re.findall(r'tokenizer(?:\.|, ")(\w+)_token\b', source) if role not in KNOWN}
+    tokenizer.bos_token = "<|im_start|>"
+    names = {f"{role}_token": token for role, token in (asked | IMAGE | family.tokens).items()}
+    literals = dict.fromkeys(re.findall(r"""["'](<[^"'\s]{1,40}>|\[[A-Z_]+\]|\]<\][a-z ]+\[>\[)["']""", source))
+    tokenizer.add_special_tokens({"additional_special_tokens": [*names.values(), *literals, *family.more_tokens]})
+    for name, token in names.items():
+        setattr(tokenizer, name, token)
+        setattr(tokenizer, f"{name}_id", tokenizer.convert_tokens_to_ids(token))
+    tokenizer.init_kwargs |= names
+    return tokenizer
+
+
+def _processor(name: str, family: Family) -> Any:
+    import transformers
+    from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING_NAMES
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+    from pipeline.engines.common.image_only import VideoSettings, image_only
+
+    kind = family.processor or PROCESSOR_MAPPING_NAMES.get(name)
+    if kind is None:
+        raise ValueError("transformers has no processor for it")
+    processor = getattr(transformers, kind)
+    tokenizer = _tokenizer(family, inspect.getsource(sys.modules[processor.__module__]))
+    parts = {
+        "image_processor": _image_processor(name, family),
+        "tokenizer": tokenizer,
+        "video_processor": VideoSettings(**family.video),
+        "chat_template": "",
+    }
+    wanted = inspect.signature(processor.__init__).parameters
+    if "feature_extractor" in wanted and name in FEATURE_EXTRACTOR_MAPPING_NAMES:
+        parts["feature_extractor"] = getattr(transformers, FEATURE_EXTRACTOR_MAPPING_NAMES[name])()
+    parts |= {key: SIZES[key] for key in ("patch_size", "image_seq_length", "image_seq_len") if key in wanted}
+    parts = {key: value for key, value in parts.items() if key in wanted} | family.processing
+    with image_only():
+        whole = processor(**parts)
+    if "chat_template" in wanted:
+        whole.chat_template = TEMPLATE.format(image=getattr(whole, "image_token", tokenizer.image_token))
+    return whole
+
+
+def _image_processor(name: str, family: Family) -> Any:
+    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+    import transformers
+
+    kinds = IMAGE_PROCESSOR_MAPPING_NAMES.get(family.images or name)
+    if not kinds:
+        raise ValueError("transformers has no image processor for it")
+    kind = getattr(transformers, kinds.get("pil") or kinds["torchvision"])
+    size = _size(getattr(kind, "size", None))
+    values = {"size": size} if size else {}
+    if crop := _size(getattr(kind, "crop_size", None)):
+        values["crop_size"] = {"height": SIZES["image_size"], "width": SIZES["image_size"]}
+    if getattr(kind, "patch_size", None) is not None:
+        values["patch_size"] = SIZES["patch_size"]
+    images = kind(**(values | family.image_processing))
+    for key, value in family.image_attributes.items():
+        setattr(images, key, value)
+    return images
+
+
+def _size(size: Any) -> dict[str, int] | None:
+    """A small picture in the terms of `size`: sides, or the fewest and the most pixels."""
+    if size is None:
+        return None
+    pixels = SIZES["image_size"]
+    return dict.fromkeys(size, pixels**2 if max(size.values()) > SIDE else pixels)
