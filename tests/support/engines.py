@@ -37,7 +37,8 @@ def generate(engine, request, **settings):
     """The completion of one request by transformers' own `generate`, as token ids."""
     inputs = engine.reader.inputs([request], [picture(request.image)])
     out = engine.model.generate(**inputs, max_new_tokens=SAMPLER.max_new_tokens, **settings)
-    return out[0, inputs["input_ids"].shape[1] :].tolist()
+    prompt = 1 if engine.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+    return out[0, prompt:].tolist()
 
 
 def decode(engine, tokens):

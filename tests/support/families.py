@@ -1,14 +1,19 @@
 """A small random model of any family: its own classes, with sizes shrunk mechanically and a few overrides."""
 
 import inspect
+import io
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from support.engines import decode, engine_of, generate, texts
 from support.family_settings import IMAGE, KNOWN, OVERRIDES, SIZES, Family
 from support.project import ROOT
+
+from pipeline.core.engine import GREEDY, Request
+from pipeline.core.params import UserError
 
 LAYERS = 4
 SIDE = 10_000  # a larger `size` of an image processor counts pixels
@@ -173,3 +178,61 @@ def _size(size: Any) -> dict[str, int] | None:
         return None
     pixels = SIZES["image_size"]
     return dict.fromkeys(size, pixels**2 if max(size.values()) > SIDE else pixels)
+
+
+def outcome(name: str, folder: Path) -> tuple[str, str]:
+    """How a small model of the family draws, or "no", and why not in a faster way.
+
+    Its greedy answers are held against `generate`, and must depend on the picture.
+    """
+    try:
+        tiny_family(folder, name)
+    except Exception as error:  # of the family's own classes
+        return "no", f"not tried: no small model of it is made ({one_line(error)})"
+    engine = engine_of(folder)
+    try:
+        engine.reader  # noqa: B018 - which loads and tries the model
+    except UserError as error:
+        cause = error.__cause__ or error
+        return "no", one_line(cause) if cause is not error else str(error).removeprefix(f"{folder}: ")
+    draws = texts(engine, REQUESTS)
+    answers = [draws[request.image_id, GREEDY] for request in REQUESTS]
+    assert answers == [reference(engine, request) for request in REQUESTS], "greedy is generate's"
+    assert len(set(answers)) > 1, "the answer depends on the picture"
+    needs = [] if has_pil_images(name) else ["its image processor needs torchvision"]
+    return engine.way.name, "; ".join([*filter(None, [engine.way.reason]), *needs])
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error that says something, without full stops and paths."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:110] if lines else ''}".rstrip(" :.")
+
+
+def has_pil_images(name: str) -> bool:
+    """Whether the family's pictures are processed without torchvision."""
+    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+
+    kinds = IMAGE_PROCESSOR_MAPPING_NAMES.get(OVERRIDES.get(name, Family()).images or name) or {"pil": ""}
+    return "pil" in kinds
+
+
+def reference(engine: Any, request: Request) -> str:
+    """The greedy answer by `generate`, placeholders of pictures aside, which the engine never samples."""
+    never = engine._placeholders or None
+    tokens = generate(engine, request, do_sample=False, top_k=50, suppress_tokens=never)
+    return decode(engine, tokens)
+
+
+def noise(seed: int) -> bytes:
+    """A picture of noise, neither square nor of the model's size."""
+    import numpy
+    from PIL import Image
+
+    file = io.BytesIO()
+    pixels = numpy.random.default_rng(seed).integers(0, 256, (64, 60, 3), dtype=numpy.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+REQUESTS = [Request(f"picture {n}", noise(n), "Which bird is this ?" + " bird" * (n % 2), [GREEDY, 0]) for n in range(3)]
