@@ -19,7 +19,7 @@ SAMPLER = Sampler(
 
 
 def engine_of(model, max_rows=400, max_tokens=100_000):
-    return TransformersEngine(str(model), "float32", "eager", max_rows=max_rows, max_tokens=max_tokens, threads=2)
+    return TransformersEngine(str(model), "float32", "eager", max_rows=max_rows, max_tokens=max_tokens, threads=0)
 
 
 def texts(engine, requests, sampler=SAMPLER):

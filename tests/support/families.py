@@ -16,6 +16,7 @@ from pipeline.core.engine import GREEDY, Request
 from pipeline.core.params import UserError
 
 LAYERS = 4
+IMAGE_KEYS = ("image_token_id", "image_token_index")
 SIDE = 10_000  # a larger `size` of an image processor counts pixels
 SPREAD = 0.25  # of the weights: wide enough for answers to depend on the picture
 
@@ -90,7 +91,7 @@ def _tiny(config: Any, tokens: _Tokens, overrides: Mapping[str, Any]) -> Any:
         elif key in ("layer_types", "mlp_layer_types", "layers_block_type") and value:
             kinds = sorted(set(value), key=lambda kind: (kind in ("full_attention", "sparse"), value.index(kind)))
             values[key] = [kinds[place % len(kinds)] for place in range(LAYERS)]
-        elif key.endswith(("_token_id", "_token_index")) and value is not None:
+        elif key in IMAGE_KEYS or (key.endswith(("_token_id", "_token_index")) and value is not None):
             values[key] = tokens[key.rsplit("_token_", 1)[0]]
         elif key == "tie_word_embeddings":
             values[key] = False
@@ -148,7 +149,8 @@ def _processor(name: str, family: Family) -> Any:
     with image_only():
         whole = processor(**parts)
     if "chat_template" in wanted:
-        whole.chat_template = TEMPLATE.format(image=getattr(whole, "image_token", tokenizer.image_token))
+        image = getattr(whole, "image_token", tokenizer.image_token)
+        whole.chat_template = TEMPLATE.format(image=getattr(whole, "image_placeholder_token", image))
     return whole
 
 
@@ -191,7 +193,7 @@ def outcome(name: str, folder: Path) -> tuple[str, str]:
         return "no", f"not tried: no small model of it is made ({one_line(error)})"
     engine = engine_of(folder)
     try:
-        engine.reader  # noqa: B018 - which loads and tries the model
+        assert engine.reader, "the model is loaded and tried"
     except UserError as error:
         cause = error.__cause__ or error
         return "no", one_line(cause) if cause is not error else str(error).removeprefix(f"{folder}: ")

@@ -130,6 +130,43 @@ UNSPLIT = {
 }
 
 OVERRIDES: dict[str, Family] = {
+    "aria": Family(
+        config={"projector_patch_to_query_dict": {16: 4}, "max_value_projector_patch_to_query_dict": 4},
+        processing={"size_conversion": {PIXELS: 4, 980: 4}},
+        image_processing={"max_image_size": PIXELS, "min_image_size": PIXELS},
+    ),
+    "gemma4_unified": Family(config={"vision_config": {"model_type": "gemma4_unified_vision"}}),
+    "ovis2": Family(
+        config={"visual_indicator_token_ids": [80, 81, 82, 83, 84], "vision_config": {"hidden_stride": 1}},
+        patch="<IMG_ATOM>",
+    ),
+    "glm5_next": Family(config={"text_config": {"qk_rope_head_dim": 0}}),
+    "molmo2": Family(config={"adapter_config": {"vision_feature_layer": [2, 1]}}),
+    "vipllava": Family(config={"vision_feature_layers": [-1, -2, -3]}),
+    "video_llava": Family(
+        processing={"num_additional_image_tokens": 1, "vision_feature_select_strategy": "default"},
+        image_processing={"size": {"shortest_edge": PIXELS}, "crop_size": {"height": PIXELS, "width": PIXELS}},
+    ),
+    "step3p7": Family(config={"text_config": {"sliding_window": 16}}),
+    "muse_glimmer": Family(config={"vision_config": {"merged_hidden_size": 4 * WIDTH}}),
+    "mllama": Family(
+        config={
+            "text_config": {"cross_attention_layers": [1, 3]},
+            "vision_config": {
+                "num_global_layers": 2,
+                "intermediate_layers_indices": [1, 2],
+                "vision_output_dim": 3 * WIDTH,
+            },
+        }
+    ),
+    "minicpm_ocr": Family(config={"insert_layer_id": 1}),
+    "minicpmv4_7": Family(config={"insert_layer_id": 1}),
+    "minicpmv4_6": Family(config={"insert_layer_id": 1}),
+    "got_ocr2": Family(
+        config={"vision_config": {"image_size": 1024, "patch_size": 16}},
+        image_processing={"size": {"height": 1024, "width": 1024}},
+    ),
+    "cohere2_vision": Family(image_processing={"patch_size": 2}),
     "cosmos3_edge": Family(config=_mrope(2, 3, 3)),
     "deepseek_vl": Family(processing={"num_image_tokens": 16}),
     "fuyu": Family(more_tokens=("|SPEAKER|", "|NEWLINE|", "<s>")),
@@ -168,7 +205,7 @@ OVERRIDES: dict[str, Family] = {
         processing={"num_image_tokens": 16, "vision_feature_select_strategy": "full"},
         image_processing={"image_grid_pinpoints": GRID},
     ),
-    "llama4": Family(patch="<|patch|>"),
+    "llama4": Family(config={"vision_config": {"intermediate_size": 4 * WIDTH}}, patch="<|patch|>"),
     "mistral3": Family(processing={"spatial_merge_size": 2}),
     "mistral_large4": Family(processing={"spatial_merge_size": 2}),
     "paddleocr_vl": Family(config=_mrope(2, 3, 3)),

@@ -21,11 +21,12 @@ def load_processor(source: str) -> Any:
     processor = open_model(source, lambda: _processor(source))
     if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
         raise UserError(f"{source}: its files describe no processor of text and pictures; expected {EXPECTED}")
-    if getattr(processor, "chat_template", None):
-        # Its template and tokenizer are put to use now, and not when the first prompt is read.
-        text = open_model(source, lambda: processor.apply_chat_template(chat("What?"), tokenize=False))
-        if not (isinstance(text, str) and open_model(source, lambda: processor.tokenizer(text)["input_ids"])):
-            raise UserError(f"{source}: its tokenizer or chat template gives no prompt; copy or download it again")
+    if not getattr(processor, "chat_template", None):
+        raise UserError(f"{source}: its processor has no chat template, and takes no questions; expected {EXPECTED}")
+    # Its template and tokenizer are put to use now, and not when the first prompt is read.
+    text = open_model(source, lambda: processor.apply_chat_template(chat("What?"), tokenize=False))
+    if not (isinstance(text, str) and open_model(source, lambda: processor.tokenizer(text)["input_ids"])):
+        raise UserError(f"{source}: its tokenizer or chat template gives no prompt; copy or download it again")
     return processor
 
 
