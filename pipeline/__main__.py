@@ -6,6 +6,7 @@ from pipeline.commands.classify import classify
 from pipeline.commands.compare import compare
 from pipeline.commands.cost import cost
 from pipeline.commands.draws import draws
+from pipeline.commands.families import families
 from pipeline.commands.names import names
 from pipeline.commands.paper_tables import paper_tables
 from pipeline.commands.preset import preset
@@ -25,6 +26,7 @@ app.command()(classify)
 app.command()(draws)
 app.command()(names)
 app.command()(preset)
+app.command()(families)
 app.command()(suite)
 app.command()(compare)
 app.command()(cost)

@@ -2,7 +2,8 @@
 
 A batch of prompts is read with the model's ordinary forward pass and then decoded, a row for each (image, draw): the
 prompts' keys and values are not copied (`shared_prefix`), finished rows are removed (`decoding`), and every token has
-its draw's own noise (`tokens`). A second question about a picture continues from the prefill of the first.
+its draw's own noise (`tokens`). A second question about a picture continues from the prefill of the first. Models that
+cannot do that draw in a slower way (`ways`), with the same noise.
 """
 
 import sys
@@ -19,8 +20,8 @@ from pipeline.core.pictures import PictureError, picture
 from pipeline.engines.common.loading import load_model, load_processor, require_vocabulary
 from pipeline.engines.common.model_folder import content, out_of_memory
 from pipeline.engines.common.probability import answer_probability
-from pipeline.engines.local.prefill import Prefill, PromptReader
-from pipeline.engines.local.trial import SHORT, require_answers
+from pipeline.engines.local.prefill import PromptReader
+from pipeline.engines.local.trial import SHORT, require_answers, trial
 
 VERSION = 3  # Part of the cache key: raise it when the same request and sampler give different draws than before.
 
@@ -82,7 +83,16 @@ class TransformersEngine:
         self.reader = PromptReader(self.model, self.processor, self.max_tokens // 2)  # which the trial needs
         if self.source:  # a model that is loaded elsewhere has been tried there
             require_answers(self.source, lambda request, picture: self._answer([request], [picture], SHORT))
+        self.way.announce(self.model)
         return self.reader
+
+    @cached_property
+    def way(self) -> Any:
+        """How the model draws: a `ways.Way`."""
+        from pipeline.engines.local.ways import find_way
+
+        with trial(self.source or self.model.config.model_type):
+            return find_way(self.reader)
 
     def fingerprint(self) -> dict[str, str]:
         return {
@@ -126,7 +136,7 @@ class TransformersEngine:
             longest = max(longest, self.reader.length(request))
             room = (self.max_tokens - (len(batch) + 1) * longest) // sampler.max_new_tokens
             room = min(self.max_rows, room) - rows
-            if batch and (room < len(request.draws) or self.reader.place_of(request) != self.reader.place_of(batch[0])):
+            if batch and (room < len(request.draws) or not self._fit_together(request, batch[0])):
                 return batch, todo[place:]
             room = max(1, room)
             if room < len(request.draws):
@@ -135,6 +145,11 @@ class TransformersEngine:
             batch.append(request)
             rows += len(request.draws)
         return batch, []
+
+    def _fit_together(self, one: Request, other: Request) -> bool:
+        """Whether two prompts can be read in one batch; only `shared` draws bear prompts of several lengths."""
+        same_length = self.way.name == "shared" or self.reader.length(one) == self.reader.length(other)
+        return same_length and self.reader.place_of(one) == self.reader.place_of(other)
 
     def _shrink(self, batch: list[Request], sampler: Sampler) -> None:
         """Makes room after memory ran out over `batch`. Raises UserError where a single draw is too much."""
@@ -169,16 +184,21 @@ class TransformersEngine:
     def _answer(self, requests: Sequence[Request], pictures: Sequence[Any], sampler: Sampler) -> list[Completion]:
         import torch
 
+        from pipeline.engines.local.decoding import Draws
+
+        has_ended = self._endings(sampler.stop)
+
+        def new(requests: Sequence[Request], prompts: Any) -> Draws:
+            return Draws(requests, prompts, sampler, self._placeholders, has_ended)
+
         with torch.inference_mode():
-            return self._decode(requests, self.reader.read(requests, pictures), sampler)
+            drawn = self.way.draw(self.reader, requests, pictures, new)
+        return [one for draws in drawn for one in self._completions(draws, sampler)]
 
-    def _decode(self, requests: Sequence[Request], prefill: Prefill, sampler: Sampler) -> list[Completion]:
-        from pipeline.engines.local.decoding import decode
-
-        state = decode(self.model, requests, prefill, sampler, self._placeholders, self._endings(sampler.stop))
-        columns = (state.tokens.tolist(), state.logprobs.tolist(), state.lengths.tolist())
-        rows = zip(state.draws, *columns, strict=True)
-        return [self._completion(*draw, ids, logprobs, length, sampler.stop) for draw, ids, logprobs, length in rows]
+    def _completions(self, draws: Any, sampler: Sampler) -> list[Completion]:
+        columns = (draws.tokens.tolist(), draws.logprobs.tolist(), draws.lengths.tolist())
+        rows = zip(draws.names, *columns, strict=True)
+        return [self._completion(*name, ids, logprobs, length, sampler.stop) for name, ids, logprobs, length in rows]
 
     def _completion(
         self, image_id: str, draw: int, tokens: list[int], logprobs: list[float], length: int, stop: tuple[str, ...]
