@@ -106,6 +106,7 @@ def main():
     greedy = [key for key in ours if key[1] == GREEDY]
     same = sum((theirs[key] or "").strip() == ours[key].strip() for key in greedy)
     first, second, third = (classes_of(texts, lists, datasets) for texts in (ours, theirs, other_seed))
+    sums = [(total_variation(first, other), p_value(first, other)) for other in (second, third)]
     section = f"""
 ## {options.name or options.command.split()[0]} {version}, {params.model}
 `{options.command}`
@@ -115,8 +116,8 @@ def main():
 | images × draws | {len(requests)} × {params.num_samples} |
 | greedy answers that are equal | {same} of {len(greedy)} |
 | draws that failed | {sum(text is None for text in theirs.values())} |
-| total variation between process and server | {total_variation(first, second):.3f}, p = {p_value(first, second):.3f} |
-| total variation between two seeds in the process | {total_variation(first, third):.3f}, p = {p_value(first, third):.3f} |
+| total variation between process and server | {sums[0][0]:.3f}, p = {sums[0][1]:.3f} |
+| total variation between two seeds in the process | {sums[1][0]:.3f}, p = {sums[1][1]:.3f} |
 | draws equal after a restart of the server | {sum(theirs[key] == again[key] for key in theirs)} of {len(theirs)} |
 | draws per second of the server, of the process = 1 | {rates[2] / rates[0]:.2f} |
 """

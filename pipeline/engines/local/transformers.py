@@ -8,7 +8,6 @@ cannot do that draw in a slower way (`ways`), with the same noise.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
@@ -20,6 +19,7 @@ from pipeline.core.pictures import PictureError, picture
 from pipeline.engines.common.loading import load_model, load_processor, require_vocabulary
 from pipeline.engines.common.model_folder import content, out_of_memory
 from pipeline.engines.common.probability import answer_probability
+from pipeline.engines.local.batches import Batches
 from pipeline.engines.local.prefill import PromptReader
 from pipeline.engines.local.trial import SHORT, require_answers, trial
 
@@ -42,6 +42,8 @@ class TransformersEngine:
         threads: CPU threads; 0 leaves torch's choice.
     """
 
+    announces = True  # the way in which it draws
+
     def __init__(self, source: str, dtype: str, attention: str, max_rows: int, max_tokens: int, threads: int):
         self.source, self.dtype, self.attention = source, dtype, attention
         self.max_rows, self.max_tokens, self.threads = max_rows, max_tokens, threads
@@ -61,7 +63,7 @@ class TransformersEngine:
         """Releases the model's memory, for the next one."""
         import gc
 
-        for name in ("reader", "model"):
+        for name in ("reader", "way", "model"):
             self.__dict__.pop(name, None)
         gc.collect()
 
@@ -83,7 +85,8 @@ class TransformersEngine:
         self.reader = PromptReader(self.model, self.processor, self.max_tokens // 2)  # which the trial needs
         if self.source:  # a model that is loaded elsewhere has been tried there
             require_answers(self.source, lambda request, picture: self._answer([request], [picture], SHORT))
-        self.way.announce(self.model)
+        if self.announces:
+            self.way.announce(self.model)
         return self.reader
 
     @cached_property
@@ -103,18 +106,18 @@ class TransformersEngine:
         }
 
     def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
-        readable, unreadable = [], []
-        for request in requests:
-            try:
-                readable.append((self.reader.place_of(request), -self.reader.length(request), request))
-            except ValueError as error:  # no picture, or one of a shape that the model does not take
-                unreadable += [failed(request, draw, str(error)) for draw in request.draws]
+        batches = Batches(
+            self.reader.length,
+            self.reader.place_of,
+            self.way.name != "shared",  # which alone bears prompts of several lengths
+            self.max_tokens,
+            sampler.max_new_tokens,
+        )
+        todo, unreadable = batches.order(requests)
         if unreadable:
             yield unreadable
-        # The longest first: what does not fit fails at once, and a resumed run forms the same batches.
-        todo = [request for *_, request in sorted(readable, key=lambda item: item[:2])]
         while todo:
-            batch, rest = self._take(todo, sampler)
+            batch, rest = batches.take(todo, self.max_rows)
             try:
                 completions = self._batch(batch, sampler)
             except (RuntimeError, MemoryError) as error:
@@ -127,29 +130,6 @@ class TransformersEngine:
             else:
                 todo = rest
                 yield completions
-
-    def _take(self, todo: list[Request], sampler: Sampler) -> tuple[list[Request], list[Request]]:
-        """The next batch and the rest: as many draws as both limits allow, at least one."""
-        batch: list[Request] = []
-        rows, longest = 0, 0
-        for place, request in enumerate(todo):
-            longest = max(longest, self.reader.length(request))
-            room = (self.max_tokens - (len(batch) + 1) * longest) // sampler.max_new_tokens
-            room = min(self.max_rows, room) - rows
-            if batch and (room < len(request.draws) or not self._fit_together(request, batch[0])):
-                return batch, todo[place:]
-            room = max(1, room)
-            if room < len(request.draws):
-                later = replace(request, draws=request.draws[room:])
-                return [replace(request, draws=request.draws[:room])], [later, *todo[place + 1 :]]
-            batch.append(request)
-            rows += len(request.draws)
-        return batch, []
-
-    def _fit_together(self, one: Request, other: Request) -> bool:
-        """Whether two prompts can be read in one batch; only `shared` draws bear prompts of several lengths."""
-        same_length = self.way.name == "shared" or self.reader.length(one) == self.reader.length(other)
-        return same_length and self.reader.place_of(one) == self.reader.place_of(other)
 
     def _shrink(self, batch: list[Request], sampler: Sampler) -> None:
         """Makes room after memory ran out over `batch`. Raises UserError where a single draw is too much."""
