@@ -34,8 +34,8 @@ TOKENS = {
     "video_token": "<|video_pad|>",
     **dict.fromkeys(("boi_token", "start_image_token", "image_start_token", "slice_start_token"), "<|vision_start|>"),
     **dict.fromkeys(("eoi_token", "end_image_token", "image_end_token", "slice_end_token"), "<|vision_end|>"),
-    **{f"{name}_token": f"<{name}>" for name in ("audio", "boa", "eoa", "image_id_start")},
-    **{f"{name}_token": f"<{name}>" for name in ("image_id_end", "video_start", "video_end", "fake_image", "global_image")},
+    **{f"{name}_token": f"<{name}>" for name in ("audio", "boa", "eoa", "fake_image", "global_image")},
+    **{f"{name}_token": f"<{name}>" for name in ("image_id_start", "image_id_end", "video_start", "video_end")},
 }
 TEMPLATE = "{% for message in messages %}user <|image_pad|> {% endfor %}assistant"
 

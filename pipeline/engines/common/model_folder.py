@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -84,6 +85,11 @@ def open_model(source: str, load: Callable[[], T]) -> T:
             raise UserError(
                 f"{source}: out of memory; take a smaller model, or engine.dtype bfloat16, or draw from a server "
                 "(docs/scale.md)"
+            ) from error
+        if "torchvision" in str(error).lower() and find_spec("torchvision") is None:
+            raise UserError(
+                f"{source}: its processor needs torchvision, which is not installed; install the build for your torch "
+                "with `pip install torchvision`, then run the same command again"
             ) from error
         known = isinstance(error, OSError | ValueError | RuntimeError)
         reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"

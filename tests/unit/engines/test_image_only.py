@@ -2,6 +2,7 @@
 
 import copy
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -47,6 +48,16 @@ def test_a_folder_without_a_video_part_opens(tmp_path):
     del settings["video_processor"]
     (folder / "processor_config.json").write_text(json.dumps(settings), encoding="utf-8")
     assert list(load_processor(str(folder)).image_processor.image_mean) == [0.5, 0.4, 0.3]
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_an_image_processor_that_needs_torchvision_is_a_sentence(tmp_path):
+    folder = hub_folder(tmp_path / "model", "qwen2_5_vl", "nested")
+    settings = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
+    settings["image_processor"]["image_processor_type"] = "PerceptionLMImageProcessor"
+    (folder / "processor_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(UserError, match="its processor needs torchvision, which is not installed; install"):
+        load_processor(str(folder))
 
 
 def test_a_tokenizer_alone_is_no_processor(tmp_path):
