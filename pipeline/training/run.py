@@ -75,11 +75,11 @@ def run(
     trainer.remove_callback(PrinterCallback)
     require_whole_weights(trainer, params)
     checks = train(trainer, params, source, folder, check, steps, rollouts)
-    trainer.accelerator.wait_for_everyone()
     if weights_are_sharded(trainer):  # every process contributes its weights
         trainer.save_model(str(folder.best))
         if trainer.is_world_process_zero():
             copy_others(source, folder.best)
+    trainer.accelerator.wait_for_everyone()  # a further round reads folder.best in every process
     return RunLog(trainer.state.log_history, rollouts.rows if rollouts else [], checks)
 
 
