@@ -44,7 +44,7 @@ class EngineParams:
         engine = TransformersEngine(model, self.dtype, self.attention, self.max_rows, self.max_tokens, self.threads)
         if count == 1:
             return engine
-        from pipeline.engines.local.processes import ProcessesEngine
+        from pipeline.engines.processes import ProcessesEngine
 
         return ProcessesEngine(engine, count, gpus)
 

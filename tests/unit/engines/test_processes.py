@@ -11,7 +11,7 @@ from support.engines import SAMPLER, engine_of
 from pipeline.core import gpus
 from pipeline.core.engine import GREEDY, Request
 from pipeline.core.params import UserError
-from pipeline.engines.local.processes import ProcessesEngine
+from pipeline.engines.processes import ProcessesEngine
 
 pytestmark = pytest.mark.slow
 
