@@ -45,6 +45,7 @@ def save(stage: str) -> None:
         "startup": round(_ready_after[0], 3) if _ready_after else 0.0,
         "mib": _peak_memory(),
         "cores": os.cpu_count(),
+        **_gpu_memory(),
     }
     with suppress(OSError):
         file = work_folder("rates") / f"{stage}.jsonl"
@@ -61,6 +62,15 @@ def _peak_memory() -> int:
         return 0
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+
+
+def _gpu_memory() -> dict[str, int]:
+    """The most that torch has reserved on this process's GPU, and what the GPU has, in MiB; empty without a GPU."""
+    torch = sys.modules.get("torch")  # not imported for this alone
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    total = torch.cuda.get_device_properties().total_memory
+    return {"gpu_mib": round(torch.cuda.max_memory_reserved() / 2**20), "gpu_total_mib": round(total / 2**20)}
 
 
 def load(stage: str) -> list[dict[str, Any]]:
