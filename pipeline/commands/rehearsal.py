@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,13 @@ class Rehearsal:
 
 def commands() -> list[Command]:
     """The stages of dvc.yaml that are not frozen, each after those that it depends on. Raises UserError."""
-    import networkx
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo() as repo:
-            order = networkx.dfs_postorder_nodes(repo.index.graph)  # edges lead from a stage to what it needs
+            graph = repo.index.graph  # edges lead from a stage to those that it needs
+            order = TopologicalSorter({stage: graph.successors(stage) for stage in graph}).static_order()
             return [Command(stage.addressing, str(stage.cmd)) for stage in order if stage.cmd and not stage.frozen]
     except DvcException as error:
         raise UserError(f"dvc.yaml: {error}; `dvc repro --dry` shows more") from None
@@ -106,7 +107,7 @@ def prepare(params: RehearsalParams, folder: Path) -> None:
     for path in linked:
         (folder / path.relative_to(root)).symlink_to(path)
     shutil.copy(PARAMS_FILE, folder)
-    settings = {
+    settings: dict[str, Any] = {
         "train.steps": STEPS * params.rounds,
         "train.check_every": STEPS,
         "train.check_images": min(FEW, params.check_images),
