@@ -112,9 +112,9 @@ class Family:
     images: str = ""
 
 
-
 KNOWN = ("bos", "eos", "pad", "unk", "convert")
 """Roles of tokens that every tokenizer has."""
+
 
 def _mrope(*sections: int) -> dict[str, Any]:
     """Positions of text, height and width in an attention head."""
@@ -131,9 +131,12 @@ UNSPLIT = {
 
 OVERRIDES: dict[str, Family] = {
     "aria": Family(
-        config={"projector_patch_to_query_dict": {16: 4}, "max_value_projector_patch_to_query_dict": 4},
-        processing={"size_conversion": {PIXELS: 4, 980: 4}},
-        image_processing={"max_image_size": PIXELS, "min_image_size": PIXELS},
+        config={
+            "vision_config": {"image_size": 980, "patch_size": 98},
+            "projector_patch_to_query_dict": {100: 4},
+            "max_value_projector_patch_to_query_dict": 4,
+        },
+        processing={"size_conversion": {980: 4}},
     ),
     "gemma4_unified": Family(config={"vision_config": {"model_type": "gemma4_unified_vision"}}),
     "ovis2": Family(
@@ -178,7 +181,10 @@ OVERRIDES: dict[str, Family] = {
     ),
     "gemma3": Family(patch="<image>"),
     "gemma4": Family(
-        config={"vision_config": {"model_type": "gemma4_vision"}, "text_config": {"num_kv_shared_layers": 2, "hidden_size_per_layer_input": 16}},
+        config={
+            "vision_config": {"model_type": "gemma4_vision"},
+            "text_config": {"num_kv_shared_layers": 2, "hidden_size_per_layer_input": 16},
+        },
         image_processing={"max_soft_tokens": 70},
     ),
     "glm46v": Family(config=_mrope(2, 3, 3)),

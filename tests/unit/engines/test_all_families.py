@@ -17,7 +17,6 @@ REQUIRED = (
     *("qwen2_5_vl", "qwen3_vl", "qwen3_5", "gemma3", "gemma4", "internvl", "smolvlm", "lfm2_vl", "glm46v", "mistral3"),
     *("idefics3", "llava_onevision"),
 )
-FOREIGN = () if find_spec("torchvision") else ("torchvision", "num2words", "timm")
 
 
 def table() -> dict[str, tuple[str, str]]:
