@@ -107,6 +107,7 @@ def new_model(tokenizer: Any, seed: int) -> Any:
     )
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation="eager")
-    model.generation_config.eos_token_id = token("<|im_end|>")
-    model.generation_config.pad_token_id = token("<pad>")
+    end, pad = token("<|im_end|>"), token("<pad>")
+    # Servers that take no settings with a request, such as `transformers serve`, sample by these.
+    model.generation_config.update(eos_token_id=end, pad_token_id=pad, do_sample=True, top_k=0)
     return model
