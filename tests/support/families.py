@@ -197,13 +197,13 @@ def outcome(name: str, folder: Path) -> tuple[str, str]:
         assert engine.reader, "the model is loaded and tried"
     except UserError as error:
         if error.__cause__ is None:
-            return "no", str(error).removeprefix(f"{folder}: ").split(";")[0]
+            return "no", str(error).removeprefix(f"{folder}: ").split("; expected")[0]
         return "no", f"not tried: its small model fails in `generate` as well ({one_line(error.__cause__)})"
     draws = texts(engine, REQUESTS)
     answers = [draws[request.image_id, GREEDY] for request in REQUESTS]
     assert answers == [reference(engine, request) for request in REQUESTS], "greedy is generate's"
     assert len(set(answers)) > 1, "the answer depends on the picture"
-    needs = [] if has_pil_images(name) else ["its image processor needs torchvision"]
+    needs = [f"its processor needs {package}" for package in packages(name)]
     return engine.way.name, "; ".join([*filter(None, [engine.way.reason]), *needs])
 
 
@@ -213,12 +213,18 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:110] if lines else ''}".rstrip(" :.")
 
 
-def has_pil_images(name: str) -> bool:
-    """Whether the family's pictures are processed without torchvision."""
+def packages(name: str) -> list[str]:
+    """What the family's processor needs beside this project's packages."""
+    import transformers
     from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
-    kinds = IMAGE_PROCESSOR_MAPPING_NAMES.get(OVERRIDES.get(name, Family()).images or name) or {"pil": ""}
-    return "pil" in kinds
+    family = OVERRIDES.get(name, Family())
+    images = IMAGE_PROCESSOR_MAPPING_NAMES.get(family.images or name)
+    kind = family.processor or PROCESSOR_MAPPING_NAMES.get(name)
+    module = sys.modules[getattr(transformers, kind).__module__] if kind else None
+    needs_words = module is not None and "num2words" in inspect.getsource(module)
+    return ["torchvision"] * bool(images and "pil" not in images) + ["num2words"] * needs_words
 
 
 def reference(engine: Any, request: Request) -> str:

@@ -141,6 +141,7 @@ OVERRIDES: dict[str, Family] = {
     "gemma4_unified": Family(config={"vision_config": {"model_type": "gemma4_unified_vision"}}),
     "ovis2": Family(
         config={"visual_indicator_token_ids": [80, 81, 82, 83, 84], "vision_config": {"hidden_stride": 1}},
+        processing={"image_seq_length": 16},
         patch="<IMG_ATOM>",
     ),
     "glm5_next": Family(config={"text_config": {"qk_rope_head_dim": 0}}),
@@ -211,7 +212,9 @@ OVERRIDES: dict[str, Family] = {
         processing={"num_image_tokens": 16, "vision_feature_select_strategy": "full"},
         image_processing={"image_grid_pinpoints": GRID},
     ),
-    "llama4": Family(config={"vision_config": {"intermediate_size": 4 * WIDTH}}, patch="<|patch|>"),
+    "llama4": Family(
+        config={"vision_config": {"intermediate_size": 4 * WIDTH, "vision_output_dim": WIDTH}}, patch="<|patch|>"
+    ),
     "mistral3": Family(processing={"spatial_merge_size": 2}),
     "mistral_large4": Family(processing={"spatial_merge_size": 2}),
     "paddleocr_vl": Family(config=_mrope(2, 3, 3)),
