@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pipeline.core.engine import Engine
 from pipeline.core.params import key
 from pipeline.engines.common.draw_cache import CachingEngine, draw_cache_folder
-from pipeline.engines.servers.wire import DIALECTS
+from pipeline.engines.servers.dialects import DIALECTS
+from pipeline.method.chat import ChatParams
 
 
 @dataclass(frozen=True)
-class EngineParams:
+class EngineParams(ChatParams):
     engine: str = key("engine.name", one_of=("transformers", "openai"))
     dtype: str = key("engine.dtype", one_of=("float32", "bfloat16", "float16"))
     attention: str = key("engine.attention", one_of=("eager", "sdpa", "flash_attention_2"))
@@ -32,7 +33,9 @@ class EngineParams:
             return CachingEngine(self._server(model), draw_cache_folder())
         from pipeline.engines.local.transformers import TransformersEngine
 
-        engine = TransformersEngine(model, self.dtype, self.attention, self.max_rows, self.max_tokens, self.threads)
+        engine = TransformersEngine(
+            model, self.dtype, self.attention, self.max_rows, self.max_tokens, self.threads, self.chat
+        )
         return CachingEngine(engine, draw_cache_folder())
 
     def _server(self, model: str) -> Engine:
@@ -52,4 +55,5 @@ class EngineParams:
                 max_tokens=self.token_budget,
                 key_variable=self.key_variable,
             ),
+            chat=self.chat,
         )

@@ -21,6 +21,7 @@ from pipeline.core.params import UserError
 from pipeline.engines.common.model_folder import content
 from pipeline.engines.servers.api_key import read_key
 from pipeline.engines.servers.budget import Budget, BudgetError, Server
+from pipeline.engines.servers.dialects import require_expressible
 from pipeline.engines.servers.endpoints import Endpoints
 from pipeline.engines.servers.failures import NoAnswerError
 from pipeline.engines.servers.wire import (
@@ -30,8 +31,8 @@ from pipeline.engines.servers.wire import (
     completions,
     image_kind,
     rejected_fields,
-    require_expressible,
 )
+from pipeline.method.chat import PLAIN, Chat
 
 # Part of the cache key: raise it when the same request and sampler are sent differently than before.
 VERSION = 1
@@ -49,10 +50,11 @@ class OpenAIEngine:
 
     Args:
         probabilities: ask for the token probabilities of greedy answers.
+        chat: what stands around every question.
     """
 
-    def __init__(self, model: str, server: Server, probabilities: bool = True):
-        self.model, self.server, self.probabilities = model, server, probabilities
+    def __init__(self, model: str, server: Server, probabilities: bool = True, chat: Chat = PLAIN):
+        self.model, self.server, self.probabilities, self.chat = model, server, probabilities, chat
         self.budget = Budget(server)
         self.unsupported: set[str] = set()  # of OPTIONAL_FIELDS, by this server
 
@@ -67,6 +69,7 @@ class OpenAIEngine:
             "model": self.model,
             "dialect": self.server.dialect,
             "draws_per_request": str(self.server.draws_per_request),
+            **self.chat.fingerprint(),
         }
         return about | {"content": content(self.model)} if Path(self.model).is_dir() else about
 
@@ -76,7 +79,7 @@ class OpenAIEngine:
                 "params.yaml: server.endpoints is empty, but engine.name = openai needs at least one URL; "
                 "set it with `dvc exp run -S 'server.endpoints=[http://localhost:8000/v1]'` (docs/scale.md)"
             )
-        require_expressible(self.server.dialect, sampler)
+        require_expressible(self.server.dialect, sampler, self.chat)
         if not any(request.draws for request in requests):
             return
         run = _Run(self, sampler)
@@ -142,7 +145,7 @@ class _Run:
         while draws:
             numbers = draws[: self._size()]
             fields = {"model": self.engine.model} | body(
-                self.engine.server.dialect, request, numbers, self.sampler, self.engine.probabilities
+                self.engine.server.dialect, request, numbers, self.sampler, self.engine.chat, self.engine.probabilities
             )
             fields = {name: value for name, value in fields.items() if name not in self.engine.unsupported}
             try:
