@@ -113,7 +113,7 @@ def _text(message: dict[str, Any]) -> str | None:
     """
     content = _content(message.get("content"))
     thought = message.get("reasoning_content") or message.get("reasoning")
-    if isinstance(thought, str):
+    if thought and isinstance(thought, str):
         return with_thought(thought, content or "")
     return None if content is None else complete_served_thought(content)
 

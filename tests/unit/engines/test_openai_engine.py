@@ -356,7 +356,7 @@ def test_nothing_is_requested_that_is_not_used():
         ({"content": "", "reasoning": "long"}, "length", "<think>long", False),
         ({"content": "B", "reasoning_content": "long"}, "stop", "<think>long</think>B", True),
         ({"content": [{"type": "text", "text": "B"}], "reasoning": "long"}, "stop", "<think>long</think>B", True),
-        ({"content": "B", "reasoning_content": None, "reasoning": None}, "stop", "B", True),
+        ({"content": "B", "reasoning_content": None, "reasoning": ""}, "stop", "B", True),
         ({"content": "long</think>B"}, "stop", "<think>long</think>B", True),
         ({"content": "<think>long</think>B"}, "stop", "<think>long</think>B", True),
         ({"content": [{"type": "text", "text": "a "}, {"type": "text", "text": "wren"}]}, "stop", "a wren", True),
