@@ -6,10 +6,12 @@ from pipeline.commands.classify import classify
 from pipeline.commands.compare import compare
 from pipeline.commands.cost import cost
 from pipeline.commands.draws import draws
+from pipeline.commands.families import families
 from pipeline.commands.names import names
 from pipeline.commands.paper_tables import paper_tables
 from pipeline.commands.preset import preset
 from pipeline.commands.publish import publish
+from pipeline.commands.rehearse import rehearse
 from pipeline.commands.suite import suite
 from pipeline.commands.summary import summary
 from pipeline.core.cli import exit_on_user_error
@@ -25,6 +27,8 @@ app.command()(classify)
 app.command()(draws)
 app.command()(names)
 app.command()(preset)
+app.command()(families)
+app.command()(rehearse)
 app.command()(suite)
 app.command()(compare)
 app.command()(cost)

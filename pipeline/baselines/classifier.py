@@ -178,8 +178,9 @@ class Classifier:
         if params.descriptions:
             descriptions = self._from_file(dict.fromkeys(row[:2] for row in pairs))
         elif params.writer:
-            engine = params.language_model(params.writer, params.writer_endpoints, params.writer_key_variable)
-            descriptions = fudd.from_language_model(engine, [(self.lists.noun(row[0]), row[2:]) for row in pairs])
+            questions = [(self.lists.noun(row[0]), row[2:]) for row in pairs]
+            with params.language_model(params.writer, params.writer_endpoints, params.writer_key_variable) as engine:
+                descriptions = fudd.from_language_model(engine, questions)
         else:
             raise UserError(
                 "params.yaml: evaluate.models has a model of the kind fudd:, which needs fudd.descriptions, a file, or "

@@ -74,8 +74,10 @@ def predict_further_models(
         else:
             if not model.endpoint:  # a served model may have any name
                 require_prompt_for(model.source, params.prompt)
-            own = replace(params, engine="openai", endpoints=(model.endpoint,)) if model.endpoint else params
-            predictions.append(predict(own.connect(model.source), images, index, lists, own, model.label))
+            served = replace(params, engine="openai", endpoints=(model.endpoint,), command="")
+            own = served if model.endpoint else params
+            with own.connect(model.source) as engine:
+                predictions.append(predict(engine, images, index, lists, own, model.label))
     return pl.concat(predictions)
 
 

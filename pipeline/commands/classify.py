@@ -58,13 +58,14 @@ def classify(
     # Other classes make other questions, for which the calibration of the run does not hold.
     predictions = run_predictions(model) if classes is None else None
     fit = calibration(predictions) if predictions else None
-    classifier = PhotoClassifier(params.connect(model), names, params, fit)
-    if serve:
-        from pipeline.commands.photo_page import serve_page
+    with params.connect(model) as engine:
+        classifier = PhotoClassifier(engine, names, params, fit)
+        if serve:
+            from pipeline.commands.photo_page import serve_page
 
-        serve_page(classifier, max_pixels, port)
-        return
-    failures = print_answers(classifier, pictures, max_pixels, as_json)
+            serve_page(classifier, max_pixels, port)
+            return
+        failures = print_answers(classifier, pictures, max_pixels, as_json)
     if not as_json and len(pictures) > 1:
         print(f"{counted(len(pictures), 'picture')}, {len(pictures) - failures} with an answer")
     if failures:

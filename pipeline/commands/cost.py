@@ -35,15 +35,19 @@ def past_predictions() -> pl.DataFrame | None:
 
 def past_lines() -> list[str]:
     """A table of what the last run of every stage took. Raises UserError where there are no timings."""
-    head = ("stage", "images", "steps", "seconds", "draws", "prompt tokens", "generated", "peak MiB")
-    keys = ("images", "steps", "seconds", "draws", "prompt_tokens", "generated_tokens", "mib")
+    head = ("stage", "images", "steps", "seconds", "draws", "prompt tokens", "generated", "peak MiB", "draws by")
+    keys = ("images", "steps", "seconds", "draws", "prompt_tokens", "generated_tokens", "mib", "way")
     lines = [f"{head[0]:10}" + "".join(f"{name:>15}" for name in head[1:])]
     for stage in RECORDED:
         for line in timings.load(stage)[-1:]:
-            lines.append(f"{stage:10}" + "".join(f"{line[key]:>15,}" if key in line else f"{'':15}" for key in keys))
+            lines.append(f"{stage:10}" + "".join(f"{_cell(line.get(key, '')):>15}" for key in keys).rstrip())
     if len(lines) == 1:
         raise UserError(NO_RUN)
     return lines
+
+
+def _cell(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:,}"
 
 
 def estimate_lines(costs: Sequence[StageCost]) -> list[str]:

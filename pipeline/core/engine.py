@@ -79,3 +79,6 @@ class Engine(Protocol):
         There is at most one request for an image. Raises UserError where no further draw can succeed; the
         completions before it are valid.
         """
+
+    def close(self) -> None:
+        """Releases what the engine has loaded or started. It may draw again afterwards."""

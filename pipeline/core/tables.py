@@ -48,6 +48,7 @@ __all__ = [
 
 FOOTER_KEY = "divek.schema"
 
+PROBE_BYTES = 2**16  # more than a block of any file system
 GROUP_BYTES = 2**25  # of a row group, where a table is written piece by piece
 
 
@@ -93,7 +94,7 @@ def csv_text(table: pl.DataFrame) -> str:
 def write(table: Table, frame: pl.DataFrame, path: Path) -> None:
     """Writes `frame` as `table`, whole or not at all. ValueError where it does not fit the schema."""
     _require(table, frame)
-    with _writable(path), whole_file(path) as partial:
+    with whole_file(path) as partial, _writable(path, partial):
         frame.sort(table.key).write_parquet(partial, compression="zstd", metadata={FOOTER_KEY: table.mark})
 
 
@@ -119,18 +120,24 @@ def write_by_rows(
     empty = table.schema.to_frame().to_arrow(compat_level=oldest)
     schema = empty.schema.with_metadata({FOOTER_KEY: table.mark})
     codecs = {name: "zstd" for name in table.schema} | {column: "none"}  # pictures are compressed already
-    with _writable(path), whole_file(path) as partial, pq.ParquetWriter(partial, schema, compression=codecs) as writer:
+    with (
+        whole_file(path) as partial,
+        _writable(path, partial),
+        pq.ParquetWriter(partial, schema, compression=codecs) as writer,
+    ):
         for group in ordered.partition_by("_group", maintain_order=True):
             rows = complete(group.drop("_row", "_size", "_group"), [value(row) for row in group["_row"]])
             writer.write_table(rows.to_arrow(compat_level=oldest).cast(schema))
 
 
 @contextmanager
-def _writable(path: Path) -> Iterator[None]:
-    """A full disk as OSError: polars reports it as an error of its own."""
+def _writable(path: Path, partial: Path) -> Iterator[None]:
+    """A full disk as OSError: polars reports it as an error of its own, mostly without the reason."""
     try:
         yield
     except pl.exceptions.PolarsError as error:
+        with partial.open("ab") as file:  # which tells the reason, where it is the system's
+            file.write(bytes(PROBE_BYTES))
         raise OSError(errno.EIO, f"cannot be written ({first_line(error)})", str(path)) from error
 
 

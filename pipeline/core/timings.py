@@ -12,12 +12,18 @@ from pipeline.core.files import work_folder
 
 _STARTED = time.perf_counter()
 _counts: Counter[str] = Counter()
+_labels: dict[str, str] = {}
 _ready_after: list[float] = []
 
 
 def record(**counts: int) -> None:
     """Adds to the counts of this process, such as draws=20 or tokens=240."""
     _counts.update(counts)
+
+
+def label(**words: str) -> None:
+    """Sets words about the work of this process, such as way="shared"; they count as no work by themselves."""
+    _labels.update(words)
 
 
 def mark_ready() -> None:
@@ -34,10 +40,12 @@ def save(stage: str) -> None:
         return
     entry = {
         **_counts,
+        **_labels,
         "seconds": round(time.perf_counter() - _STARTED, 3),
         "startup": round(_ready_after[0], 3) if _ready_after else 0.0,
         "mib": _peak_memory(),
         "cores": os.cpu_count(),
+        **_gpu_memory(),
     }
     with suppress(OSError):
         file = work_folder("rates") / f"{stage}.jsonl"
@@ -56,6 +64,15 @@ def _peak_memory() -> int:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 
 
+def _gpu_memory() -> dict[str, int]:
+    """The most that torch has reserved on this process's GPU, and what the GPU has, in MiB; empty without a GPU."""
+    torch = sys.modules.get("torch")  # not imported for this alone
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    total = torch.cuda.get_device_properties().total_memory
+    return {"gpu_mib": round(torch.cuda.max_memory_reserved() / 2**20), "gpu_total_mib": round(total / 2**20)}
+
+
 def load(stage: str) -> list[dict[str, Any]]:
     """The entries of a stage, oldest first. Incomplete lines are skipped."""
     entries = []
@@ -63,6 +80,6 @@ def load(stage: str) -> list[dict[str, Any]]:
         for line in (work_folder("rates") / f"{stage}.jsonl").read_text(encoding="utf-8").splitlines():
             with suppress(ValueError, RecursionError):
                 entry = json.loads(line)
-                if isinstance(entry, dict) and all(type(value) in (int, float) for value in entry.values()):
+                if isinstance(entry, dict) and all(type(value) in (int, float, str) for value in entry.values()):
                     entries.append(entry)
     return entries

@@ -17,8 +17,10 @@ Fault = Callable[[str], str | None]
 
 @dataclass(frozen=True)
 class LLMServerParams:
-    """Concurrency, waiting and retries for the endpoints of a language model."""
+    """Concurrency, waiting and retries for the endpoints of a language model, or the command that starts its server."""
 
+    command: str = key("server.command", or_empty=True)
+    start_timeout: float = key("server.start_timeout", above=0)
     concurrency: int = key("server.concurrency", at_least=1)
     timeout: float = key("server.timeout", above=0)
     retries: int = key("server.retries", at_least=0)
@@ -29,6 +31,8 @@ class LLMServerParams:
         """The model of this name. Its replies are cached, except those with a `fault`."""
         server = Server(
             endpoints=endpoints,
+            command="" if endpoints else self.command,
+            start_timeout=self.start_timeout,
             dialect="openai",
             draws_per_request=1,
             concurrency=self.concurrency,
@@ -52,6 +56,9 @@ class CheckedEngine:
 
     def fingerprint(self) -> dict[str, str]:
         return self.engine.fingerprint()
+
+    def close(self) -> None:
+        self.engine.close()
 
     def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
         for batch in self.engine.draw(requests, sampler):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.core.engine import Engine
+from pipeline.core.gpus import claim
 from pipeline.core.params import key
 from pipeline.engines.common.draw_cache import CachingEngine, draw_cache_folder
 from pipeline.engines.servers.dialects import DIALECTS
@@ -17,6 +18,9 @@ class EngineParams(ChatParams):
     max_rows: int = key("engine.max_rows", at_least=1)
     max_tokens: int = key("engine.max_tokens", at_least=1)
     threads: int = key("engine.threads", at_least=0)
+    processes: int = key("engine.processes", at_least=0, at_most=64)
+    command: str = key("server.command", or_empty=True)
+    start_timeout: float = key("server.start_timeout", above=0)
     endpoints: tuple[str, ...] = key("server.endpoints")
     dialect: str = key("server.dialect", one_of=DIALECTS)
     draws_per_request: int = key("server.draws_per_request", at_least=1)
@@ -31,21 +35,34 @@ class EngineParams(ChatParams):
         """The engine that draws from `model`, with the draw cache in front of it."""
         if self.engine == "openai":
             return CachingEngine(self._server(model), draw_cache_folder())
+        return CachingEngine(self._local(model), draw_cache_folder())
+
+    def _local(self, model: str) -> Engine:
         from pipeline.engines.local.transformers import TransformersEngine
 
+        gpus = claim(self.processes)
+        count = self.processes or max(1, len(gpus))
         engine = TransformersEngine(
             model, self.dtype, self.attention, self.max_rows, self.max_tokens, self.threads, self.chat
         )
-        return CachingEngine(engine, draw_cache_folder())
+        if count == 1:
+            return engine
+        from pipeline.engines.processes import ProcessesEngine
+
+        return ProcessesEngine(engine, count, gpus)
 
     def _server(self, model: str) -> Engine:
         from pipeline.engines.servers.budget import Server
         from pipeline.engines.servers.openai import OpenAIEngine
 
+        if self.command:
+            claim(self.processes)  # the server takes those that this process may see
         return OpenAIEngine(
             model,
             Server(
                 endpoints=self.endpoints,
+                command=self.command,
+                start_timeout=self.start_timeout,
                 dialect=self.dialect,
                 draws_per_request=self.draws_per_request,
                 concurrency=self.concurrency,

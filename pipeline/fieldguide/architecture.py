@@ -3,7 +3,6 @@
 from typing import Any
 
 from pipeline.datasets.drawing import SIZE
-from pipeline.engines.common.loading import image_only_processor
 from pipeline.fieldguide.demonstrations import words
 
 SPECIAL = (
@@ -29,8 +28,10 @@ CHAT_TEMPLATE = (
 def new_processor() -> Any:
     """Image processor, word-level tokenizer and chat template."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    from pipeline.engines.common.image_only import VideoSettings, image_only
 
     vocabulary = [*SPECIAL, "user", "assistant", *words()]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
@@ -56,7 +57,10 @@ def new_processor() -> Any:
         temporal_patch_size=2,
         merge_size=2,
     )
-    return image_only_processor(images, fast, CHAT_TEMPLATE)
+    with image_only():
+        # Qwen2.5-VL's own processor class requires a video part; this one has the settings of its class.
+        videos = VideoSettings(video_processor_type="Qwen2VLVideoProcessor")
+        return Qwen2_5_VLProcessor(images, fast, videos, chat_template=CHAT_TEMPLATE)
 
 
 def new_model(tokenizer: Any, seed: int) -> Any:
@@ -103,6 +107,7 @@ def new_model(tokenizer: Any, seed: int) -> Any:
     )
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation="eager")
-    model.generation_config.eos_token_id = token("<|im_end|>")
-    model.generation_config.pad_token_id = token("<pad>")
+    end, pad = token("<|im_end|>"), token("<pad>")
+    # Servers that take no settings with a request, such as `transformers serve`, sample by these.
+    model.generation_config.update(eos_token_id=end, pad_token_id=pad, do_sample=True, top_k=0)
     return model

@@ -57,9 +57,9 @@ def main(
     with_all = union_scores(pl.concat([rows.clear(), *union_rows]), scored)
     models = details(scored, params.precision, with_all)
     if judge.model:
-        for model, summary in judge_models(
-            scored, class_rows, judge.connect(), judge.sample, judge.max_error_rate
-        ).items():
+        with judge.connect() as engine:
+            summaries = judge_models(scored, class_rows, engine, judge.sample, judge.max_error_rate)
+        for model, summary in summaries.items():
             models[model]["judge"] = summary
             print(
                 f"judge, {model}: {summary['questions']} answers, {summary['same']} right, {summary['failed']} failed"

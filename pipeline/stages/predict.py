@@ -50,12 +50,12 @@ def main(
     require_prompt_for(model, params.prompt)
     class_rows = tables.read(tables.CLASSES, classes)
     index = images_to_answer(images, class_rows, params.val_images)
-    engine = params.connect(model)
-    rows = predict(engine, images, index, ClassLists(class_rows), params, label.value)
     with_all = pl.DataFrame(schema=tables.PREDICTIONS.schema)
-    if params.union and class_rows["subset"].n_unique() > 1:
-        engine.read_again()  # the draws are the same: only choices among other options are new
-        with_all = predict(engine, images, index, ClassLists(class_rows, "union"), params, label.value)
+    with params.connect(model) as engine:
+        rows = predict(engine, images, index, ClassLists(class_rows), params, label.value)
+        if params.union and class_rows["subset"].n_unique() > 1:
+            engine.read_again()  # the draws are the same: only choices among other options are new
+            with_all = predict(engine, images, index, ClassLists(class_rows, "union"), params, label.value)
     tables.write(tables.PREDICTIONS, rows, out)
     tables.write(tables.PREDICTIONS, with_all, union or out.with_stem(f"{out.stem}{UNION}"))
     timings.record(images=rows.height)

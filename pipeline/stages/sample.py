@@ -38,15 +38,16 @@ def main(
     """Ask the base model K times what each training image of the base classes shows."""
     params = load_params(SampleParams)
     require_prompt_for(params.model, params.prompt)
-    engine = params.connect(params.model)
     if forget:
-        print(f"{counted(engine.cache(params.sampler()).clear(), 'draw')} deleted")
+        with params.connect(params.model) as engine:
+            print(f"{counted(engine.cache(params.sampler()).clear(), 'draw')} deleted")
         return
     class_rows = tables.read(tables.CLASSES, classes)
     for (dataset,), rows in class_rows.group_by("dataset", maintain_order=True):
         require_names_for(params.model, dataset, rows["name"])
     rows = training_images(tables.read(tables.IMAGES, images, where=pl.col("split") == "train"), class_rows)
-    drawn = draw_samples(engine, rows, class_rows, params)
+    with params.connect(params.model) as engine:
+        drawn = draw_samples(engine, rows, class_rows, params)
     tables.write(tables.SAMPLES, drawn, samples)
     timings.record(images=rows.height)
     valid = (drawn["status"] == "ok").sum()

@@ -6,6 +6,7 @@ import polars as pl
 
 from pipeline.core.params import UserError
 from pipeline.core.words import counted
+from pipeline.engines.common.prompt_lengths import PromptLengths
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.prompts import choice_question, supervised_answer
 from pipeline.training.params import TrainParams
@@ -73,17 +74,10 @@ def require_room(dataset: Any, processor: Any, model: Any, params: TrainParams) 
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if not limit:
         return
-    texts: dict[str, int] = {}
-    pictures: dict[tuple[int, int], int] = {}
+    lengths = PromptLengths(processor, params.chat)
     plain = dataset.with_format(None)
     for image_id, prompt, image in zip(plain["image_id"], plain["prompt"], plain["picture"], strict=True):
-        question, pixels = prompt[-1]["content"], size(image)
-        if question not in texts:
-            text = params.chat.prompt(processor, question)
-            texts[question] = len(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-        if pixels not in pictures:
-            pictures[pixels] = processor._get_num_multimodal_tokens(image_sizes=[pixels])["num_image_tokens"][0]
-        length = texts[question] + pictures[pixels]
+        length = lengths(prompt[-1]["content"], size(image))
         if length + params.max_completion_length > limit:
             raise UserError(
                 f"data/hard.parquet: the prompt of image {image_id} has {length} tokens, which with "

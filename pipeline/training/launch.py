@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+from pipeline.core.gpus import claim
 from pipeline.core.params import UserError
+from pipeline.core.yaml_text import load_yaml
 from pipeline.training.params import TrainParams
 
 LAUNCH_VARIABLE = "DIVEK_LAUNCHED"  # set in the processes that accelerate starts
@@ -17,11 +20,21 @@ def needs_launch(params: TrainParams) -> bool:
 
 def launch(params: TrainParams, arguments: list[str]) -> None:
     """Runs the train stage in several processes. Raises UserError if it fails."""
+    claim(_processes(params))
     config = ["--config_file", params.launch_config] if params.launch_config else []
     command = [sys.executable, "-m", "accelerate.commands.launch", *config, "-m", "pipeline.stages.train", *arguments]
     code = subprocess.run(command, env=os.environ | {LAUNCH_VARIABLE: "1"}).returncode
     if code:
         raise UserError(f"train: {' '.join(command[1:])} failed with exit code {code}; its error message is above")
+
+
+def _processes(params: TrainParams) -> int:
+    """num_processes of the launch config; 0 where it does not say."""
+    file = Path(params.launch_config)
+    tree = load_yaml(file.read_text(encoding="utf-8"), str(file), "fix it") if file.is_file() else None
+    count = tree.get("num_processes", 0) if isinstance(tree, dict) else 0
+    on_cpus = isinstance(tree, dict) and tree.get("use_cpu")
+    return count if isinstance(count, int) and not on_cpus else 0
 
 
 def is_main_process() -> bool:

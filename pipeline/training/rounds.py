@@ -10,6 +10,7 @@ import polars as pl
 from pipeline.core.words import counted
 from pipeline.engines.common.draw_cache import CachingEngine, draw_cache_folder
 from pipeline.engines.common.loading import load_model, load_processor
+from pipeline.engines.common.model_folder import local_folder
 from pipeline.engines.local.transformers import TransformersEngine
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.hard_filter import hard_questions
@@ -22,6 +23,7 @@ from pipeline.training.params import TrainParams
 from pipeline.training.rollouts import inference
 from pipeline.training.round_statistics import round_statistics
 from pipeline.training.run import RunLog, run
+from pipeline.training.saving import WEIGHTS
 from pipeline.training.trl_adapter import set_reference
 from pipeline.training.tuning import weights_dtype
 
@@ -114,7 +116,9 @@ def train_round(
     def check(model: Any) -> float:
         return two_step_accuracy(model, processor, validation, lists, params)
 
-    return run(hard, lists, params, model, processor, folder, check if validation.height else None, steps, before)
+    files = local_folder(source, without=WEIGHTS)
+    check_or_none = check if validation.height else None
+    return run(hard, lists, params, model, processor, files, folder, check_or_none, steps, before)
 
 
 def two_step_accuracy(

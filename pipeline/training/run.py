@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -18,7 +19,7 @@ from pipeline.training.monitor import Check, DivergenceError, TrainingMonitor
 from pipeline.training.order import Order
 from pipeline.training.params import TrainParams
 from pipeline.training.rollouts import RolloutGenerator, Rollouts
-from pipeline.training.saving import save_model
+from pipeline.training.saving import copy_others, save_model
 from pipeline.training.trl_adapter import PolicyTrainer, SupervisedTrainer, weights_are_sharded
 from pipeline.training.tuning import adapter, freeze
 
@@ -38,6 +39,7 @@ def run(
     params: TrainParams,
     model: Any,
     processor: Any,
+    source: Path,
     folder: RunFolder,
     check: Check | None,
     steps: int,
@@ -47,6 +49,7 @@ def run(
 
     Args:
         rows: hard questions with pictures.
+        source: folder of the model, of which the best weights get all files that training leaves as they are.
         check: scores the model on validation images; None if there are none.
         before: steps of the same training in earlier rounds, from which schedule and noise continue.
 
@@ -73,11 +76,12 @@ def run(
         )
     trainer.remove_callback(PrinterCallback)
     require_whole_weights(trainer, params)
-    checks = train(trainer, params, processor, folder, check, steps, rollouts)
-    trainer.accelerator.wait_for_everyone()
+    checks = train(trainer, params, source, folder, check, steps, rollouts)
     if weights_are_sharded(trainer):  # every process contributes its weights
         trainer.save_model(str(folder.best))
-        processor.save_pretrained(folder.best)
+        if trainer.is_world_process_zero():
+            copy_others(source, folder.best)
+    trainer.accelerator.wait_for_everyone()  # a further round reads folder.best in every process
     return RunLog(trainer.state.log_history, rollouts.rows if rollouts else [], checks)
 
 
@@ -152,7 +156,7 @@ def require_whole_weights(trainer: Any, params: TrainParams) -> None:
 def train(
     trainer: Any,
     params: TrainParams,
-    processor: Any,
+    source: Path,
     folder: RunFolder,
     check: Check | None,
     steps: int,
@@ -168,7 +172,7 @@ def train(
                 folder,
                 params.check_every,
                 check,
-                lambda model, path: save_model(model, processor, path),
+                lambda model, path: save_model(model, source, path),
                 rollouts,
                 params.max_kl,
                 weights_are_sharded(trainer),

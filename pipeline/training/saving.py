@@ -1,16 +1,47 @@
-"""Writes a trained model as a folder that transformers loads without peft."""
+"""Writes a trained model as a folder that stock software opens: transformers, vLLM, SGLang, on any machine.
 
+Training changes weights and config.json only. All other files are copied from the model that was trained, byte for
+byte: written anew, they would lack what this machine cannot open, such as a video part without torchvision.
+"""
+
+import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+SAVED = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
+"""What transformers writes of a model. The generation config stays only where the trained model had none."""
 
-def save_model(model: Any, processor: Any, folder: Path) -> None:
-    """Writes model and processor; low-rank additions are merged into a copy of the weights."""
+WEIGHTS = (
+    *("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt"),
+    *("*.h5", "*.msgpack", "*.onnx", "*.onnx_data", "*.gguf"),
+)
+NOT_COPIED = (*WEIGHTS, "config.json", "README.md", "scores.json", ".*")
+"""What training changes, what describes the weights of the model that was trained, and hidden files."""
+
+
+def save_model(model: Any, source: Path, folder: Path) -> None:
+    """Writes the model, with the other files of `source`; low-rank additions are merged into a copy of the weights."""
     if hasattr(model, "get_base_model"):
         model.get_base_model().save_pretrained(folder, state_dict=_with_additions(model.get_base_model()))
     else:
         model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    copy_others(source, folder)
+
+
+def copy_others(source: Path, folder: Path) -> None:
+    """Makes the files of `folder`, but for weights and config, those of the model folder `source`."""
+    for file in _files(folder, SAVED):
+        (folder / file).unlink()
+    for file in _files(source, NOT_COPIED):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / file, folder / file)
+
+
+def _files(folder: Path, but: tuple[str, ...]) -> list[Path]:
+    """The files of a folder at any depth, relative to it, that no pattern fits, nor those of a folder it fits."""
+    files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
+    return [file for file in files if not any(fnmatch(part, pattern) for part in file.parts for pattern in but)]
 
 
 def _with_additions(base: Any) -> dict[str, Any]:

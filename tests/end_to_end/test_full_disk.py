@@ -59,10 +59,76 @@ def test_a_full_disk_is_a_sentence_and_changes_nothing(workspace, stage):
     assert hashes(workspace) == before
 
 
-@pytest.mark.skipif(os.name == "posix" and os.getuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_is_a_sentence(workspace):
-    (workspace / "reports").chmod(0o555)
-    command = (sys.executable, "-m", "pipeline.stages.report")
-    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "make it writable" in done.stderr
+# In a mount namespace of its own: a copy of the workspace fills its tmpfs to the last byte, and goes with the process.
+ON_A_FULL_TMPFS = """
+set -eu
+mount -t tmpfs -o size=200m none "$2"
+cp -a "$1/." "$2"
+cd "$2"
+rm -rf .work && mkdir -p .work tmp
+outputs() { find data models reports -type f -exec md5sum {} + | sort; }
+outputs > /dev/shm/$$.before
+cat /dev/zero > filler 2> /dev/null || true
+code=0
+TMPDIR="$2/tmp" PYTHONDONTWRITEBYTECODE=1 "$3" -m pipeline.stages.$4 || code=$?
+rm filler
+outputs | cmp - /dev/shm/$$.before && rm /dev/shm/$$.before
+exit $code
+"""
+NAMESPACE = ("unshare", "--map-root-user", "--mount")
+
+
+def can_mount() -> bool:
+    """Whether this user may mount a tmpfs in a namespace of its own."""
+    if not shutil.which("unshare") or not Path("/dev/shm").is_dir():
+        return False
+    return not subprocess.run((*NAMESPACE, "mount", "-t", "tmpfs", "none", "/mnt"), capture_output=True).returncode
+
+
+def arguments(stage: str) -> list[str]:
+    """The module of a stage and the arguments that dvc.yaml gives it."""
+    name, _, label = stage.partition("@")
+    model = "models/policy" if label == "trained" else "models/fieldguide"
+    out = f"data/predictions/{label}.parquet"
+    return [name, *(("--model", model, "--label", label, "--out", out) if label else ())]
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs a mount namespace")
+@pytest.mark.parametrize("stage", STAGES if os.environ.get("DIVEK_KILLS") else ("download", "predict@base", "report"))
+def test_without_one_free_byte_a_stage_ends_in_a_sentence(workspace, tmp_path, stage):
+    (tmp_path / "full").mkdir()
+    name, *options = arguments(stage)
+    script = ON_A_FULL_TMPFS.replace("stages.$4", f"stages.{name} {' '.join(options)}")
+    command = (*NAMESPACE, "sh", "-c", script, "sh", str(workspace), str(tmp_path / "full"), sys.executable)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
+    assert "No space left" in done.stderr, done.stderr
+
+
+def as_a_user() -> tuple[str, ...] | None:
+    """What stands before a command so that permissions hold for it as well when root runs the tests."""
+    if os.getuid():
+        return ()
+    powers = "-dac_override,-dac_read_search"
+    command = ("setpriv", "--bounding-set", powers, "--inh-caps", powers)
+    return command if shutil.which("setpriv") and not subprocess.run((*command, "true")).returncode else None
+
+
+@pytest.mark.skipif(as_a_user() is None, reason="root may write everywhere")
+@pytest.mark.parametrize("stage", STAGES if os.environ.get("DIVEK_KILLS") else ("download", "report"))
+def test_a_folder_that_cannot_be_written_is_a_sentence(workspace, stage):
+    before = hashes(workspace)
+    name, *options = arguments(stage)
+    closed = [path for name in ("data", "models", "reports") for path in (workspace / name).rglob("*") if path.is_dir()]
+    closed += [workspace / name for name in ("data", "models", "reports")]
+    for folder in closed:
+        folder.chmod(0o555)
+    try:
+        command = (*as_a_user(), sys.executable, "-m", f"pipeline.stages.{name}", *options)
+        done = subprocess.run(command, cwd=workspace, capture_output=True, text=True)
+    finally:
+        for folder in closed:
+            folder.chmod(0o755)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
+    assert "make it writable" in done.stderr, done.stderr
+    assert hashes(workspace) == before

@@ -9,7 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from ruamel.yaml import YAML
 from support.workspace import run_all, set_params
 from typer.testing import CliRunner
@@ -89,6 +91,15 @@ COMMANDS = {
 }
 
 
+def require_same(before: dict[Path, bytes]) -> None:
+    """Every file as it was. A probability may differ by rounding: the draws left after a kill form other batches."""
+    for path, content in before.items():
+        if path.read_bytes() != content:
+            assert path.parent.name == "predictions", path
+            now, then = pl.read_parquet(path), pl.read_parquet(content)
+            assert_frame_equal(now, then, check_exact=False, rel_tol=1e-5, abs_tol=1e-6)
+
+
 @pytest.mark.parametrize("stage", COMMANDS)
 def test_killed_at_any_moment_it_leaves_the_old_outputs_or_the_new(workspace, stage):
     """DIVEK_KILLS sets how often."""
@@ -116,7 +127,7 @@ def test_killed_at_any_moment_it_leaves_the_old_outputs_or_the_new(workspace, st
         met += run.poll() is None
         run.kill()
         run.wait()
-        assert {path: path.read_bytes() for path in before} == before
+        require_same(before)
     assert start().wait() == 0 and (met or KILLS == 1)
-    assert {path: path.read_bytes() for path in before} == before
+    require_same(before)
     assert not [path for path in workspace.rglob(".*.partial") if path.is_file() and ".work" not in path.parts]

@@ -125,6 +125,14 @@ def test_it_reports_its_progress_and_leaves_no_unfinished_run(undisturbed):
     assert curves(folder)["validation_two_step"].is_not_null().to_list() == [False, True, False, True]
 
 
+def test_training_changes_weights_and_config_only(undisturbed):
+    base, policy = ROOT / "models" / "fieldguide", undisturbed[0] / "models" / "policy"
+    names = {file.name for file in base.iterdir()} - {"README.md", "scores.json"}
+    assert {file.name for file in policy.iterdir()} == names
+    changed = {name for name in names if (policy / name).read_bytes() != (base / name).read_bytes()}
+    assert "model.safetensors" in changed and changed <= {"model.safetensors", "config.json"}
+
+
 def test_every_completion_is_stored_and_the_curves_are_their_means(undisturbed):
     folder, _ = undisturbed
     rows = rollouts(folder)

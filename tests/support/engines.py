@@ -1,5 +1,7 @@
 """Engines and samplers that several tests draw with."""
 
+from functools import wraps
+
 from pipeline.core.engine import Sampler
 from pipeline.core.pictures import picture
 from pipeline.engines.local.transformers import TransformersEngine
@@ -17,7 +19,7 @@ SAMPLER = Sampler(
 
 
 def engine_of(model, max_rows=400, max_tokens=100_000):
-    return TransformersEngine(str(model), "float32", "eager", max_rows=max_rows, max_tokens=max_tokens, threads=2)
+    return TransformersEngine(str(model), "float32", "eager", max_rows=max_rows, max_tokens=max_tokens, threads=0)
 
 
 def texts(engine, requests, sampler=SAMPLER):
@@ -35,7 +37,8 @@ def generate(engine, request, **settings):
     """The completion of one request by transformers' own `generate`, as token ids."""
     inputs = engine.reader.inputs([request], [picture(request.image)])
     out = engine.model.generate(**inputs, max_new_tokens=SAMPLER.max_new_tokens, **settings)
-    return out[0, inputs["input_ids"].shape[1] :].tolist()
+    prompt = 1 if engine.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+    return out[0, prompt:].tolist()
 
 
 def decode(engine, tokens):
@@ -46,6 +49,7 @@ def forward_calls(engine, monkeypatch):
     """Shapes of (token ids, whether pixels came along) of every forward pass from here on."""
     calls, forward = [], engine.model.forward
 
+    @wraps(forward)  # `generate` looks at its signature
     def record(*args, **kwargs):
         calls.append((tuple(kwargs["input_ids"].shape), kwargs.get("pixel_values") is not None))
         return forward(*args, **kwargs)

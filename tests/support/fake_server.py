@@ -135,6 +135,8 @@ def status(code, content=None, headers=()):
 def server(*fakes, **settings):
     defaults = Server(
         endpoints=tuple(fake if isinstance(fake, str) else fake.url for fake in fakes),
+        command="",
+        start_timeout=5.0,
         dialect="openai",
         draws_per_request=1,
         concurrency=4,

@@ -162,6 +162,15 @@ class CachingEngine:
             timings.record(draws=len(batch), generated_tokens=sum(one.tokens for one in batch))
             yield batch
 
+    def __enter__(self) -> "CachingEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.engine.close()
+
     def read_again(self) -> None:
         """Reads the caches anew at the next draw: what this engine has drawn itself is then among the hits."""
         self._rows_of.clear()

@@ -1,15 +1,13 @@
 """Loads a model folder or hub id: processor, model, device, number type. Nothing else loads models."""
 
-import json
 import os
 import sys
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from pipeline.core import timings
+from pipeline.core.gpus import claim
 from pipeline.core.params import UserError
-from pipeline.engines.common.model_folder import open_model, require_folder
+from pipeline.engines.common.model_folder import EXPECTED, open_model, require_folder
 from pipeline.method.prompts import chat
 
 OWN_CODE = {"trust_remote_code": False}
@@ -19,25 +17,24 @@ SHOWN = 3  # missing weights that a message names
 
 
 def load_processor(source: str) -> Any:
-    """The processor of `source`, a folder or hub id.
-
-    The stock Qwen2.5-VL processor requires a video processor, and that requires torchvision. Where torchvision is
-    absent, or the folder was written without it, the processor is built without video; elsewhere the stock class is
-    used.
-    """
+    """The processor of `source`, a folder or hub id, without its video part."""
     require_folder(source)
     processor = open_model(source, lambda: _processor(source))
-    if getattr(processor, "chat_template", None):
-        # Its template and tokenizer are put to use now, and not when the first prompt is read.
-        text = open_model(source, lambda: processor.apply_chat_template(chat("What?"), tokenize=False))
-        if not (isinstance(text, str) and open_model(source, lambda: processor.tokenizer(text)["input_ids"])):
-            raise UserError(f"{source}: its tokenizer or chat template gives no prompt; copy or download it again")
+    if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
+        raise UserError(f"{source}: its files describe no processor of text and pictures; expected {EXPECTED}")
+    if not getattr(processor, "chat_template", None):
+        raise UserError(f"{source}: its processor has no chat template, and takes no questions; expected {EXPECTED}")
+    # Its template and tokenizer are put to use now, and not when the first prompt is read.
+    text = open_model(source, lambda: processor.apply_chat_template(chat("What?"), tokenize=False))
+    if not (isinstance(text, str) and open_model(source, lambda: processor.tokenizer(text)["input_ids"])):
+        raise UserError(f"{source}: its tokenizer or chat template gives no prompt; copy or download it again")
     return processor
 
 
 def require_vocabulary(model: Any, processor: Any, source: str) -> None:
     """Raises UserError where the tokenizer has tokens that the model does not know."""
-    tokens, embeddings = len(processor.tokenizer), model.get_input_embeddings().weight.shape[0]
+    tokens = len(processor.tokenizer)
+    embeddings = open_model(source, model.get_input_embeddings).weight.shape[0]
     if tokens > embeddings:
         raise UserError(
             f"{source}: its tokenizer has {tokens:,} tokens, and the model {embeddings:,}; copy or download it again"
@@ -45,36 +42,12 @@ def require_vocabulary(model: Any, processor: Any, source: str) -> None:
 
 
 def _processor(source: str) -> Any:
-    from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
+    from transformers import AutoProcessor
 
-    image_only = find_spec("torchvision") is None or _lacks_video_processor(Path(source))
-    if image_only and AutoConfig.from_pretrained(source, **OWN_CODE).model_type == "qwen2_5_vl":
-        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **OWN_CODE)
-        images = AutoImageProcessor.from_pretrained(source, **OWN_CODE)
-        return image_only_processor(images, tokenizer, tokenizer.chat_template)
-    return AutoProcessor.from_pretrained(source, padding_side="left", **OWN_CODE)
+    from pipeline.engines.common.image_only import image_only
 
-
-def image_only_processor(image_processor: Any, tokenizer: Any, chat_template: str | None) -> Any:
-    """A `Qwen2_5_VLProcessor` without video processor."""
-    from transformers import Qwen2_5_VLProcessor
-    from transformers.processing_utils import ProcessorMixin
-
-    class ImageOnlyQwenProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]
-        def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None):
-            self.image_token, self.video_token = "<|image_pad|>", "<|video_pad|>"
-            self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
-            self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
-            ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
-
-    # Saved under the stock name, so that a machine with torchvision opens the folder with the stock class.
-    ImageOnlyQwenProcessor.__name__ = Qwen2_5_VLProcessor.__name__
-    return ImageOnlyQwenProcessor(image_processor, tokenizer, chat_template)
-
-
-def _lacks_video_processor(folder: Path) -> bool:
-    settings = folder / "processor_config.json"
-    return settings.is_file() and "video_processor" not in json.loads(settings.read_text(encoding="utf-8"))
+    with image_only():
+        return AutoProcessor.from_pretrained(source, padding_side="left", **OWN_CODE)
 
 
 def load_model(source: str, dtype: str, attention: str) -> Any:
@@ -137,6 +110,7 @@ def _require_all_weights(source: str, report: dict[str, Any]) -> None:
 
 def device() -> str:
     """`cuda`, `mps` or `cpu`: the first that this machine has; with several GPUs, the one of this process."""
+    claim(1)  # unless more are claimed already
     import torch
 
     if torch.cuda.is_available():

@@ -1,7 +1,8 @@
 """Where models are: folders and hub ids, what identifies their content, and what is said of those that fail."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,14 +31,21 @@ def content(source: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def local_folder(source: str) -> Path:
-    """The model folder itself, or where the hub's copy of it is on this machine. Raises UserError."""
+def local_folder(source: str, without: Sequence[str] = ()) -> Path:
+    """The model folder itself, or where the hub's copy of it is on this machine.
+
+    Args:
+        without: patterns of files that need not be there, and are not downloaded.
+
+    Raises:
+        UserError: there is no such model.
+    """
     require_folder(source)
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download
 
-    return Path(open_model(source, lambda: str(snapshot_download(source))))
+    return Path(open_model(source, lambda: str(snapshot_download(source, ignore_patterns=list(without) or None))))
 
 
 def _revision(hub_id: str) -> str:
@@ -77,6 +85,11 @@ def open_model(source: str, load: Callable[[], T]) -> T:
             raise UserError(
                 f"{source}: out of memory; take a smaller model, or engine.dtype bfloat16, or draw from a server "
                 "(docs/scale.md)"
+            ) from error
+        if "torchvision" in str(error).lower() and find_spec("torchvision") is None:
+            raise UserError(
+                f"{source}: its processor needs torchvision, which is not installed; install the build for your torch "
+                "with `pip install torchvision`, then run the same command again"
             ) from error
         known = isinstance(error, OSError | ValueError | RuntimeError)
         reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.core.engine import Request
 from pipeline.core.pictures import size
+from pipeline.engines.common.prompt_lengths import PromptLengths, process
 from pipeline.method.chat import Chat
 
 
@@ -61,9 +62,9 @@ class PromptReader:
     def __init__(self, model: Any, processor: Any, max_reuse_tokens: int, chat: Chat):
         self.model, self.processor, self.max_reuse_tokens, self.chat = model, processor, max_reuse_tokens, chat
         self.picture_prefills: list[PicturePrefill] = []
+        self.lengths = PromptLengths(processor, chat)
         self._prompts: dict[str, str] = {}
         self._questions: dict[str, list[int]] = {}
-        self._picture_lengths: dict[tuple[int, int], int] = {}
 
     def read(self, requests: Sequence[Request], pictures: Sequence[Any]) -> Prefill:
         """Reads the prompts of all requests, whose pictures are in one stored prefill (`place_of`) or in none."""
@@ -82,16 +83,12 @@ class PromptReader:
 
     def length(self, request: Request) -> int:
         """Tokens of a prompt, nearly exact. Raises ValueError for a picture that cannot be read."""
-        pixels = size(request.image or b"")
-        if pixels not in self._picture_lengths:
-            counts = self.processor._get_num_multimodal_tokens(image_sizes=[pixels])
-            self._picture_lengths[pixels] = counts["num_image_tokens"][0]
-        return self._picture_lengths[pixels] + len(self._after_picture(request.question))
+        return self.lengths(request.question, size(request.image or b""))
 
-    def inputs(self, requests: Sequence[Request], pictures: Sequence[Any]) -> Any:
+    def inputs(self, requests: Sequence[Request], pictures: Sequence[Any]) -> dict[str, Any]:
         """What the model reads: token ids and attention mask of shape (images, longest prompt), pixels by patch."""
         prompts = [self.prompt(request.question) for request in requests]
-        return self.processor(text=prompts, images=[[one] for one in pictures], padding=True, return_tensors="pt")
+        return dict(process(self.processor, prompts, pictures).to(self.model.device, dtype=self.model.dtype))
 
     def prompt(self, question: str) -> str:
         """The chat template around `question`."""
@@ -99,11 +96,15 @@ class PromptReader:
             self._prompts[question] = self.chat.prompt(self.processor, question)
         return self._prompts[question]
 
-    def _read_all(self, inputs: Any) -> Prefill:
-        """One forward pass over whole prompts."""
+    def _read_all(self, inputs: dict[str, Any]) -> Prefill:
+        """One forward pass over whole prompts.
+
+        Raises NotImplementedError where the layers remember more of them than keys and values of their own.
+        """
         from transformers import DynamicCache
 
-        inputs = dict(inputs.to(self.model.device, dtype=self.model.dtype))
+        if self.model.config.is_encoder_decoder:
+            raise NotImplementedError("a decoder beside an encoder cannot share a prompt")
         ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
         positions = self.model._prepare_position_ids_for_generation(ids, {"attention_mask": mask, **inputs})
         cache = DynamicCache(config=self.model.config.get_text_config())
@@ -118,6 +119,8 @@ class PromptReader:
             **inputs,
         )
         logits = self.model(**prepared).logits[:, -1]
+        if fault := next(filter(None, map(_fault, cache.layers)), ""):
+            raise NotImplementedError(f"{fault} cannot share a prompt")
         windowed = any(layer.is_sliding for layer in cache.layers)
         return Prefill(ids, mask.bool(), positions, _layers(cache), logits, windowed)
 
@@ -167,7 +170,9 @@ class PromptReader:
 
     def _ends(self, ids: Any, requests: Sequence[Request]) -> list[int]:
         """The slot behind each picture. Empty where what follows it is not tokenized apart from it."""
-        ends = []
+        ends: list[int] = []
+        if not hasattr(self.processor, "image_token"):
+            return ends
         for row, request in zip(ids.tolist(), requests, strict=True):
             rest = self._after_picture(request.question)
             if row[len(row) - len(rest) :] != rest:
@@ -181,6 +186,20 @@ class PromptReader:
             _, _, text = self.prompt(question).rpartition(self.processor.image_token)
             self._questions[question] = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._questions[question]
+
+
+def _fault(layer: Any) -> str:
+    """Why draws cannot share what a layer remembers of their prompt; "" if they can."""
+    from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
+
+    if type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) and layer.is_initialized:
+        return ""
+    if isinstance(layer, DummyLayer) or getattr(layer, "keys", layer) is None:
+        return "layers with the keys and values of another"
+    states = getattr(layer, "recurrent_states", None)
+    if states is None:
+        return f"layers with a {type(layer).__name__}"
+    return "convolutions" if all(state is None for state in states.values()) else "linear attention layers"
 
 
 def _layers(cache: Any) -> list[tuple[Any, Any]]:

@@ -100,7 +100,8 @@ def attention(
         NotImplementedError: for a model with capped scores or attention sinks.
     """
     if softcap is not None or s_aux is not None:
-        raise NotImplementedError("capped attention scores and attention sinks are not shared; draw from a server")
+        kind = "capped attention scores" if s_aux is None else "attention sinks"
+        raise NotImplementedError(f"{kind} cannot share a prompt")
     rows, heads, _, size = query.shape
     keys, values = prefix.layers[module.layer_idx]
     groups, own, length = key.shape[1], key.shape[2], keys.shape[2]

@@ -2,7 +2,8 @@
 
 A batch of prompts is read with the model's ordinary forward pass and then decoded, a row for each (image, draw): the
 prompts' keys and values are not copied (`shared_prefix`), finished rows are removed (`decoding`), and every token has
-its draw's own noise (`tokens`). A second question about a picture continues from the prefill of the first.
+its draw's own noise (`tokens`). A second question about a picture continues from the prefill of the first. Models that
+cannot do that draw in a slower way (`ways`), with the same noise.
 """
 
 import sys
@@ -19,8 +20,9 @@ from pipeline.core.pictures import PictureError, picture
 from pipeline.engines.common.loading import load_model, load_processor, require_vocabulary
 from pipeline.engines.common.model_folder import content, out_of_memory
 from pipeline.engines.common.probability import answer_probability
-from pipeline.engines.local.prefill import Prefill, PromptReader
-from pipeline.engines.local.trial import SHORT, require_answers
+from pipeline.engines.local.batches import Batches
+from pipeline.engines.local.prefill import PromptReader
+from pipeline.engines.local.trial import SHORT, require_answers, trial
 from pipeline.method.chat import PLAIN, Chat
 from pipeline.method.thoughts import complete_thought
 
@@ -44,6 +46,8 @@ class TransformersEngine:
         chat: what stands around every question.
     """
 
+    announces = True  # the way in which it draws
+
     def __init__(
         self, source: str, dtype: str, attention: str, max_rows: int, max_tokens: int, threads: int, chat: Chat = PLAIN
     ):
@@ -60,6 +64,14 @@ class TransformersEngine:
     def clear(self) -> None:
         """Drops the prefills of pictures, after a change of the weights."""
         self.reader.picture_prefills = []
+
+    def close(self) -> None:
+        """Releases the model's memory, for the next one."""
+        import gc
+
+        for name in ("reader", "way", "model"):
+            self.__dict__.pop(name, None)
+        gc.collect()
 
     @cached_property
     def processor(self) -> Any:
@@ -79,7 +91,17 @@ class TransformersEngine:
         self.reader = PromptReader(self.model, self.processor, self.max_tokens // 2, self.chat)  # which the trial needs
         if self.source:  # a model that is loaded elsewhere has been tried there
             require_answers(self.source, lambda request, picture: self._answer([request], [picture], SHORT))
+        if self.announces:
+            self.way.announce(self.model)
         return self.reader
+
+    @cached_property
+    def way(self) -> Any:
+        """How the model draws: a `ways.Way`."""
+        from pipeline.engines.local.ways import find_way
+
+        with trial(self.source or self.model.config.model_type):
+            return find_way(self.reader)
 
     def fingerprint(self) -> dict[str, str]:
         return {
@@ -91,18 +113,18 @@ class TransformersEngine:
         }
 
     def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
-        readable, unreadable = [], []
-        for request in requests:
-            try:
-                readable.append((self.reader.place_of(request), -self.reader.length(request), request))
-            except ValueError as error:  # no picture, or one of a shape that the model does not take
-                unreadable += [failed(request, draw, str(error)) for draw in request.draws]
+        batches = Batches(
+            self.reader.length,
+            self.reader.place_of,
+            self.way.name != "shared",  # which alone bears prompts of several lengths
+            self.max_tokens,
+            sampler.max_new_tokens,
+        )
+        todo, unreadable = batches.order(requests)
         if unreadable:
             yield unreadable
-        # The longest first: what does not fit fails at once, and a resumed run forms the same batches.
-        todo = [request for *_, request in sorted(readable, key=lambda item: item[:2])]
         while todo:
-            batch, rest = self._take(todo, sampler)
+            batch, rest = batches.take(todo, self.max_rows)
             try:
                 completions = self._batch(batch, sampler)
             except (RuntimeError, MemoryError) as error:
@@ -115,24 +137,6 @@ class TransformersEngine:
             else:
                 todo = rest
                 yield completions
-
-    def _take(self, todo: list[Request], sampler: Sampler) -> tuple[list[Request], list[Request]]:
-        """The next batch and the rest: as many draws as both limits allow, at least one."""
-        batch: list[Request] = []
-        rows, longest = 0, 0
-        for place, request in enumerate(todo):
-            longest = max(longest, self.reader.length(request))
-            room = (self.max_tokens - (len(batch) + 1) * longest) // sampler.max_new_tokens
-            room = min(self.max_rows, room) - rows
-            if batch and (room < len(request.draws) or self.reader.place_of(request) != self.reader.place_of(batch[0])):
-                return batch, todo[place:]
-            room = max(1, room)
-            if room < len(request.draws):
-                later = replace(request, draws=request.draws[room:])
-                return [replace(request, draws=request.draws[:room])], [later, *todo[place + 1 :]]
-            batch.append(request)
-            rows += len(request.draws)
-        return batch, []
 
     def _shrink(self, batch: list[Request], sampler: Sampler) -> None:
         """Makes room after memory ran out over `batch`. Raises UserError where a single draw is too much."""
@@ -169,16 +173,21 @@ class TransformersEngine:
     def _answer(self, requests: Sequence[Request], pictures: Sequence[Any], sampler: Sampler) -> list[Completion]:
         import torch
 
+        from pipeline.engines.local.decoding import Draws
+
+        has_ended = self._endings(sampler.stop)
+
+        def new(requests: Sequence[Request], prompts: Any) -> Draws:
+            return Draws(requests, prompts, sampler, self._placeholders, has_ended)
+
         with torch.inference_mode():
-            return self._decode(requests, self.reader.read(requests, pictures), sampler)
+            drawn = self.way.draw(self.reader, requests, pictures, new)
+        return [one for draws in drawn for one in self._completions(draws, sampler)]
 
-    def _decode(self, requests: Sequence[Request], prefill: Prefill, sampler: Sampler) -> list[Completion]:
-        from pipeline.engines.local.decoding import decode
-
-        state = decode(self.model, requests, prefill, sampler, self._placeholders, self._endings(sampler.stop))
-        columns = (state.tokens.tolist(), state.logprobs.tolist(), state.lengths.tolist())
-        rows = zip(state.draws, *columns, strict=True)
-        return [self._completion(*draw, ids, logprobs, length, sampler.stop) for draw, ids, logprobs, length in rows]
+    def _completions(self, draws: Any, sampler: Sampler) -> list[Completion]:
+        columns = (draws.tokens.tolist(), draws.logprobs.tolist(), draws.lengths.tolist())
+        rows = zip(draws.names, *columns, strict=True)
+        return [self._completion(*name, ids, logprobs, length, sampler.stop) for name, ids, logprobs, length in rows]
 
     def _completion(
         self, image_id: str, draw: int, tokens: list[int], logprobs: list[float], length: int, stop: tuple[str, ...]

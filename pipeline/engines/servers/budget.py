@@ -14,6 +14,8 @@ class Server:
     """Where the model is served, and the limits of load, waiting and budget."""
 
     endpoints: tuple[str, ...]  # base URLs such as http://host:8000/v1, all serving the same model
+    command: str  # starts a server of the model; "" where there are endpoints
+    start_timeout: float  # seconds that a server may take to start, and may be away
     dialect: str  # openai (what the API defines), vllm or sglang (further sampling settings too)
     draws_per_request: int
     concurrency: int  # requests in flight per endpoint
@@ -44,6 +46,10 @@ class Budget:
         ):
             raise BudgetError
         self.requests += 1
+
+    def refund(self) -> None:
+        """A request that has reached no server costs nothing."""
+        self.requests -= 1
 
     def count(self, answer: Any) -> None:
         """Counts the tokens of a response. Raises UserError if there is a limit and the server reports none."""

@@ -1,4 +1,4 @@
-"""Sends requests to OpenAI-compatible endpoints: which endpoint, how often, and what a failure means."""
+"""Sends requests to the endpoints of a model: to which one, how often, and how long one may be away."""
 
 import asyncio
 import random
@@ -9,64 +9,45 @@ from typing import Any
 
 from pipeline.core.params import UserError
 from pipeline.core.terminal import printable
-from pipeline.core.urls import is_http
-from pipeline.core.words import some
 from pipeline.engines.servers.api_key import clean
-from pipeline.engines.servers.budget import Budget, BudgetError, Server
-from pipeline.engines.servers.failures import (
-    FATAL_STATUSES,
-    LONGEST_WAIT,
-    REDIRECTED,
-    REDIRECTS,
-    RETRY_STATUSES,
-    NoAnswerError,
-    NoModelError,
-    message_of,
-    retry_after,
-)
-from pipeline.engines.servers.http_client import open_client, proxy_variable
-from pipeline.engines.servers.wire import choices, parse_json, rejected_fields, shown
+from pipeline.engines.servers.budget import Budget, Server
+from pipeline.engines.servers.endpoint import Endpoint
+from pipeline.engines.servers.failures import KEPT, LONGEST_WAIT, AwayError, NoAnswerError
+from pipeline.engines.servers.server_process import ServerProcess
 
 BACKOFF = 1.0  # seconds: the longest wait before the first retry; it doubles with every further one
-LONGEST_LISTING = 30.0  # seconds for GET /models, which needs no model
-LONGEST_REASON = 400  # characters
-
-
-@dataclass
-class _Endpoint:
-    url: str
-    client: Any
-    slots: asyncio.Semaphore
-    proxy: str | None  # the environment variable that names it
-    pending: int = 0  # requests in flight or in the queue
-    avoid_until: float = 0.0  # after a failure, others come first until then
 
 
 @dataclass
 class Endpoints:
-    """The server's endpoints that serve `model`. `connect` opens them, within an event loop."""
+    """The endpoints that serve `model`. `connect` opens them, within an event loop.
+
+    Args:
+        process: the server that was started here, which is then the only endpoint.
+        reported: what was printed and need not be again.
+    """
 
     server: Server
     model: str
     budget: Budget
     key: str
-    usable: list[_Endpoint] = field(default_factory=list)
+    process: ServerProcess | None = None
+    reported: set[str] = field(default_factory=set)
+    usable: list[Endpoint] = field(default_factory=list)
 
     async def connect(self) -> None:
         """Raises UserError where no endpoint serves the model, an ExceptionGroup of it where the key is rejected."""
+        urls = (self.process.url,) if self.process else self.server.endpoints
         self.usable = [
-            _Endpoint(
-                url,
-                # Its own retries would bypass the budget, and its own timeout does not bound a slow body.
-                open_client(url, self.key),
-                asyncio.Semaphore(self.server.concurrency),
-                proxy_variable(url),
-            )
-            for url in dict.fromkeys(self._base(url) for url in self.server.endpoints)
+            Endpoint(url, self.server, self.model, self.budget, self.key)
+            for url in dict.fromkeys(url.rstrip("/") for url in urls)
         ]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._obstacle(endpoint)) for endpoint in self.usable]
-        obstacles = [task.result() for task in tasks]
+        # Where a server has answered before, it may be starting again.
+        give_up = time.monotonic() + (self.server.start_timeout if self.budget.requests else 0)
+        while all(obstacles := await self._obstacles()) and time.monotonic() < give_up:
+            self._require_process()
+            self.report(self._waiting(obstacles[0]))
+            await asyncio.sleep(BACKOFF)
         for endpoint, obstacle in zip(self.usable, obstacles, strict=True):
             if obstacle:
                 await endpoint.client.close()
@@ -84,15 +65,24 @@ class Endpoints:
 
     async def ask(self, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to a chat completion, with at least one choice. Raises NoAnswerError, BudgetError or UserError."""
-        last = None
-        for attempt in range(self.server.retries + 1):
+        last, attempt = None, 0
+        while attempt <= self.server.retries:
             endpoint = self._choose(last)
             endpoint.pending += 1
             try:
                 async with endpoint.slots:
-                    answer, reason, wait = await self._try(endpoint, body)
+                    answer, reason, wait = await endpoint.attempt(body)
+            except NoAnswerError:
+                self._mark_present(endpoint)
+                raise
+            except AwayError as error:  # which is no attempt: nothing was sent
+                self._require_return(endpoint, str(error))
+                last = endpoint
+                await asyncio.sleep(BACKOFF * random.uniform(0.5, 1))
+                continue
             finally:
                 endpoint.pending -= 1
+            self._mark_present(endpoint)
             if answer is not None:
                 endpoint.avoid_until = 0.0
                 return answer
@@ -101,106 +91,50 @@ class Endpoints:
             if attempt < self.server.retries:
                 # Full jitter: requests that failed together are not retried together.
                 await asyncio.sleep(wait + random.uniform(0, longest))
+            attempt += 1
         raise NoAnswerError(f"{reason} (attempt {self.server.retries + 1}, the last)")
 
-    def _base(self, url: str) -> str:
-        """A base URL without its last slash. Raises UserError."""
-        if not is_http(url):
-            raise UserError(
-                self.clean(f"server.endpoints has {url!r}; it must have URLs such as http://localhost:8000/v1")
-            )
-        return url.rstrip("/")
-
     def report(self, message: str) -> None:
-        """Prints to stderr, without the key and without what a terminal would obey."""
-        print(printable(self.clean(message)), file=sys.stderr)
+        """Prints to stderr, once, without the key and without what a terminal would obey."""
+        if message not in self.reported:
+            self.reported.add(message)
+            print(printable(self.clean(message)), file=sys.stderr)
 
     def clean(self, text: str) -> str:
         """`text` without the key, and without what no file holds."""
         return str(clean(text, self.key))
 
-    def _reason(self, endpoint: _Endpoint, error: object) -> str:
-        """One line with what went wrong where, of limited length, without the key."""
-        line = " ".join(self.clean(f"{endpoint.url}: {error}").split())
-        if endpoint.proxy:
-            line = f"(through the proxy that {endpoint.proxy} names; NO_PROXY lists hosts without one) {line}"
-        return line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 1]}…"
+    async def _obstacles(self) -> list[str | None]:
+        """Why each endpoint cannot be used."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(endpoint.obstacle()) for endpoint in self.usable]
+        return [task.result() for task in tasks]
 
-    def _choose(self, last: _Endpoint | None) -> _Endpoint:
+    def _choose(self, last: Endpoint | None) -> Endpoint:
         """The endpoint with the fewest pending requests; those that just failed come last."""
         now = time.monotonic()
         return min(self.usable, key=lambda e: (e.avoid_until > now, e is last, e.pending))
 
-    async def _try(self, endpoint: _Endpoint, body: dict[str, Any]) -> tuple[dict[str, Any] | None, str, float]:
-        """One attempt: the answer, or the reason why there is none and the minimum wait in seconds."""
-        import openai
+    def _require_return(self, endpoint: Endpoint, reason: str) -> None:
+        """Notes that an endpoint is away. Raises UserError where none is expected to come back."""
+        self._require_process()
+        now, limit = time.monotonic(), self.server.start_timeout
+        if endpoint.away_since is None:
+            endpoint.away_since = now
+            self.report(self._waiting(reason))
+        endpoint.avoid_until = now + BACKOFF
+        if all(one.away_since is not None and now - one.away_since > limit for one in self.usable):
+            raise UserError(f"{reason}; no server for {limit:g} s (server.start_timeout): start one. {KEPT}")
 
-        self.budget.charge()
-        try:
-            async with asyncio.timeout(self.server.timeout):
-                raw = await endpoint.client.chat.completions.with_raw_response.create(**body)
-        except openai.APIStatusError as error:
-            status, reason = error.status_code, self._reason(endpoint, message_of(error, self.key))
-            if status == 403 and rejected_fields(reason, body):  # a feature is forbidden, and not the model
-                raise NoAnswerError(reason, rejection=True) from None
-            if status in REDIRECTS:
-                raise UserError(f"{reason}; {REDIRECTED}") from None
-            if status in FATAL_STATUSES or error.code == "insufficient_quota":
-                raise self._fatal(reason, status) from None
-            if status not in RETRY_STATUSES and status < 500:
-                raise NoAnswerError(reason, rejection=True) from None
-            return None, reason, retry_after(error.response.headers.get("retry-after"))
-        except TimeoutError:
-            return None, self._reason(endpoint, f"no answer within {self.server.timeout:g} s"), 0.0
-        except openai.APIConnectionError as error:
-            return None, self._reason(endpoint, error.__cause__ or error), 0.0
-        answer = parse_json(raw.content, self.key)
-        self.budget.count(answer)
-        if not choices(answer):
-            return None, self._reason(endpoint, f"no choices in the answer: {shown(raw.content, self.key)}"), 0.0
-        return answer, "", 0.0
+    def _mark_present(self, endpoint: Endpoint) -> None:
+        if endpoint.away_since is not None:
+            endpoint.away_since = None
+            self.report(f"{endpoint.url}: answers again")
 
-    async def _obstacle(self, endpoint: _Endpoint) -> str | None:
-        """Why this endpoint cannot be used, or None. Raises UserError where the key is rejected."""
-        import openai
+    def _require_process(self) -> None:
+        """Raises UserError where the server that was started here has ended."""
+        if self.process and (failure := self.process.failure(f". {KEPT}")):
+            raise UserError(failure)
 
-        try:
-            async with asyncio.timeout(min(self.server.timeout, LONGEST_LISTING)):
-                raw = await endpoint.client.models.with_raw_response.list()
-        except openai.APIStatusError as error:
-            reason = self._reason(endpoint, message_of(error, self.key))
-            if error.status_code in (401, 402, 403):
-                raise self._fatal(reason, error.status_code) from None
-            if error.status_code in REDIRECTS:
-                return f"{reason}; {REDIRECTED}"
-            if error.status_code >= 500 and not await self._answers(endpoint):
-                return reason
-            return None  # it answers, but has no list of models
-        except TimeoutError:
-            return self._reason(endpoint, "no answer to GET /models")
-        except openai.APIConnectionError as error:
-            return self._reason(endpoint, error.__cause__ or error)
-        listing = parse_json(raw.content, self.key)
-        entries = listing.get("data") if isinstance(listing, dict) else None
-        entries = entries if isinstance(entries, list) else []
-        names = [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
-        if not names or self.model in names or await self._answers(endpoint):
-            return None
-        return self._reason(endpoint, f"serves {some(names, 5)}, not {self.model}")
-
-    async def _answers(self, endpoint: _Endpoint) -> bool:
-        """Whether it serves the model after all: transformers serve lists the cached models, not the served one."""
-        body = {"model": self.model, "messages": [{"role": "user", "content": "."}], "max_tokens": 1}
-        try:
-            return (await self._try(endpoint, body))[0] is not None
-        except (NoAnswerError, BudgetError, NoModelError):
-            return False
-
-    def _fatal(self, reason: str, status: int) -> UserError:
-        if status == 404:
-            return NoModelError(f"{reason}; fix server.endpoints or the model's name (docs/scale.md)")
-        name = self.server.key_variable
-        if status == 403 and self.key:
-            return UserError(f"{reason}; the server forbids it: check what the key in {name} may use, or change it")
-        state = f"{name} is set" if self.key else f"{name} is not set"
-        return UserError(f"{reason}; the environment variable {state}: `export {name}=…` with a valid key")
+    def _waiting(self, reason: str | None) -> str:
+        return f"{reason}; waiting for it, {self.server.start_timeout:g} s at most (server.start_timeout)"

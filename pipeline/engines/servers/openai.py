@@ -23,7 +23,8 @@ from pipeline.engines.servers.api_key import read_key
 from pipeline.engines.servers.budget import Budget, BudgetError, Server
 from pipeline.engines.servers.dialects import require_expressible
 from pipeline.engines.servers.endpoints import Endpoints
-from pipeline.engines.servers.failures import NoAnswerError
+from pipeline.engines.servers.failures import NoAnswerError, Refusals
+from pipeline.engines.servers.server_process import ServerProcess
 from pipeline.engines.servers.wire import (
     OPTIONAL_FIELDS,
     body,
@@ -35,7 +36,7 @@ from pipeline.engines.servers.wire import (
 from pipeline.method.chat import PLAIN, Chat
 
 # Part of the cache key: raise it when the same request and sampler are sent differently than before.
-VERSION = 1
+VERSION = 2
 
 YIELD_EVERY = 1.0  # seconds
 
@@ -45,39 +46,53 @@ Batches = SimpleQueue[list[Completion]]
 class OpenAIEngine:
     """Any model behind an OpenAI-compatible endpoint that reads pictures. The budget lasts as long as the object.
 
-    Draws are repeatable as far as the server honours `seed`, which depends on seed, image and draw. Where several
-    share a request it is the first one's, so they depend on which others were in the request.
+    Draws are repeatable as far as the server honours `seed`, which depends on seed, image and draw.
 
     Args:
         probabilities: ask for the token probabilities of greedy answers.
         chat: what stands around every question.
     """
 
+    process: ServerProcess | None = None  # of server.command
+
     def __init__(self, model: str, server: Server, probabilities: bool = True, chat: Chat = PLAIN):
         self.model, self.server, self.probabilities, self.chat = model, server, probabilities, chat
         self.budget = Budget(server)
         self.unsupported: set[str] = set()  # of OPTIONAL_FIELDS, by this server
+        self.reported: set[str] = set()  # what was printed and need not be again
 
     def fingerprint(self) -> dict[str, str]:
         """Neither URL nor key: the same model gives the same answers on every server.
 
         A model that is also a folder here is identified by its content, so that a policy trained again is a new model;
-        whether the server has reloaded it cannot be checked. Other models are identified by name.
+        whether a server has reloaded it can be checked only if it is started here. Other models are identified by name.
         """
-        about = {
-            "engine": f"openai/{VERSION}",
-            "model": self.model,
-            "dialect": self.server.dialect,
-            "draws_per_request": str(self.server.draws_per_request),
-            **self.chat.fingerprint(),
-        }
+        about = {"engine": f"openai/{VERSION}", "model": self.model, "dialect": self.server.dialect}
+        about |= self.chat.fingerprint()
+        if self.server.dialect != "vllm":  # others draw several answers from one seed
+            about["draws_per_request"] = str(self.server.draws_per_request)
+        if self.server.command:
+            about |= {"command": self.server.command, "version": self.started().version}
         return about | {"content": content(self.model)} if Path(self.model).is_dir() else about
 
+    def started(self) -> ServerProcess:
+        """The server of `server.command`, which is started when it is first needed."""
+        if self.process is None:
+            server = self.server
+            self.process = ServerProcess(server.command, self.model, server.start_timeout, server.key_variable)
+        return self.process
+
+    def close(self) -> None:
+        if self.process:
+            self.process.stop()
+        self.process = None
+
     def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
-        if not self.server.endpoints:
+        if bool(self.server.endpoints) == bool(self.server.command):
             raise UserError(
-                "params.yaml: server.endpoints is empty, but engine.name = openai needs at least one URL; "
-                "set it with `dvc exp run -S 'server.endpoints=[http://localhost:8000/v1]'` (docs/scale.md)"
+                "params.yaml: engine.name = openai needs either server.command, which starts a server, or "
+                "server.endpoints, where one runs already, and not both; set one with `dvc exp run -S "
+                "'server.endpoints=[http://localhost:8000/v1]'` (docs/scale.md)"
             )
         require_expressible(self.server.dialect, sampler, self.chat)
         if not any(request.draws for request in requests):
@@ -97,8 +112,11 @@ class _Run:
 
     def __init__(self, engine: OpenAIEngine, sampler: Sampler):
         self.engine, self.sampler = engine, sampler
-        self.endpoints = Endpoints(engine.server, engine.model, engine.budget, read_key(engine.server.key_variable))
+        self.process = engine.started() if engine.server.command else None
+        key = self.process.key if self.process else read_key(engine.server.key_variable)
+        self.endpoints = Endpoints(engine.server, engine.model, engine.budget, key, self.process, engine.reported)
         self.batches: Batches = SimpleQueue()
+        self.refusals = Refusals()
 
     async def all(self, requests: Sequence[Request]) -> None:
         jobs = self._jobs(requests)
@@ -115,13 +133,14 @@ class _Run:
             raise UserError(self.endpoints.budget.message())
 
     def _jobs(self, requests: Sequence[Request]) -> Iterator[tuple[Request, list[int]]]:
-        """The content of each request to the server: an image, and draws of it."""
+        """The content of each request to the server: an image, and consecutive draws of it."""
         for request in requests:
-            draws = [draw for draw in request.draws if draw != GREEDY]
+            draws = sorted(draw for draw in request.draws if draw != GREEDY)
             if len(draws) < len(request.draws):
                 yield request, [GREEDY]
             while draws:
-                size = self._size()
+                size = next((n for n in range(1, len(draws)) if draws[n] != draws[0] + n), len(draws))
+                size = min(size, self._size())
                 yield request, draws[:size]
                 draws = draws[size:]
 
@@ -153,8 +172,11 @@ class _Run:
             except NoAnswerError as error:
                 if error.rejection and self._omit_rejected_fields(error.reason, fields):
                     continue
+                if error.rejection:
+                    self.refusals.add(request.image_id, error.reason)
                 results = [failed(request, draw, error.reason) for draw in numbers]
             else:
+                self.refusals.end()
                 results = completions(answer, request, numbers, self.sampler.stop)
                 if len(numbers) > 1 and len(choices(answer)) == 1:
                     self._omit("n")

@@ -41,7 +41,10 @@ def _image_part(image: bytes | None) -> dict[str, Any]:
 def body(
     dialect: str, request: Request, draws: Sequence[int], sampler: Sampler, chat: Chat, probabilities: bool = True
 ) -> dict[str, Any]:
-    """One chat completion without the model's name, for GREEDY alone or for draws of which none is GREEDY.
+    """One chat completion without the model's name, for GREEDY alone or for draws with consecutive numbers.
+
+    The seeds of an image's draws are consecutive too: vLLM gives answer i of a request its seed + i, so that a draw is
+    the same whichever request asks for it.
 
     Args:
         probabilities: ask for the token probabilities of the greedy answer.
@@ -61,7 +64,7 @@ def body(
     }
     if not greedy:
         # vLLM takes signed 64-bit seeds, others 32 bits: 31 bits are valid everywhere.
-        fields["seed"] = stream(sampler.seed, request.image_id, draws[0]) & 0x7FFFFFFF
+        fields["seed"] = (stream(sampler.seed, request.image_id, 0) & 0x3FFFFFFF) + draws[0]
     elif probabilities:
         fields["logprobs"] = True
     if len(draws) > 1:

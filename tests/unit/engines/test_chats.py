@@ -142,5 +142,5 @@ def test_training_and_prediction_read_the_same_tokens(thinking, requests, chat):
         return_tensors="pt",
         **chat.template_kwargs,
     )
-    asked = PromptReader(None, processor, 0, chat).inputs([request], [picture(request.image)])
+    asked = PromptReader(thinking.model, processor, 0, chat).inputs([request], [picture(request.image)])
     assert torch.equal(trained_on["input_ids"], asked["input_ids"])

@@ -1,0 +1,171 @@
+"""server.command: a server that is started for a model, that answers, and of which nothing is left afterwards."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.fake_server import SAMPLER, draw_all, image_requests, server
+from support.project import ROOT
+
+from pipeline.core.params import UserError
+from pipeline.engines.common.draw_cache import CachingEngine
+from pipeline.engines.servers import server_process
+from pipeline.engines.servers.openai import OpenAIEngine
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+SCRIPT = ROOT / "tests" / "support" / "scripted_server.py"
+
+
+def command(*modes):
+    return " ".join((sys.executable, str(SCRIPT), "{model}", "{port}", *modes))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Logs and draws go to a folder of the test, and the package is found from there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(server_process, "PATIENCE", 0.5)
+    monkeypatch.setattr(server_process, "POLL", 0.05)
+
+
+def engine(*modes, **settings):
+    defaults = {"command": command(*modes), "dialect": "vllm", "start_timeout": 20.0}
+    return OpenAIEngine("m", server(**defaults | settings))
+
+
+def pids():
+    """The processes that the servers of this test have named in their logs."""
+    logs = "".join(log.read_text(encoding="utf-8") for log in Path(".work/servers").glob("*.log"))
+    return [int(number) for number in re.findall(r"(?:pid|child) (\d+)", logs) if int(number)]
+
+
+def lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not (status.is_file() and status.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z")
+
+
+def wait_until_gone(seconds=30):
+    deadline = time.monotonic() + seconds
+    while any(lives(pid) for pid in pids()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert pids() and not [pid for pid in pids() if lives(pid)]
+
+
+def test_it_is_started_once_draws_and_ends_with_the_engine(capsys, tmp_path):
+    with CachingEngine(engine("vllm"), tmp_path / "draws") as one:
+        assert one.fingerprint()["version"] == "1.2.3"
+        first = draw_all(one, image_requests(3, (-1, *range(4))))
+        again = draw_all(one, image_requests(3, range(6)))
+    assert all(again[key] == completion for key, completion in first.items() if key in again)
+    assert len(pids()) == 1
+    assert capsys.readouterr().err.count("starting the server of m") == 1
+    wait_until_gone()
+
+
+def test_a_draw_is_the_same_whichever_request_asks_for_it():
+    one = engine("vllm")
+    together = draw_all(engine("vllm", draws_per_request=20), image_requests(2, range(20)))
+    with CachingEngine(one, Path("draws")) as alone:
+        apart = draw_all(alone, image_requests(2, [3, 4, 17, 9]))
+    assert {key: done.text for key, done in apart.items()} == {key: together[key].text for key in apart}
+
+
+def test_children_that_do_not_listen_are_killed():
+    one = engine("stubborn")
+    draw_all(one, image_requests())
+    assert len(pids()) == 2
+    one.close()
+    wait_until_gone()
+
+
+def test_a_server_that_ends_at_once_is_a_sentence_with_the_end_of_its_log():
+    with pytest.raises(UserError) as error:
+        draw_all(engine("fails"), image_requests())
+    assert "the server of m ended with exit code 7; the end of its log (.work/servers/" in str(error.value)
+    assert "ValueError: No available memory for the cache blocks." in str(error.value)
+
+
+def test_a_server_that_never_answers_is_a_sentence_and_ends():
+    with pytest.raises(UserError, match=r"did not answer .* within server.start_timeout = 1 s; the end of its log"):
+        draw_all(engine("silent", "stubborn", start_timeout=1.0), image_requests())
+    wait_until_gone()
+
+
+def test_a_server_that_dies_ends_the_run_and_what_it_drew_is_kept():
+    with pytest.raises(UserError) as error, CachingEngine(engine("dies", concurrency=1), Path("draws")) as one:
+        draw_all(one, image_requests(9))
+    assert "ended with exit code 3. The finished draws are kept, and the same command continues" in str(error.value)
+    assert "CUDA error: an illegal memory access, key [key]" in str(error.value)
+    with CachingEngine(engine(concurrency=1), Path("draws")) as one:
+        assert len(draw_all(one, image_requests(9))) == 9
+    assert one.fingerprint() != {} and len(pids()) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("nothing-of-this-name serve {model} --port {port}", "there is no program 'nothing-of-this-name' here"),
+        ("vllm serve {model}", "has no {port}"),
+        ("vllm serve --port {port}", "has no {model}"),
+        ("vllm 'serve {model} --port {port}", "is no command line"),
+        ("", "needs either server.command"),
+    ],
+)
+def test_a_command_that_cannot_be_run_is_a_sentence(line, words):
+    with pytest.raises(UserError) as error:
+        draw_all(OpenAIEngine("m", server(command=line)), image_requests())
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_model_or_a_brace_is_passed_as_it_is():
+    one = OpenAIEngine("a model; $(touch x)", server(command=command("vllm", "'{\"image\": 1}'"), start_timeout=20.0))
+    with CachingEngine(one, Path("draws")) as caching:
+        draw_all(caching, image_requests())
+    assert not Path("x").exists()
+
+
+KILLED = """
+from pathlib import Path
+from pipeline.engines.servers import server_process
+from support.fake_server import image_requests, server
+from pipeline.engines.common.draw_cache import CachingEngine
+from pipeline.engines.servers.openai import OpenAIEngine
+server_process.PATIENCE = 0.5
+one = CachingEngine(OpenAIEngine("m", server(command=COMMAND, dialect="vllm", start_timeout=20.0)), Path("draws"))
+list(one.draw(image_requests(60, range(4)), SAMPLER))
+print(one.counts())
+"""
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_leaves_no_process_and_loses_no_draw(monkeypatch):
+    """DIVEK_KILLS sets how often."""
+    code = KILLED.replace("COMMAND", repr(command("stubborn"))).replace("SAMPLER", repr(SAMPLER))
+    code = code.replace("import image", "import SAMPLER, image").replace("Sampler(", "SAMPLER.__class__(")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
+    kept = 0
+    for number in range(int(os.environ.get("DIVEK_KILLS", "2"))):
+        run = subprocess.Popen((sys.executable, "-c", code), stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while len(list(Path("draws").glob("*/*.parquet"))) <= kept and time.monotonic() < deadline:
+            time.sleep(0.02 * (number % 5 + 1))
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        kept = len(list(Path("draws").glob("*/*.parquet")))
+        assert kept > number
+        wait_until_gone()
+    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
+    new, hits = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:new|from)", done.stdout))
+    assert new + hits == 240 and hits >= kept
