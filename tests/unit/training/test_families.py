@@ -1,7 +1,6 @@
 """Two steps of GRPO with LoRA on small models of many families, drawn in whatever way each can."""
 
 from dataclasses import replace
-from importlib.util import find_spec
 
 import polars as pl
 import pytest
@@ -16,7 +15,7 @@ from pipeline.training.run import run
 pytestmark = pytest.mark.slow
 
 FAMILIES = (
-    *("qwen2_5_vl", "qwen3_vl", "qwen3_5", "gemma3", "gemma4", "internvl", "glm46v", "mistral3", "idefics3"),
+    *("qwen2_5_vl", "qwen3_vl", "qwen3_5", "gemma3", "gemma4", "internvl", "glm46v", "idefics3"),
     *("llava_onevision", "lfm3_vl", "paligemma"),
 )
 SETTINGS = replace(
@@ -44,7 +43,7 @@ def test_two_steps_change_the_additions(name, tmp_path, monkeypatch):
     hard = questions(*(question(n % 2, 0, 1, image=f"picture {n}") for n in range(4))).with_columns(pictures)
     # A model of random weights is right by no answer: this reward differs between completions all the same.
     monkeypatch.setattr("pipeline.training.run.rewards", lambda *_: (length_reward, no_reward))
-    log = run(hard, LISTS, SETTINGS, model, processor, RunFolder(tmp_path / "run"), None, 2, 0)
+    log = run(hard, LISTS, SETTINGS, model, processor, folder, RunFolder(tmp_path / "run"), None, 2, 0)
     assert [entry["step"] for entry in log.history if "loss" in entry] == [1, 2]
     assert len(log.rollouts) == 2 * 2 * 4
     assert len({row["text"] for row in log.rollouts}) > 4
@@ -58,8 +57,3 @@ def length_reward(completions, **_):
 
 def no_reward(completions, **_):
     return [0.0] * len(completions)
-
-
-def test_eight_families_can_be_trained_at_least():
-    assert len(FAMILIES) >= 8
-    assert find_spec("peft")
