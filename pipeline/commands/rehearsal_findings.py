@@ -1,4 +1,4 @@
-"""What a rehearsal shows: answers, how many could be read, memory, what the whole run takes, and what to change."""
+"""The findings of a rehearsal: answers, how many could be read, memory, what the whole run takes, and what to change."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -90,8 +90,8 @@ def advice(
     failure: str,
 ) -> list[str]:
     """One sentence for each thing to change; that all is well where there is none."""
-    found = _advice(samples, predictions, rollouts, timings, questions, failure)
-    return list(found) or ["nothing was found: `dvc repro` runs the whole"]
+    sentences = _advice(samples, predictions, rollouts, timings, questions, failure)
+    return list(sentences) or ["nothing was found: `dvc repro` runs the whole"]
 
 
 def _advice(
