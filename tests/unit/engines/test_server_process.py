@@ -145,7 +145,7 @@ from pipeline.engines.common.draw_cache import CachingEngine
 from pipeline.engines.servers.openai import OpenAIEngine
 server_process.PATIENCE = 0.5
 one = CachingEngine(OpenAIEngine("m", server(command=COMMAND, dialect="vllm", start_timeout=20.0)), Path("draws"))
-list(one.draw(image_requests(60, range(4)), SAMPLER))
+list(one.draw(image_requests(IMAGES, range(4)), SAMPLER))
 print(one.counts())
 """
 
@@ -156,8 +156,10 @@ def test_killed_in_the_middle_it_leaves_no_process_and_loses_no_draw(monkeypatch
     code = KILLED.replace("COMMAND", repr(command("stubborn"))).replace("SAMPLER", repr(SAMPLER))
     code = code.replace("import image", "import SAMPLER, image").replace("Sampler(", "SAMPLER.__class__(")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
-    kept = 0
-    for number in range(int(os.environ.get("DIVEK_KILLS", "2"))):
+    kills, kept = int(os.environ.get("DIVEK_KILLS", "2")), 0
+    images = 20 * (kills + 1)
+    code = code.replace("IMAGES", str(images))
+    for number in range(kills):
         run = subprocess.Popen((sys.executable, "-c", code), stdout=subprocess.DEVNULL)
         for _ in range(600):
             if len(list(Path("draws").glob("*/*.parquet"))) > kept:
@@ -170,4 +172,4 @@ def test_killed_in_the_middle_it_leaves_no_process_and_loses_no_draw(monkeypatch
         wait_until_gone()
     done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
     new, hits = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:new|from)", done.stdout))
-    assert new + hits == 240 and hits >= kept
+    assert new + hits == 4 * images and hits >= kept
