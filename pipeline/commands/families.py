@@ -12,7 +12,9 @@ TABLE = Path(__file__).parents[2] / "docs" / "families.csv"
 
 
 def families(
-    name: Annotated[str, typer.Argument(help="Only families whose name contains this, such as qwen; all by default.")] = "",
+    name: Annotated[
+        str, typer.Argument(help="Only families whose name contains this, such as qwen; all by default.")
+    ] = "",
 ) -> None:
     """Show every image-text-to-text family of transformers: how it draws, and why not in a faster way.
 

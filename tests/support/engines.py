@@ -47,6 +47,7 @@ def decode(engine, tokens):
 
 def forward_calls(engine, monkeypatch):
     """Shapes of (token ids, whether pixels came along) of every forward pass from here on."""
+    assert engine.reader, "the model is tried before"
     calls, forward = [], engine.model.forward
 
     @wraps(forward)  # `generate` looks at its signature

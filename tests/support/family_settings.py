@@ -112,9 +112,9 @@ class Family:
     images: str = ""
 
 
-
 KNOWN = ("bos", "eos", "pad", "unk", "convert")
 """Roles of tokens that every tokenizer has."""
+
 
 def _mrope(*sections: int) -> dict[str, Any]:
     """Positions of text, height and width in an attention head."""
@@ -131,13 +131,17 @@ UNSPLIT = {
 
 OVERRIDES: dict[str, Family] = {
     "aria": Family(
-        config={"projector_patch_to_query_dict": {16: 4}, "max_value_projector_patch_to_query_dict": 4},
-        processing={"size_conversion": {PIXELS: 4, 980: 4}},
-        image_processing={"max_image_size": PIXELS, "min_image_size": PIXELS},
+        config={
+            "vision_config": {"image_size": 980, "patch_size": 98},
+            "projector_patch_to_query_dict": {100: 4},
+            "max_value_projector_patch_to_query_dict": 4,
+        },
+        processing={"size_conversion": {980: 4}},
     ),
     "gemma4_unified": Family(config={"vision_config": {"model_type": "gemma4_unified_vision"}}),
     "ovis2": Family(
         config={"visual_indicator_token_ids": [80, 81, 82, 83, 84], "vision_config": {"hidden_stride": 1}},
+        processing={"image_seq_length": 16},
         patch="<IMG_ATOM>",
     ),
     "glm5_next": Family(config={"text_config": {"qk_rope_head_dim": 0}}),
@@ -178,7 +182,10 @@ OVERRIDES: dict[str, Family] = {
     ),
     "gemma3": Family(patch="<image>"),
     "gemma4": Family(
-        config={"vision_config": {"model_type": "gemma4_vision"}, "text_config": {"num_kv_shared_layers": 2, "hidden_size_per_layer_input": 16}},
+        config={
+            "vision_config": {"model_type": "gemma4_vision"},
+            "text_config": {"num_kv_shared_layers": 2, "hidden_size_per_layer_input": 16},
+        },
         image_processing={"max_soft_tokens": 70},
     ),
     "glm46v": Family(config=_mrope(2, 3, 3)),
@@ -205,7 +212,9 @@ OVERRIDES: dict[str, Family] = {
         processing={"num_image_tokens": 16, "vision_feature_select_strategy": "full"},
         image_processing={"image_grid_pinpoints": GRID},
     ),
-    "llama4": Family(config={"vision_config": {"intermediate_size": 4 * WIDTH}}, patch="<|patch|>"),
+    "llama4": Family(
+        config={"vision_config": {"intermediate_size": 4 * WIDTH, "vision_output_dim": WIDTH}}, patch="<|patch|>"
+    ),
     "mistral3": Family(processing={"spatial_merge_size": 2}),
     "mistral_large4": Family(processing={"spatial_merge_size": 2}),
     "paddleocr_vl": Family(config=_mrope(2, 3, 3)),

@@ -49,6 +49,4 @@ def generate(model: Any, inputs: dict[str, Any], draws: Choices) -> None:
             model, input_ids, LogitsProcessorList([choice]), stopping_criteria, generation_config, **more
         )
 
-    model.generate(
-        **inputs, do_sample=False, num_beams=1, max_new_tokens=draws.max_tokens, custom_generate=sample
-    )
+    model.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=draws.max_tokens, custom_generate=sample)

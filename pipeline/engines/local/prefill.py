@@ -106,9 +106,12 @@ class PromptReader:
 
         if self.model.config.is_encoder_decoder:
             raise NotImplementedError("a decoder beside an encoder cannot share a prompt")
+        config = self.model.config.get_text_config()
+        if "chunked_attention" in (getattr(config, "layer_types", None) or ()):  # its cache looks like a window's
+            raise NotImplementedError("chunked attention cannot share a prompt")
         ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
         positions = self.model._prepare_position_ids_for_generation(ids, {"attention_mask": mask, **inputs})
-        cache = DynamicCache(config=self.model.config.get_text_config())
+        cache = DynamicCache(config=config)
         prepared = self.model.prepare_inputs_for_generation(
             ids,
             attention_mask=mask,

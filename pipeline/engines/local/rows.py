@@ -46,14 +46,12 @@ class RepeatedRows:
 
     def __init__(self, reading: Reading, owner: Any):
         self.reading = reading
-        self.reading.select(owner)
-
-    @property
-    def logits(self) -> Any:
-        return self.reading.logits
+        self.select(owner)
 
     def select(self, places: Any) -> None:
         self.reading.select(places)
+        self.logits = self.reading.logits
 
     def forward(self, tokens: Any) -> None:
         self.reading.continue_with(tokens)
+        self.logits = self.reading.logits

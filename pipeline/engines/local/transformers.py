@@ -177,8 +177,10 @@ class TransformersEngine:
 
     def _completions(self, draws: Any, sampler: Sampler) -> list[Completion]:
         columns = (draws.tokens.tolist(), draws.logprobs.tolist(), draws.lengths.tolist())
-        rows = zip(draws.names, *columns, strict=True)
-        return [self._completion(*name, ids, logprobs, length, sampler.stop) for name, ids, logprobs, length in rows]
+        return [
+            self._completion(image_id, draw, ids, logprobs, length, sampler.stop)
+            for (image_id, draw), ids, logprobs, length in zip(draws.names, *columns, strict=True)
+        ]
 
     def _completion(
         self, image_id: str, draw: int, tokens: list[int], logprobs: list[float], length: int, stop: tuple[str, ...]

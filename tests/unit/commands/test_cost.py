@@ -165,7 +165,8 @@ def test_only_work_is_recorded(project, monkeypatch):
 
 
 def test_without_a_number_it_shows_past_runs(project):
-    keep(project, "sample", run_of(40), run_of(40, draws=800, seconds=12.5, generated_tokens=8000, prompt_tokens=4000, way="shared"))
+    tokens = {"generated_tokens": 8000, "prompt_tokens": 4000}
+    keep(project, "sample", run_of(40), run_of(40, draws=800, seconds=12.5, **tokens, way="shared"))
     keep(project, "train", {"steps": 100, "seconds": 140.0, "startup": 8.0, "mib": 2600})
     done = CliRunner().invoke(app, ["cost"])
     assert done.exit_code == 0, done.output

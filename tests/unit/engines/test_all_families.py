@@ -2,10 +2,9 @@
 
 import csv
 import os
-from importlib.util import find_spec
 
 import pytest
-from support.families import family_names, has_pil_images, outcome
+from support.families import family_names, outcome, packages
 from support.project import ROOT
 
 pytestmark = pytest.mark.slow
@@ -17,7 +16,6 @@ REQUIRED = (
     *("qwen2_5_vl", "qwen3_vl", "qwen3_5", "gemma3", "gemma4", "internvl", "smolvlm", "lfm2_vl", "glm46v", "mistral3"),
     *("idefics3", "llava_onevision"),
 )
-FOREIGN = () if find_spec("torchvision") else ("torchvision", "num2words", "timm")
 
 
 def table() -> dict[str, tuple[str, str]]:
@@ -27,9 +25,9 @@ def table() -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("name", family_names() if WANTED else FEW)
 def test_a_family_draws_as_the_table_says(name, tmp_path):
-    """DIVEK_FAMILIES=1 tries all of them; DIVEK_FAMILIES=write writes the table, in an environment with torchvision."""
-    if not (has_pil_images(name) or find_spec("torchvision")):
-        pytest.skip("its image processor needs torchvision")
+    """DIVEK_FAMILIES=1 tries all of them, and DIVEK_FAMILIES=write writes the table."""
+    for package in packages(name):
+        pytest.importorskip(package)
     found = outcome(name, tmp_path / "model")
     if WANTED == "write":
         write(table() | {name: found} if TABLE.is_file() else {name: found})

@@ -97,7 +97,7 @@ def test_what_is_not_supported_says_so(prompt):
     layers, mask = prompt
     rows = (torch.randn(1, HEADS, 1, SIZE), *torch.randn(2, 1, GROUPS, 1, SIZE))
     prefix = Prefix(layers, mask, torch.tensor([0]))
-    with pytest.raises(NotImplementedError, match="server"):
+    with pytest.raises(NotImplementedError, match="capped attention scores cannot share"):
         attention(SimpleNamespace(layer_idx=0), *rows, None, prefix=prefix, scaling=1.0, softcap=30.0)
 
 
