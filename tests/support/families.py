@@ -3,8 +3,8 @@
 import inspect
 import io
 import re
-import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ def _processor(name: str, family: Family) -> Any:
     if kind is None:
         raise ValueError("transformers has no processor for it")
     processor = getattr(transformers, kind)
-    tokenizer = _tokenizer(family, inspect.getsource(sys.modules[processor.__module__]))
+    tokenizer = _tokenizer(family, inspect.getsource(import_module(processor.__module__)))
     parts = {
         "image_processor": _image_processor(name, family),
         "tokenizer": tokenizer,
@@ -222,7 +222,7 @@ def packages(name: str) -> list[str]:
     family = OVERRIDES.get(name, Family())
     images = IMAGE_PROCESSOR_MAPPING_NAMES.get(family.images or name)
     kind = family.processor or PROCESSOR_MAPPING_NAMES.get(name)
-    module = sys.modules[getattr(transformers, kind).__module__] if kind else None
+    module = import_module(getattr(transformers, kind).__module__) if kind else None
     needs_words = module is not None and "num2words" in inspect.getsource(module)
     return ["torchvision"] * bool(images and "pil" not in images) + ["num2words"] * needs_words
 

@@ -44,7 +44,7 @@ def test_two_steps_change_the_additions(name, tmp_path, monkeypatch):
     hard = questions(*(question(n % 2, 0, 1, image=f"picture {n}") for n in range(4))).with_columns(pictures)
     # A model of random weights is right by no answer: this reward differs between completions all the same.
     monkeypatch.setattr("pipeline.training.run.rewards", lambda *_: (length_reward, no_reward))
-    log = run(hard, LISTS, SETTINGS, model, processor, RunFolder(tmp_path / "run"), None, 2, 0)
+    log = run(hard, LISTS, SETTINGS, model, processor, folder, RunFolder(tmp_path / "run"), None, 2, 0)
     assert [entry["step"] for entry in log.history if "loss" in entry] == [1, 2]
     assert len(log.rollouts) == 2 * 2 * 4
     assert len({row["text"] for row in log.rollouts}) > 4
