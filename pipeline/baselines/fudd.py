@@ -16,6 +16,7 @@ from pipeline.baselines.clip import Clip, unit
 from pipeline.core.engine import Engine
 from pipeline.core.params import UserError, first_line
 from pipeline.engines.language_model import replies
+from pipeline.method.thoughts import after_thought
 
 Pair = tuple[str, str]
 """A class name, and the one that it is distinguished from."""
@@ -67,8 +68,8 @@ def from_language_model(engine: Engine, pairs: Iterable[tuple[str, Pair]]) -> De
 
 
 def captions(reply: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The captions about the first and about the second kind, in their order; other lines are ignored."""
-    lines = [match.groups() for line in reply.splitlines() if (match := LINE.fullmatch(line))]
+    """The captions about the first and about the second kind, in their order; thoughts and other lines are ignored."""
+    lines = [match.groups() for line in after_thought(reply).splitlines() if (match := LINE.fullmatch(line))]
     first, second = (tuple(text for number, text in lines if number == label) for label in "12")
     return first, second
 

@@ -11,7 +11,8 @@ def line(about: dict[str, Any], images: int, draws: int, size: int) -> str:
     engine, sampler = about["engine"], about["sampler"]
     settings = " ".join(f"{name}={value}" for name, value in sampler.items())
     counts = f"{draws:>9,} draws {images:>7,} images {size / 2**20:>8.1f} MiB"
-    return f"{counts}  {engine['engine']} {engine['model']} {settings}"
+    chat = f" chat={engine['chat']}" if "chat" in engine else ""
+    return f"{counts}  {engine['engine']} {engine['model']} {settings}{chat}"
 
 
 def draws() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.core.files import write_text
-from pipeline.core.params import PARAMS_FILE, UserError, all_params
+from pipeline.core.params import PARAMS_FILE, UserError, all_params, known_keys
 from pipeline.core.presets import preset_file, preset_names, preset_values
 from pipeline.core.words import counted
 
@@ -20,7 +20,7 @@ def differences(values: Any, preset: Any, above: str = "") -> list[tuple[str, An
             raise UserError(
                 f"the preset sets {dotted}, which is not a key of params.yaml; `git diff` shows whether it was removed"
             )
-        if isinstance(value, dict):
+        if isinstance(value, dict) and dotted not in known_keys():
             changes += differences(values[key], value, f"{dotted}.")
         elif values[key] != value:
             changes.append((dotted, values[key], value))

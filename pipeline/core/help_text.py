@@ -45,6 +45,8 @@ def epilog(params: tuple[type, ...], file: Path = PARAMS_FILE) -> str | None:
 def _format(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(str, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {_format(one)}' for name, one in value.items())}}}"
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if value != "" else '""'

@@ -19,6 +19,9 @@ __all__ = ["UserError", "first_line"]
 
 T = TypeVar("T")
 
+Scalars = dict[str, bool | int | float | str]
+"""The type of a setting that is itself a mapping, of names that the user chooses."""
+
 PARAMS_FILE = Path("params.yaml")
 LARGEST_SEED = 2**32 - 1  # NumPy's limit, and so the trainer's
 DEEPEST = 5  # sections within sections; an alias can hold itself
@@ -38,7 +41,8 @@ def key(
 ) -> Any:
     """A dataclass field that is read from `dotted` in params.yaml, with the range it must lie in.
 
-    A field of the type tuple[str, ...] takes a list of texts, or one text alone.
+    A field of the type tuple[str, ...] takes a list of texts, or one text alone; of the type Scalars, any mapping of
+    names to single values.
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "one_of": one_of, "or_empty": or_empty}
     return dataclasses.field(metadata={"key": dotted, **limits})
@@ -70,17 +74,17 @@ def known_keys() -> frozenset[str]:
 
 def _require_known(tree: Any, known: Collection[str], file: Path) -> None:
     """Raises UserError for a key that nothing reads: a slip that would otherwise leave its setting as it was."""
-    for dotted in islice(_dotted(tree), MOST_KEYS):
+    for dotted in islice(_dotted(tree, known), MOST_KEYS):
         if dotted not in known:
             similar = get_close_matches(dotted, known, 1)
             hint = f" (similar: {similar[0]})" if similar else ""
             raise UserError(f"{file}: there is no setting {dotted[:80]!r}{hint}; remove or rename it, then `dvc repro`")
 
 
-def _dotted(tree: dict[Any, Any], above: str = "", depth: int = 0) -> Iterator[str]:
+def _dotted(tree: dict[Any, Any], known: Collection[str], above: str = "", depth: int = 0) -> Iterator[str]:
     for name, value in tree.items():
-        inner = isinstance(value, dict) and value and depth < DEEPEST
-        yield from _dotted(value, f"{above}{name}.", depth + 1) if inner else [f"{above}{name}"]
+        inner = isinstance(value, dict) and value and depth < DEEPEST and f"{above}{name}" not in known
+        yield from _dotted(value, known, f"{above}{name}.", depth + 1) if inner else [f"{above}{name}"]
 
 
 def read_param(dotted: str, file: Path = PARAMS_FILE) -> Any:
@@ -120,6 +124,8 @@ def _validate(value: Any, expected: Any, field: Any, file: Path) -> Any:
     dotted = field["key"]
     if expected == tuple[str, ...]:
         return _texts(value, field, file)
+    if expected == Scalars:
+        return _scalars(value, dotted, file)
     if isinstance(value, int) and value.bit_length() > 64:  # which Python refuses to print
         raise UserError(_sentence(file, dotted, "a number of many digits", f"a value of type {expected.__name__}"))
     if expected is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
@@ -157,6 +163,21 @@ def _texts(value: Any, field: Any, file: Path) -> tuple[str, ...]:
     if choices and not (texts and set(texts) <= set(choices) and len(set(texts)) == len(texts)):
         raise UserError(_sentence(file, dotted, f"{value!r}", f"one of {', '.join(choices)}, or a list of them"))
     return tuple(texts)
+
+
+def _scalars(value: Any, dotted: str, file: Path) -> Scalars:
+    """A mapping, all of whose names could be Python's and whose values are one text, number, true or false each."""
+    actual = "" if isinstance(value, dict) else f"is a {type(value).__name__}"
+    for name, one in value.items() if isinstance(value, dict) else ():
+        is_scalar = isinstance(one, str) or (isinstance(one, int | float) and abs(one) < 2**63)
+        if not (is_scalar and isinstance(name, str) and name.isidentifier()):
+            actual = f"has {str(name)[:80]!r}, with a value of type {type(one).__name__}"
+    if actual:
+        raise UserError(
+            f"{file}: {dotted} {actual}, expected names with a text, a number, true or false each; set one with "
+            f"`dvc exp run -S ++{dotted}.name=value` or in {file}"
+        )
+    return dict(value)
 
 
 def _sentence(file: Path, dotted: str, actual: str, expected: str) -> str:

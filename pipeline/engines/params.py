@@ -6,11 +6,12 @@ from pipeline.core.engine import Engine
 from pipeline.core.gpus import claim
 from pipeline.core.params import key
 from pipeline.engines.common.draw_cache import CachingEngine, draw_cache_folder
-from pipeline.engines.servers.wire import DIALECTS
+from pipeline.engines.servers.dialects import DIALECTS
+from pipeline.method.chat import ChatParams
 
 
 @dataclass(frozen=True)
-class EngineParams:
+class EngineParams(ChatParams):
     engine: str = key("engine.name", one_of=("transformers", "openai"))
     dtype: str = key("engine.dtype", one_of=("float32", "bfloat16", "float16"))
     attention: str = key("engine.attention", one_of=("eager", "sdpa", "flash_attention_2"))
@@ -41,7 +42,9 @@ class EngineParams:
 
         gpus = claim(self.processes)
         count = self.processes or max(1, len(gpus))
-        engine = TransformersEngine(model, self.dtype, self.attention, self.max_rows, self.max_tokens, self.threads)
+        engine = TransformersEngine(
+            model, self.dtype, self.attention, self.max_rows, self.max_tokens, self.threads, self.chat
+        )
         if count == 1:
             return engine
         from pipeline.engines.processes import ProcessesEngine
@@ -69,4 +72,5 @@ class EngineParams:
                 max_tokens=self.token_budget,
                 key_variable=self.key_variable,
             ),
+            chat=self.chat,
         )

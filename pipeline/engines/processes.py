@@ -45,7 +45,8 @@ class ProcessesEngine:
     def workers(self) -> "list[_Worker]":
         threads = self.engine.threads or max(1, (os.cpu_count() or 1) // self.count)
         engine = self.engine
-        settings = (engine.source, engine.dtype, engine.attention, engine.max_rows, engine.max_tokens, threads)
+        limits = (engine.max_rows, engine.max_tokens, threads)
+        settings = (engine.source, engine.dtype, engine.attention, *limits, engine.chat)
         gpus = self.gpus or [""] * self.count
         self.workers = [_Worker(number, self.count, gpu, settings) for number, gpu in enumerate(gpus)]
         ways = {worker.receive() for worker in self.workers}
@@ -55,7 +56,7 @@ class ProcessesEngine:
 
     @cached_property
     def lengths(self) -> PromptLengths:
-        return PromptLengths(load_processor(self.engine.source))
+        return PromptLengths(load_processor(self.engine.source), self.engine.chat)
 
     def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
         batches = Batches(

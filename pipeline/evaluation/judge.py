@@ -18,6 +18,7 @@ from pipeline.engines.language_model import LLMServerParams, replies
 from pipeline.evaluation.metrics import averages
 from pipeline.evaluation.scoring import ScoredPredictions
 from pipeline.method.answers import answer_text
+from pipeline.method.thoughts import after_thought
 
 # Part of the cache key of verdicts: with another wording everything is judged again.
 QUESTION = (
@@ -48,7 +49,7 @@ class JudgeParams(LLMServerParams):
 
 def verdict(reply: str) -> bool | None:
     """Yes or no, after any reasoning; None where the reply is neither."""
-    match = VERDICT.match(reply.rpartition("</think>")[2])
+    match = VERDICT.match(after_thought(reply))
     return None if match is None else match[1].lower() == "yes"
 
 

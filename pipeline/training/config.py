@@ -95,6 +95,7 @@ def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:
         delta=None,
         off_policy_mask_threshold=None,
         reward_weights=[params.letter_weight, params.format_weight],
+        chat_template_kwargs=params.template_kwargs or None,
         max_completion_length=params.max_completion_length,
         mask_truncated_completions=params.drop_truncated,
         temperature=params.rollout_temperature,

@@ -21,7 +21,7 @@ def examples(rows: pl.DataFrame, lists: ClassLists, params: TrainParams) -> Any:
     Returns:
         A data set with prompt (a chat), picture (bytes) and image (decoded on access), image_id, and what the
         rewards read: answer (the right letter), options (names), dataset, class_id and name of the truth.
-        For sft prompt, completion and image.
+        For sft prompt, completion and image, and the settings of the chat template, which TRL takes from there.
     """
     import datasets
 
@@ -34,14 +34,15 @@ def examples(rows: pl.DataFrame, lists: ClassLists, params: TrainParams) -> Any:
         prompts = [params.question(lists, dataset, "base") for dataset in rows["dataset"]]
     truths = [lists.names_of(dataset)[class_id] for dataset, class_id in rows["dataset", "class_id"].iter_rows()]
     columns = {
-        # TRL adds the image itself, in front of the text, if the content is plain text.
-        "prompt": [[{"role": "user", "content": question}] for question in prompts],
+        "prompt": [turns(question, params.system) for question in prompts],
         "picture": rows["image"].to_list(),
         "image_id": rows["image_id"].to_list(),
     }
     if params.method == "sft":
         targets = [supervised_answer(params.prompt, name) for name in truths]
         columns["completion"] = [[{"role": "assistant", "content": text}] for text in targets]
+        if params.template_kwargs:
+            columns["chat_template_kwargs"] = [params.template_kwargs] * rows.height
     else:
         columns |= {
             "answer": rows["answer"].to_list(),
@@ -51,6 +52,12 @@ def examples(rows: pl.DataFrame, lists: ClassLists, params: TrainParams) -> Any:
             "name": truths,
         }
     return datasets.Dataset.from_dict(columns).with_transform(open_pictures)
+
+
+def turns(question: str, system: str) -> list[dict[str, str]]:
+    """The chat before the answer. TRL adds the image itself, in front of the question, if contents are plain text."""
+    before = [{"role": "system", "content": system}] if system else []
+    return [*before, {"role": "user", "content": question}]
 
 
 def open_pictures(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -67,7 +74,7 @@ def require_room(dataset: Any, processor: Any, model: Any, params: TrainParams) 
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if not limit:
         return
-    lengths = PromptLengths(processor)
+    lengths = PromptLengths(processor, params.chat)
     plain = dataset.with_format(None)
     for image_id, prompt, image in zip(plain["image_id"], plain["prompt"], plain["picture"], strict=True):
         length = lengths(prompt[-1]["content"], size(image))

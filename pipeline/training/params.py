@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.core.params import MOST_DRAWS, key
+from pipeline.method.chat import ChatParams
 from pipeline.method.hard_filter import RULES
 from pipeline.method.rewards import VIRFT_REWARDS
 from pipeline.method.two_steps import TwoStepParams
@@ -13,7 +14,7 @@ TOWERS = ("vision", "text")
 
 
 @dataclass(frozen=True)
-class TrainParams(TwoStepParams):
+class TrainParams(TwoStepParams, ChatParams):
     """Of training. Those of the two steps are for the checks on validation images and for further rounds."""
 
     model: str = key("model")

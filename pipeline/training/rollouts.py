@@ -47,7 +47,7 @@ class RolloutGenerator:
     """
 
     def __init__(self, model: Any, processor: Any, params: TrainParams):
-        self.engine = TransformersEngine.of_model(model, processor, params.max_rows, params.max_tokens)
+        self.engine = TransformersEngine.of_model(model, processor, params.max_rows, params.max_tokens, params.chat)
         self.sampler, self.precision = rollout_sampler(params), params.precision
 
     def generate(self, rows: Sequence[dict[str, Any]], step: int) -> list[list[int]]:

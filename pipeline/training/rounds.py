@@ -125,7 +125,7 @@ def two_step_accuracy(
     model: Any, processor: Any, images: pl.DataFrame, lists: ClassLists, params: TrainParams
 ) -> float:
     """Share of `images` that the model has right in two steps, with train.check_samples draws each."""
-    engine = TransformersEngine.of_model(model, processor, params.max_rows, params.max_tokens)
+    engine = TransformersEngine.of_model(model, processor, params.max_rows, params.max_tokens, params.chat)
     with inference(model, params.precision):
         steps, choices = two_steps(
             engine, images, lists, replace(params, num_samples=params.check_samples, max_error_rate=1.0)
@@ -137,7 +137,7 @@ def two_step_accuracy(
 def redraw_questions(images: pl.DataFrame, classes: pl.DataFrame, source: str, params: TrainParams) -> pl.DataFrame:
     """The questions of the policy in `source`, by the functions of the stages sample and options."""
     engine = TransformersEngine(
-        source, params.weights, params.attention, params.max_rows, params.max_tokens, params.threads
+        source, params.weights, params.attention, params.max_rows, params.max_tokens, params.threads, params.chat
     )
     samples = draw_samples(CachingEngine(engine, draw_cache_folder()), images, classes, params)
     return questions(samples, images, classes, params.topk, params.seed, params.mass, filler=params.filler)

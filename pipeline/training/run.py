@@ -1,7 +1,7 @@
 """One run of a trainer over given questions: build, validate, resume, train."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ def run(
     """
     # transformers warns of a deprecated name in TRL, which readers of the log cannot change.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+    params.chat.prompt(processor, "What?")  # a template that refuses a setting is an error now
+    params = replace(params, template_kwargs=params.chat.kwargs_of(processor))
     dataset = examples(rows, lists, params)
     require_room(dataset, processor, model, params)
     folder.path.mkdir(parents=True, exist_ok=True)

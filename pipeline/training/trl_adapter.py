@@ -10,6 +10,7 @@ import torch
 from accelerate.utils import gather_object
 from trl import GRPOTrainer, SFTTrainer
 
+from pipeline.method.thoughts import complete_thought
 from pipeline.training.masters import MasterAdamW, needs_masters
 from pipeline.training.monitor import DivergenceError
 from pipeline.training.order import Order
@@ -17,6 +18,8 @@ from pipeline.training.rollouts import RolloutGenerator
 
 Record = Callable[[int, list[dict[str, Any]]], None]
 """Takes the number of a step, from 1, and its completions."""
+
+TAIL = 16  # tokens of a prompt's end, more than <think> and white space ever take
 
 
 class TrainerMixin:
@@ -123,6 +126,17 @@ class PolicyTrainer(TrainerMixin, GRPOTrainer):  # type: ignore[misc]
             }
             for place, example in enumerate(examples)
         ]
+
+    def _generate(self, prompts: list[Any]) -> Any:
+        """The completions with the thought that their prompts open, for rewards and record; the ids are the model's.
+
+        Read from the ids: where a tokenizer brings a parser along, TRL takes the thought out of the text.
+        """
+        prompt_ids, completion_ids, mask, _, *others = super()._generate(prompts)
+        texts = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
+        tails = self.processing_class.batch_decode([ids[-TAIL:] for ids in prompt_ids])
+        contents = [complete_thought(text, tail) for text, tail in zip(texts, tails, strict=True)]
+        return prompt_ids, completion_ids, mask, [[{"role": "assistant", "content": one}] for one in contents], *others
 
     def _generate_single_turn(self, prompt_ids: Any, images: Any, *args: Any, **more: Any) -> Any:
         if self.generator is None or not self.model.training:

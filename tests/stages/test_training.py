@@ -19,7 +19,9 @@ import torch
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from support.project import ROOT
+from support.tiny_models import REFUSAL, thinking_model
 from support.workspace import run_stage
+from transformers import Qwen2_5_VLProcessor
 
 from pipeline.core import tables
 from pipeline.core.params import UserError
@@ -65,7 +67,7 @@ def prepare(project: Path, folder: Path, **changes) -> None:
             target.symlink_to(project / "data" / target.name)
     values = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     top = {key: changes.pop(key) for key in list(changes) if key in values}
-    values |= top | {"model": str(ROOT / "models" / "fieldguide"), "num_samples": 4}
+    values |= {"model": str(ROOT / "models" / "fieldguide"), "num_samples": 4} | top
     values["engine"]["threads"] = changes.pop("threads", 2)
     values["train"] |= SMALL | changes
     YAML().dump(values, folder / "params.yaml")
@@ -181,6 +183,41 @@ def test_virft_poses_the_open_question(project, tmp_path, reward):
     rows = rollouts(tmp_path)
     assert rows.height == 32 and rows["letter"].null_count() == 32
     assert rows["text"].str.contains("<answer>").mean() > 0.5 and curves(tmp_path)["answer_reward"].null_count() == 0
+
+
+@pytest.mark.parametrize("source", ["engine", "generate"])
+def test_a_thought_that_the_template_opens_is_rewarded_and_stored_whole(project, tmp_path, source):
+    model = thinking_model(tmp_path / "thinker")
+    run(project, tmp_path, model=str(model), rollouts=source, steps=2, check_images=0, threads=1)
+    rows = rollouts(tmp_path)
+    assert rows["text"].str.starts_with("<think>").all() and not rows["text"].str.contains("<think>.*<think>").any()
+    assert rows["format_reward"].mean() > 0.5 and rows["answer_reward"].sum() > 0
+
+
+@pytest.mark.parametrize("changes", [{"rollouts": "engine"}, {"rollouts": "generate"}, {"method": "sft"}])
+def test_the_settings_of_chats_reach_the_prompts_of_training(project, tmp_path, changes, monkeypatch):
+    prompts = set()
+    render = Qwen2_5_VLProcessor.apply_chat_template
+
+    def record(self, *args, **settings):
+        texts = render(self, *args, **settings | {"tokenize": False, "return_dict": False})
+        prompts.update([texts] if isinstance(texts, str) else texts)
+        return render(self, *args, **settings)
+
+    monkeypatch.setattr(Qwen2_5_VLProcessor, "apply_chat_template", record)
+    model = thinking_model(tmp_path / "thinker")
+    chat = {"system": "what is this bird ?", "template_kwargs": {"enable_thinking": False, "do_resize": False}}
+    run(project, tmp_path, model=str(model), chat=chat, steps=2, check_images=0, threads=1, **changes)
+    asked = {prompt for prompt in prompts if "system what is this bird ? " in prompt}
+    assert len(asked) > 4 and not any(prompt.endswith("<think>\n") for prompt in asked)
+    assert all("assistant <think> </think> " in prompt for prompt in asked if "<answer>" not in prompt)
+    assert not rollouts(tmp_path)["text"].str.contains("think>").any()
+
+
+def test_a_template_without_a_place_for_the_system_message_is_reported_before_the_first_step(project, tmp_path):
+    model = thinking_model(tmp_path / "model", REFUSAL)
+    with pytest.raises(UserError, match=r"does not take chat\.system \(System role not supported\)"):
+        run(project, tmp_path, model=str(model), chat={"system": "x", "template_kwargs": {}}, method="sft")
 
 
 def test_two_updates_per_batch_draw_completions_in_every_second_step(project, tmp_path):

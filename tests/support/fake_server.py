@@ -215,6 +215,7 @@ HOSTILE = {
         }
     ),
     "key in reasoning": _hostile(message=lambda text: {"content": None, "reasoning_content": text}),
+    "key in reasoning and text": _hostile(message=lambda text: {"content": text, "reasoning": text}),
     "key in error 400": lambda h, b: h.send(400, {"error": {"message": text_of_model(h, b) * 50}}),
     "key in error 500": lambda h, b: h.send(500, {"error": {"message": text_of_model(h, b)}}),
     "key in another form": lambda h, b: h.send(422, {"detail": [text_of_model(h, b)]}),

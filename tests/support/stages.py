@@ -33,5 +33,5 @@ def dotted_keys(tree, prefix="") -> set[str]:
     """The keys of params.yaml whose value is no section."""
     keys = set()
     for key, value in tree.items():
-        keys |= dotted_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}"}
+        keys |= dotted_keys(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}"}
     return keys

@@ -1,5 +1,6 @@
-"""Small model folders of other families, complete, with random weights: Gemma 3, Idefics3, LLaVA."""
+"""Small model folders: of other families, with random weights (Gemma 3, Idefics3, LLaVA), and a model that thinks."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,16 @@ TEMPLATE = (
     "{{% endfor %}}{{% endfor %}}"
     "{{% if add_generation_prompt %}}assistant {{% endif %}}"
 )
+# As those of Qwen3.5 and GLM-4.5V, in the field guide's vocabulary.
+THINKING = """
+{%- for message in messages %}<|im_start|>{{ message['role'] }} {% for part in message['content'] -%}
+{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }} {% endif %}
+{%- endfor %}<|im_end|>{% endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant {% if enable_thinking is defined and not enable_thinking -%}
+<think> </think> {% else %}<think>
+{% endif %}{% endif %}"""
+REFUSAL = "{{ raise_exception('System role not supported') }}"  # as Gemma 2 answers a system message
+
 WIDTH, PIXELS, PATCH = 48, 56, 14
 SPREAD = 0.25  # of the weights: wide enough for answers to depend on the picture
 
@@ -31,6 +42,22 @@ def tiny_model(folder: Path, family: str) -> Path:
     model.generation_config.update(eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=True, top_k=0)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    return folder
+
+
+def thinking_model(folder: Path, system: str = "") -> Path:
+    """Writes the field guide's model with a chat template that opens <think>, unless enable_thinking is false.
+
+    `system`: what the template does instead with a system message, where it does not render it.
+    """
+    shutil.copytree(ROOT / "models" / "fieldguide", folder)
+    template = THINKING
+    if system:
+        message = "{%- for message in messages %}"
+        template = template.replace(
+            message, message + "{% if message['role'] == 'system' %}" + system + "{% else %}"
+        ).replace("<|im_end|>{% endfor %}", "<|im_end|>{% endif %}{% endfor %}")
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     return folder
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.method.prompts import chat
+from pipeline.method.chat import Chat
 
 
 def process(processor: Any, prompts: Sequence[str], pictures: Sequence[Any]) -> Any:
@@ -18,8 +18,8 @@ def process(processor: Any, prompts: Sequence[str], pictures: Sequence[Any]) -> 
 class PromptLengths:
     """Counts the tokens of prompts, nearly exactly; each question and each size of picture is counted once."""
 
-    def __init__(self, processor: Any):
-        self.processor = processor
+    def __init__(self, processor: Any, chat: Chat):
+        self.processor, self.chat = processor, chat
         self._texts: dict[str, int] = {}
         self._pictures: dict[tuple[int, int], int] = {}
 
@@ -29,13 +29,10 @@ class PromptLengths:
         Raises ValueError for a picture of a shape that the model does not take.
         """
         if question not in self._texts:
-            self._texts[question] = self._count(self._prompt(question))
+            self._texts[question] = self._count(self.chat.prompt(self.processor, question))
         if pixels not in self._pictures:
             self._pictures[pixels] = self._picture(pixels)
         return self._texts[question] + self._pictures[pixels]
-
-    def _prompt(self, question: str) -> str:
-        return str(self.processor.apply_chat_template(chat(question), add_generation_prompt=True, tokenize=False))
 
     def _picture(self, pixels: tuple[int, int]) -> int:
         """Tokens of a picture: by the processor's count or, where it has none, from a prompt with a blank one."""
@@ -44,7 +41,7 @@ class PromptLengths:
             return count
         from PIL import Image
 
-        prompt, blank = self._prompt(""), Image.new("RGB", pixels[::-1])
+        prompt, blank = self.chat.prompt(self.processor, ""), Image.new("RGB", pixels[::-1])
         return int(process(self.processor, [prompt], [blank])["input_ids"].shape[1]) - self._count(prompt)
 
     def _count(self, text: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.core.engine import Request
 from pipeline.core.pictures import size
 from pipeline.engines.common.prompt_lengths import PromptLengths, process
-from pipeline.method.prompts import chat
+from pipeline.method.chat import Chat
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,13 @@ class PromptReader:
         model: an image-text-to-text model of transformers.
         processor: its processor.
         max_reuse_tokens: tokens of prompts whose prefill is kept for another question.
+        chat: what stands around every question.
     """
 
-    def __init__(self, model: Any, processor: Any, max_reuse_tokens: int):
-        self.model, self.processor, self.max_reuse_tokens = model, processor, max_reuse_tokens
+    def __init__(self, model: Any, processor: Any, max_reuse_tokens: int, chat: Chat):
+        self.model, self.processor, self.max_reuse_tokens, self.chat = model, processor, max_reuse_tokens, chat
         self.picture_prefills: list[PicturePrefill] = []
-        self.lengths = PromptLengths(processor)
+        self.lengths = PromptLengths(processor, chat)
         self._prompts: dict[str, str] = {}
         self._questions: dict[str, list[int]] = {}
 
@@ -92,9 +93,7 @@ class PromptReader:
     def prompt(self, question: str) -> str:
         """The chat template around `question`."""
         if question not in self._prompts:
-            self._prompts[question] = self.processor.apply_chat_template(
-                chat(question), add_generation_prompt=True, tokenize=False
-            )
+            self._prompts[question] = self.chat.prompt(self.processor, question)
         return self._prompts[question]
 
     def _read_all(self, inputs: dict[str, Any]) -> Prefill:

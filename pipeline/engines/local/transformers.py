@@ -8,6 +8,7 @@ cannot do that draw in a slower way (`ways`), with the same noise.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
@@ -22,6 +23,8 @@ from pipeline.engines.common.probability import answer_probability
 from pipeline.engines.local.batches import Batches
 from pipeline.engines.local.prefill import PromptReader
 from pipeline.engines.local.trial import SHORT, require_answers, trial
+from pipeline.method.chat import PLAIN, Chat
+from pipeline.method.thoughts import complete_thought
 
 VERSION = 3  # Part of the cache key: raise it when the same request and sampler give different draws than before.
 
@@ -40,18 +43,21 @@ class TransformersEngine:
         max_tokens: tokens whose keys and values are in memory at once, completions counted at their full length, plus
             half as many for pictures that get another question. `max_rows` shrinks when memory runs out.
         threads: CPU threads; 0 leaves torch's choice.
+        chat: what stands around every question.
     """
 
     announces = True  # the way in which it draws
 
-    def __init__(self, source: str, dtype: str, attention: str, max_rows: int, max_tokens: int, threads: int):
-        self.source, self.dtype, self.attention = source, dtype, attention
+    def __init__(
+        self, source: str, dtype: str, attention: str, max_rows: int, max_tokens: int, threads: int, chat: Chat = PLAIN
+    ):
+        self.source, self.dtype, self.attention, self.chat = source, dtype, attention, chat
         self.max_rows, self.max_tokens, self.threads = max_rows, max_tokens, threads
 
     @classmethod
-    def of_model(cls, model: Any, processor: Any, max_rows: int, max_tokens: int) -> "TransformersEngine":
+    def of_model(cls, model: Any, processor: Any, max_rows: int, max_tokens: int, chat: Chat) -> "TransformersEngine":
         """An engine that draws from a model that is loaded already, and may change between two calls of `draw`."""
-        engine = cls("", str(model.dtype).removeprefix("torch."), "", max_rows, max_tokens, threads=0)
+        engine = cls("", str(model.dtype).removeprefix("torch."), "", max_rows, max_tokens, 0, chat)
         engine.model, engine.processor = model, processor
         return engine
 
@@ -82,7 +88,7 @@ class TransformersEngine:
     @cached_property
     def reader(self) -> PromptReader:
         require_vocabulary(self.model, self.processor, self.source)
-        self.reader = PromptReader(self.model, self.processor, self.max_tokens // 2)  # which the trial needs
+        self.reader = PromptReader(self.model, self.processor, self.max_tokens // 2, self.chat)  # which the trial needs
         if self.source:  # a model that is loaded elsewhere has been tried there
             require_answers(self.source, lambda request, picture: self._answer([request], [picture], SHORT))
         if self.announces:
@@ -103,6 +109,7 @@ class TransformersEngine:
             "transformers": version("transformers"),
             "dtype": self.dtype,
             "model": content(self.source),
+            **self.chat.fingerprint(),
         }
 
     def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
@@ -159,7 +166,9 @@ class TransformersEngine:
             except PictureError as error:
                 completions += [failed(request, draw, str(error)) for draw in request.draws]
         timings.record(prompt_tokens=sum(self.reader.length(request) for request in readable))
-        return completions + (self._answer(readable, pictures, sampler) if readable else [])
+        prompts = {request.image_id: self.reader.prompt(request.question) for request in readable}
+        answers = self._answer(readable, pictures, sampler) if readable else []
+        return completions + [replace(one, text=complete_thought(one.text, prompts[one.image_id])) for one in answers]
 
     def _answer(self, requests: Sequence[Request], pictures: Sequence[Any], sampler: Sampler) -> list[Completion]:
         import torch
@@ -208,21 +217,9 @@ class TransformersEngine:
         return ends if isinstance(ends, list) else [ends]
 
     def _endings(self, stop: tuple[str, ...]) -> Callable[[Any], Any]:
-        """The test for rows of token ids that end with their last token: (rows, tokens) → bool of shape (rows,)."""
-        import torch
+        from pipeline.engines.local.endings import end_test
 
-        ends = torch.tensor(self._end_tokens, device=self.model.device)
-        # transformers' StopStringCriteria fails on vocabularies of words. A text has no more tokens than bytes.
-        reach = max((len(mark.encode()) for mark in stop), default=0)
-
-        def has_ended(ids: Any) -> Any:
-            by_token = torch.isin(ids[:, -1], ends)
-            if not stop:
-                return by_token
-            recent = [self._text_of(row) for row in ids[:, -reach:].tolist()]
-            return by_token | torch.tensor([any(mark in text for mark in stop) for text in recent], device=ids.device)
-
-        return has_ended
+        return end_test(self._end_tokens, stop, self._text_of, self.model.device)
 
     def _text_of(self, tokens: list[int]) -> str:
         tokenizer = self.processor.tokenizer

@@ -21,6 +21,7 @@ from pipeline.core.params import UserError
 from pipeline.engines.common.model_folder import content
 from pipeline.engines.servers.api_key import read_key
 from pipeline.engines.servers.budget import Budget, BudgetError, Server
+from pipeline.engines.servers.dialects import require_expressible
 from pipeline.engines.servers.endpoints import Endpoints
 from pipeline.engines.servers.failures import NoAnswerError, Refusals
 from pipeline.engines.servers.server_process import ServerProcess
@@ -31,8 +32,8 @@ from pipeline.engines.servers.wire import (
     completions,
     image_kind,
     rejected_fields,
-    require_expressible,
 )
+from pipeline.method.chat import PLAIN, Chat
 
 # Part of the cache key: raise it when the same request and sampler are sent differently than before.
 VERSION = 2
@@ -49,12 +50,13 @@ class OpenAIEngine:
 
     Args:
         probabilities: ask for the token probabilities of greedy answers.
+        chat: what stands around every question.
     """
 
     process: ServerProcess | None = None  # of server.command
 
-    def __init__(self, model: str, server: Server, probabilities: bool = True):
-        self.model, self.server, self.probabilities = model, server, probabilities
+    def __init__(self, model: str, server: Server, probabilities: bool = True, chat: Chat = PLAIN):
+        self.model, self.server, self.probabilities, self.chat = model, server, probabilities, chat
         self.budget = Budget(server)
         self.unsupported: set[str] = set()  # of OPTIONAL_FIELDS, by this server
         self.reported: set[str] = set()  # what was printed and need not be again
@@ -66,6 +68,7 @@ class OpenAIEngine:
         whether a server has reloaded it can be checked only if it is started here. Other models are identified by name.
         """
         about = {"engine": f"openai/{VERSION}", "model": self.model, "dialect": self.server.dialect}
+        about |= self.chat.fingerprint()
         if self.server.dialect != "vllm":  # others draw several answers from one seed
             about["draws_per_request"] = str(self.server.draws_per_request)
         if self.server.command:
@@ -91,7 +94,7 @@ class OpenAIEngine:
                 "server.endpoints, where one runs already, and not both; set one with `dvc exp run -S "
                 "'server.endpoints=[http://localhost:8000/v1]'` (docs/scale.md)"
             )
-        require_expressible(self.server.dialect, sampler)
+        require_expressible(self.server.dialect, sampler, self.chat)
         if not any(request.draws for request in requests):
             return
         run = _Run(self, sampler)
@@ -161,7 +164,7 @@ class _Run:
         while draws:
             numbers = draws[: self._size()]
             fields = {"model": self.engine.model} | body(
-                self.engine.server.dialect, request, numbers, self.sampler, self.engine.probabilities
+                self.engine.server.dialect, request, numbers, self.sampler, self.engine.chat, self.engine.probabilities
             )
             fields = {name: value for name, value in fields.items() if name not in self.engine.unsupported}
             try:

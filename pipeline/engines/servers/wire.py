@@ -8,13 +8,12 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
-from pipeline.core.params import UserError
 from pipeline.engines.common.noise import stream
 from pipeline.engines.common.probability import answer_probability
 from pipeline.engines.servers.api_key import clean
-from pipeline.method.prompts import chat
+from pipeline.method.chat import Chat
+from pipeline.method.thoughts import complete_served_thought, with_thought
 
-DIALECTS = ("openai", "vllm", "sglang")
 MOST_TOKENS = 10**9  # of one answer
 OPTIONAL_FIELDS = {
     "n": "the server ignores n and returns one answer per request: sending one request per draw",
@@ -24,33 +23,6 @@ OPTIONAL_FIELDS = {
 """Fields that a request can do without, and what is said once where it has to."""
 
 KINDS = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
-
-
-def require_expressible(dialect: str, sampler: Sampler) -> None:
-    """Raises UserError if the dialect cannot express one of the sampler's settings."""
-    penalty = sampler.repetition_penalty
-    if dialect not in DIALECTS:
-        raise UserError(f"server.dialect is {dialect!r}, expected one of {', '.join(DIALECTS)}")
-    if dialect == "openai" and sampler.top_k:
-        raise UserError(
-            f"top_k is {sampler.top_k}, which OpenAI's API cannot express; set it to 0 (`-S sample.top_k=0`), or "
-            "server.dialect to vllm where the server is vLLM"
-        )
-    if dialect == "openai" and penalty != 1:
-        raise UserError(
-            f"repetition_penalty is {penalty:g}, which OpenAI's API cannot express; set it to 1, or server.dialect to "
-            "vllm where the server is vLLM"
-        )
-    if dialect == "vllm" and penalty != 1 and not sampler.penalize_prompt:
-        raise UserError(
-            f"repetition_penalty is {penalty:g} over the completion alone, and vLLM counts the prompt too; set the "
-            "penalty to 1, or `-S sample.penalize_prompt=true`"
-        )
-    if dialect == "sglang" and penalty != 1 and sampler.penalize_prompt:
-        raise UserError(
-            f"repetition_penalty is {penalty:g} over prompt and completion, and SGLang counts the completion alone; "
-            "set the penalty to 1, or `-S sample.penalize_prompt=false`"
-        )
 
 
 def image_kind(image: bytes) -> str | None:
@@ -67,7 +39,7 @@ def _image_part(image: bytes | None) -> dict[str, Any]:
 
 
 def body(
-    dialect: str, request: Request, draws: Sequence[int], sampler: Sampler, probabilities: bool = True
+    dialect: str, request: Request, draws: Sequence[int], sampler: Sampler, chat: Chat, probabilities: bool = True
 ) -> dict[str, Any]:
     """One chat completion without the model's name, for GREEDY alone or for draws with consecutive numbers.
 
@@ -77,7 +49,7 @@ def body(
     Args:
         probabilities: ask for the token probabilities of the greedy answer.
     """
-    messages = chat(request.question)
+    messages = chat.messages(request.question)
     for message in messages:
         message["content"] = [
             _image_part(request.image) if part["type"] == "image" else part for part in message["content"]
@@ -99,7 +71,7 @@ def body(
         fields["n"] = len(draws)
     if dialect != "openai":
         # Sent even if they are off: the server takes omitted ones from the model's generation_config.json.
-        extra = {
+        extra: dict[str, Any] = {
             "top_k": -1 if greedy or not sampler.top_k else sampler.top_k,
             "repetition_penalty": sampler.repetition_penalty,
         }
@@ -107,6 +79,8 @@ def body(
             fields["stop"] = list(sampler.stop)
             if dialect == "vllm":
                 extra["include_stop_str_in_output"] = True
+        if chat.template_kwargs:
+            extra["chat_template_kwargs"] = chat.template_kwargs
         fields["extra_body"] = extra
     return fields
 
@@ -136,18 +110,23 @@ def completions(
 
 
 def _text(message: dict[str, Any]) -> str | None:
-    """The text of a message: a string, or parts of which some are text; None where there is none.
+    """The text of a message, with its whole thought; None where there is none.
 
-    Where a server keeps the reasoning apart and there was no answer after it, the reasoning, as models write it.
+    A thought that the server keeps apart is put back as models write it, and one that the prompt opened gets its tag.
     """
-    content = message.get("content")
+    content = _content(message.get("content"))
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    if thought and isinstance(thought, str):
+        return with_thought(thought, content or "")
+    return None if content is None else complete_served_thought(content)
+
+
+def _content(content: Any) -> str | None:
+    """The content of a message: a string, or parts of which some are text."""
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict) and "text" in str(part.get("type"))]
         texts = [part for part in parts if isinstance(part, str)]
         return "".join(texts) if texts else None
-    if content is None:
-        reasoning = message.get("reasoning_content") or message.get("reasoning")
-        return f"<think>{reasoning}" if isinstance(reasoning, str) else None
     return content if isinstance(content, str) else None
 
 

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
         ("(1) red: very\n\n  2 : blue  \n1: crested", ["red: very", "crested"], ["blue"]),
         ("3: neither\n12: twelve\n1:\n", [], []),
         ("I cannot say.", [], []),
+        ("<think>1: a red\n2: a blue</think>1: one\n2: another", ["one"], ["another"]),
     ],
 )
 def test_captions_are_read_line_by_line(reply, first, second):

@@ -111,6 +111,13 @@ def test_a_dry_run_changes_nothing(project):
     assert Path("params.yaml").read_bytes() == before
 
 
+def test_a_preset_sets_names_of_a_mapping_that_params_yaml_leaves_empty(project):
+    Path("mine.yaml").write_text("chat:\n  template_kwargs: {enable_thinking: false}\n", encoding="utf-8")
+    assert "chat.template_kwargs: {} → {'enable_thinking': False}" in invoke("mine.yaml").output
+    assert load_params(TrainParams).template_kwargs == {"enable_thinking": False}
+    assert "already has all values" in invoke("mine.yaml").output
+
+
 def test_an_unknown_preset_or_key_is_one_sentence(project):
     result = invoke("papre")
     assert isinstance(

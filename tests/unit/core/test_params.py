@@ -8,7 +8,8 @@ from ruamel.yaml import YAML
 from support.project import ROOT
 from support.stages import dotted_keys
 
-from pipeline.core.params import UserError, key, known_keys, load_params
+from pipeline.core.params import Scalars, UserError, key, known_keys, load_params
+from pipeline.method.chat import ChatParams
 from pipeline.training.params import TrainParams
 
 
@@ -126,6 +127,59 @@ def test_a_mistake_in_a_list_is_one_sentence(tmp_path, old, new, sentence):
     file.write_text(LISTS.replace(old, new), encoding="utf-8")
     with pytest.raises(UserError, match=re.escape(sentence)):
         load_params(Lists, file)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    settings: Scalars = key("chat.settings")
+
+
+def load_mapped(tmp_path, value):
+    file = tmp_path / "params.yaml"
+    file.write_text(f"chat:\n  settings: {value}\n", encoding="utf-8")
+    return load_params(Mapped, file).settings
+
+
+def test_a_mapping_has_names_of_the_users_own(tmp_path):
+    assert load_mapped(tmp_path, "{}") == {}
+    own = "{thinking: false, budget: 512, share: 0.5, effort: low}"
+    assert load_mapped(tmp_path, own) == {"thinking": False, "budget": 512, "share": 0.5, "effort": "low"}
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("low", "chat.settings is a str, expected names with a text, a number, true or false each"),
+        ("[a]", "chat.settings is a list"),
+        ("{a: [1]}", "chat.settings has 'a', with a value of type list"),
+        ("{a: {b: 1}}", "chat.settings has 'a', with a value of type dict"),
+        ("{a: }", "chat.settings has 'a', with a value of type NoneType"),
+        ("{3: 1}", "chat.settings has '3', with a value of type int"),
+        ("{a-b: 1}", "chat.settings has 'a-b', with a value of type int"),
+        ("{a: .nan}", "chat.settings has 'a', with a value of type float"),
+        ("{a: " + "9" * 30 + "}", "chat.settings has 'a', with a value of type int"),
+    ],
+)
+def test_a_mistake_in_a_mapping_is_one_sentence(tmp_path, value, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)) as caught:
+        load_mapped(tmp_path, value)
+    assert "`dvc exp run -S ++chat.settings.name=value`" in str(caught.value)
+
+
+@pytest.mark.parametrize("before", ["{}", "{enable_thinking: true, budget: 1}"])
+def test_dvc_sets_a_value_of_a_mapping_that_is_there_or_not(tmp_path, before):
+    """As the sentence above and the comment in params.yaml say; without ++, Hydra takes a new name for a slip."""
+    from dvc.utils.hydra import apply_overrides
+
+    file = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    file.write_text(text.replace("template_kwargs: {}", f"template_kwargs: {before}"), encoding="utf-8")
+    apply_overrides(file, ["++chat.template_kwargs.enable_thinking=false", "chat.system=Look at the bill."])
+    chat = load_params(ChatParams, file).chat
+    assert chat.template_kwargs["enable_thinking"] is False and chat.system == "Look at the bill."
+    assert ("budget" in chat.template_kwargs) == ("budget" in before)
+    apply_overrides(file, ["~chat.template_kwargs.enable_thinking", "chat.system="])
+    assert "enable_thinking" not in load_params(ChatParams, file).template_kwargs
 
 
 def test_no_file(tmp_path):

@@ -21,6 +21,7 @@ from pipeline.core.params import UserError
 from pipeline.engines.servers import endpoint, endpoints, failures, wire
 from pipeline.engines.servers import openai as engine_module
 from pipeline.engines.servers.openai import OpenAIEngine
+from pipeline.method.chat import Chat
 from pipeline.method.class_lists import ClassLists, ParsedAnswer
 from pipeline.method.failures import FailureLimit
 from pipeline.method.progress import draws_bar
@@ -113,6 +114,32 @@ def test_the_extra_settings_are_sent_even_where_they_are_off(dialect):
     assert "stop" not in fake.bodies[2]
 
 
+CHAT = Chat("You know birds.", {"enable_thinking": False, "budget": 512})
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "sglang"])
+def test_the_settings_of_chats_are_sent_with_every_request(dialect):
+    with Fake() as fake:
+        draw_all(OpenAIEngine("m", server(fake, dialect=dialect), chat=CHAT), image_requests(draws=[GREEDY, 0]))
+        draw_all(OpenAIEngine("m", server(fake, dialect=dialect)), image_requests())
+    *with_chat, without = fake.bodies
+    for body in with_chat:
+        assert body["chat_template_kwargs"] == {"enable_thinking": False, "budget": 512}
+        system, user = body["messages"]
+        assert system == {"role": "system", "content": [{"type": "text", "text": "You know birds."}]}
+        assert [part["type"] for part in user["content"]] == ["image_url", "text"]
+    assert "chat_template_kwargs" not in without and [one["role"] for one in without["messages"]] == ["user"]
+
+
+def test_the_openai_dialect_takes_a_system_message_and_no_settings_of_chat_templates():
+    with Fake() as fake:
+        draw_all(OpenAIEngine("m", server(fake), chat=replace(CHAT, template_kwargs={})), image_requests())
+        with pytest.raises(UserError, match=r"chat\.template_kwargs is .* which OpenAI's API cannot express"):
+            draw_all(OpenAIEngine("m", server(fake), chat=CHAT), image_requests())
+    (body,) = fake.bodies
+    assert body["messages"][0]["role"] == "system" and "chat_template_kwargs" not in body
+
+
 def test_the_picture_comes_first_and_arrives_byte_for_byte():
     requests = [Request("p", PNG, "A png?", [0]), Request("j", JPEG, "A jpeg?", [0])]
     with Fake() as fake:
@@ -168,6 +195,10 @@ def test_the_fingerprint_has_what_draws_depend_on_and_neither_url_nor_key():
     one = OpenAIEngine("m", server("http://a/v1", draws_per_request=4)).fingerprint()
     assert one == OpenAIEngine("m", server("http://b/v1", draws_per_request=4, timeout=9)).fingerprint()
     assert one == {"engine": "openai/2", "model": "m", "dialect": "openai", "draws_per_request": "4"}
+    assert OpenAIEngine("m", server("http://a/v1", draws_per_request=4), chat=CHAT).fingerprint() == {
+        **one,
+        "chat": '{"system": "You know birds.", "template_kwargs": {"budget": 512, "enable_thinking": false}}',
+    }
 
 
 def test_the_fingerprint_of_a_folder_changes_with_its_content(tmp_path):
@@ -322,7 +353,12 @@ def test_nothing_is_requested_that_is_not_used():
         ({"content": None, "reasoning_content": "long"}, "length", "<think>long", False),
         ({"content": None, "reasoning": "long"}, "length", "<think>long", False),
         ({"content": None, "reasoning_content": "done"}, "stop", "<think>done", True),
-        ({"content": "B", "reasoning_content": "long"}, "stop", "B", True),
+        ({"content": "", "reasoning": "long"}, "length", "<think>long", False),
+        ({"content": "B", "reasoning_content": "long"}, "stop", "<think>long</think>B", True),
+        ({"content": [{"type": "text", "text": "B"}], "reasoning": "long"}, "stop", "<think>long</think>B", True),
+        ({"content": "B", "reasoning_content": None, "reasoning": ""}, "stop", "B", True),
+        ({"content": "long</think>B"}, "stop", "<think>long</think>B", True),
+        ({"content": "<think>long</think>B"}, "stop", "<think>long</think>B", True),
         ({"content": [{"type": "text", "text": "a "}, {"type": "text", "text": "wren"}]}, "stop", "a wren", True),
         ({"content": [{"type": "image_url"}, {"type": "output_text", "text": "wren"}]}, "stop", "wren", True),
     ],

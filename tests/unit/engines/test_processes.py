@@ -12,6 +12,7 @@ from pipeline.core import gpus
 from pipeline.core.engine import GREEDY, Request
 from pipeline.core.params import UserError
 from pipeline.engines.processes import ProcessesEngine
+from pipeline.method.chat import Chat
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,7 @@ def requests(birds):
 
 def single(base_model):
     engine = engine_of(base_model, max_rows=20)
-    engine.threads = 1
+    engine.threads, engine.chat = 1, Chat("what is this bird ?", {})  # which every process must put in front
     return engine
 
 

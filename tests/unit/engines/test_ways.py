@@ -15,6 +15,7 @@ from pipeline.engines.common.prompt_lengths import PromptLengths, process
 from pipeline.engines.local import rows, shared_prefix, ways
 from pipeline.engines.local.decoding import Draws
 from pipeline.engines.local.ways import Way
+from pipeline.method.chat import PLAIN
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +141,7 @@ def test_the_length_of_a_prompt_is_known_before_it_is_read(tmp_path, name):
     """SmolVLM's processor has no method that counts."""
     pytest.importorskip("num2words") if name == "smolvlm" else None
     engine = engine_of(tiny_family(tmp_path / name, name))
-    lengths = PromptLengths(engine.processor)
+    lengths = PromptLengths(engine.processor, PLAIN)
     for request in REQUESTS:
         prompt = engine.reader.prompt(request.question)
         ids = process(engine.processor, [prompt], [picture(request.image)])["input_ids"]

@@ -42,7 +42,18 @@ OTHERS = {
     *("prompts_per_step", "prompts_per_device", "letter_weight", "format_weight", "precision", "clip_high", "rollouts"),
     *("method", "virft_reward", "rounds", "tuning", "lora_rank", "lora_alpha", "lora_dropout", "freeze", "weights"),
     *("check_every", "check_images", "check_samples", "max_kl", "launcher", "launch_config", "drop_flat_groups"),
-    *("vllm_url", "model", "attention", "max_rows", "max_tokens", "threads", "filler", "drop"),
+    *(
+        "system",
+        "template_kwargs",
+        "vllm_url",
+        "model",
+        "attention",
+        "max_rows",
+        "max_tokens",
+        "threads",
+        "filler",
+        "drop",
+    ),
 }
 OF_THE_TWO_STEPS = {field.name for field in fields(TwoStepParams)} - {"seed"}
 
@@ -102,6 +113,12 @@ def test_the_upper_clip_range_and_vllm_reach_trl(tmp_path):
     assert config(DEFAULTS, tmp_path).epsilon_high == DEFAULTS.clip
     assert config(replace(DEFAULTS, clip_high=0.28), tmp_path).epsilon_high == 0.28
     assert config(DEFAULTS, tmp_path).use_vllm is False
+
+
+def test_the_settings_of_the_chat_template_reach_trl(tmp_path):
+    assert config(DEFAULTS, tmp_path).chat_template_kwargs is None
+    own = {"enable_thinking": False}
+    assert config(replace(DEFAULTS, template_kwargs=own), tmp_path).chat_template_kwargs == own
 
 
 def test_the_reference_keeps_its_data_type_where_the_policy_is_trained_in_float32(tmp_path, monkeypatch):
