@@ -9,26 +9,25 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import torch
 from support.families import tiny_family
+from support.photographs import photograph
 from support.preset_models import PUBLISHED
-from support.workspace import call, copy_project, inside, run_all, run_stage, set_params
+from support.workspace import call, copy_project, run_all, run_stage, set_params
 
 from pipeline.core import tables
+from pipeline.datasets.species import SPECIES
 
 pytestmark = pytest.mark.slow
 
 NAMES = sorted(PUBLISHED)
-FEW = ("gemma-4-e4b", "qwen3-vl-4b", "qwen3.5-4b")  # a way of drawing each, and a thinking template
+FEW = ("gemma-4-e4b", "qwen3-vl-4b", "qwen3.5-4b")
 SMALL = {
+    "dataset": "folder",
+    "noun": "bird",
     "num_samples": 3,
     "topk": 2,
-    "data.train_per_class": 1,
-    "data.val_per_class": 1,
-    "data.test_per_class": 1,
-    "data.limit_per_class": 1,
     "sample.max_new_tokens": 6,
-    "filter.drop": "nothing",  # a model of random weights names no class; options.filler of the presets gives questions
+    "filter.drop": "nothing",  # a model of random weights names no class, and options.filler gives it questions
     "train.steps": 2,
     "train.max_completion_length": 6,
     "train.check_every": 2,
@@ -37,20 +36,35 @@ SMALL = {
     "predict.choice_max_new_tokens": 6,
     "predict.val_images": 2,
 }
+BIRDS = [species.name for species in SPECIES[:6]]  # the small models' tokenizer is the field guide's
+PHOTOS = 6  # of a class
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """The project with a folder of photos."""
+    copy_project(tmp_path)
+    for number in range(PHOTOS * len(BIRDS)):
+        folder = tmp_path / "photos" / BIRDS[number // PHOTOS]
+        folder.mkdir(exist_ok=True)
+        photograph(number, 120, 90).save(folder / f"{number}.png")
+    return tmp_path
 
 
 @pytest.mark.parametrize("name", NAMES if os.environ.get("DIVEK_PRESETS") else FEW)
-def test_a_preset_runs_from_photos_to_the_report(name, tmp_path, monkeypatch):
+def test_a_preset_leads_from_photos_to_the_report(project, name, monkeypatch):
     """DIVEK_PRESETS=1 runs all of them."""
     family = PUBLISHED[name].family
     if family == "smolvlm":  # its processor wants num2words, for the texts of videos
         monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", str)
-    copy_project(tmp_path)
-    call(tmp_path, sys.executable, "-m", "pipeline", "preset", name)
-    set_params(tmp_path, **SMALL | {"model": str(tiny_family(tmp_path / "models" / "tiny", family))})
-    run_all(tmp_path, "download", "sample", "options", "filter", "train")
-    run_stage(tmp_path, "predict@base", model="models/tiny")
-    run_all(tmp_path, "predict@trained", "baselines", "evaluate", "report")
-    trained = tables.read(tables.PREDICTIONS, tmp_path / "data" / "predictions" / "trained.parquet")
-    assert trained.height and not trained.filter(pl.col("greedy_status") == "error").height
-    assert (tmp_path / "reports" / "index.html").is_file()
+    call(project, sys.executable, "-m", "pipeline", "preset", name)
+    tiny_family(project / "models" / "tiny", family)
+    set_params(project, **SMALL | {"model": "models/tiny"})
+    run_all(project, "download", "sample", "options", "filter", "train")
+    run_stage(project, "predict@base", model="models/tiny")
+    run_all(project, "predict@trained", "baselines", "evaluate", "report")
+    for label in ("base", "trained"):
+        rows = tables.read(tables.PREDICTIONS, project / "data" / "predictions" / f"{label}.parquet")
+        assert rows.height and not rows.filter(pl.col("greedy_status") == "error").height
+    assert (project / "models" / "policy" / "model.safetensors").is_file()
+    assert (project / "reports" / "index.html").is_file()
