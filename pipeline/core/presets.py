@@ -65,6 +65,6 @@ def preset_for(model: str) -> str | None:
 
     `Qwen/Qwen2.5-VL-7B-Instruct` → `qwen2.5-vl-7b`, `Qwen/Qwen2.5-VL-32B-Instruct` → `qwen2.5-vl-3b`.
     """
-    name = model.rpartition("/")[2].lower()
+    name = model.rpartition("/")[2].lower().replace("_", ".")  # InternVL3_5
     family = [preset for preset in preset_names() if "-" in preset and name.startswith(preset.rpartition("-")[0])]
     return next((preset for preset in family if name.startswith(preset)), next(iter(family), None))

@@ -10,25 +10,29 @@ from pipeline.training.params import TOWERS, TrainParams
 # tower. Where they lie inside of the vision tower (Qwen) or beside it (Gemma, SmolVLM), they belong to it.
 VISION = ("visual", "vision_tower", "vision_model")
 FROM_VISION = ("merger", "multi_modal_projector", "connector", "embed_vision")
+AUDIO = ("audio_tower", "embed_audio")  # of Gemma 4; no question reaches it, so it is never trained
 
 
 def tower_of(parameter: str) -> str:
-    """vision or text, by the name of a parameter. The layers between the towers are of the vision tower.
+    """vision, audio or text, by the name of a parameter. The layers between the towers are of the vision tower.
 
     The published code of the paper freezes them with it.
     """
-    return "vision" if {*VISION, *FROM_VISION}.intersection(parameter.split(".")) else "text"
+    parts = parameter.split(".")
+    if {*AUDIO}.intersection(parts):
+        return "audio"
+    return "vision" if {*VISION, *FROM_VISION}.intersection(parts) else "text"
 
 
 def freeze(model: Any, towers: tuple[str, ...]) -> None:
-    """Freezes these towers. Raises UserError."""
+    """Freezes these towers, and that of sounds. Raises UserError."""
     if unknown := set(towers) - set(TOWERS):
         raise UserError(
             f"params.yaml: train.freeze has {unknown.pop()!r}; each entry must be one of {', '.join(TOWERS)}, such as "
             "`dvc exp run -S 'train.freeze=[vision]'`"
         )
     for name, weights in model.named_parameters():
-        if tower_of(name) in towers:
+        if tower_of(name) in (*towers, "audio"):
             weights.requires_grad_(False)
 
 
@@ -56,7 +60,7 @@ def adapter(model: Any, params: TrainParams) -> Any:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear)
         and module is not head
-        and tower_of(f"{name}.weight") not in params.freeze
+        and tower_of(f"{name}.weight") not in (*params.freeze, "audio")
     ]
     return LoraConfig(
         r=params.lora_rank,

@@ -62,8 +62,9 @@ class TransformersEngine:
         return engine
 
     def clear(self) -> None:
-        """Drops the prefills of pictures, after a change of the weights."""
-        self.reader.picture_prefills = []
+        """Drops the prefills of pictures, after a change of the weights. It makes no reader: that tries the model."""
+        if "reader" in self.__dict__:
+            self.reader.picture_prefills = []
 
     def close(self) -> None:
         """Releases the model's memory, for the next one."""

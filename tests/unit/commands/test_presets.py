@@ -122,7 +122,7 @@ def test_an_unknown_preset_or_key_is_one_sentence(project):
     result = invoke("papre")
     assert isinstance(
         result.exception, UserError
-    ) and "there is no preset 'papre'; use a path, or one of gemma-3-4b, paper" in str(result.exception)
+    ) and "there is no preset 'papre'; use a path, or one of gemma-3-4b, gemma-4-e4b" in str(result.exception)
     Path("mine.yaml").write_text("train:\n  learning_rat: 1.0\n", encoding="utf-8")
     result = invoke("mine.yaml")
     assert isinstance(
@@ -175,6 +175,8 @@ def test_a_base_that_is_none_is_one_sentence(project, base, reason):
         ("Qwen/Qwen2.5-VL-72B-Instruct", "`python -m pipeline preset qwen2.5-vl-3b` sets"),
         ("Qwen/Qwen3-VL-8B-Instruct", "`python -m pipeline preset qwen3-vl-8b` sets"),
         ("google/gemma-3-12b-it", "`python -m pipeline preset gemma-3-4b` sets"),
+        ("google/gemma-4-31B-it", "`python -m pipeline preset gemma-4-e4b` sets"),
+        ("OpenGVLab/InternVL3_5-4B-HF", "`python -m pipeline preset internvl3.5-4b` sets"),
         ("OpenGVLab/InternVL3-8B", "there is no preset for it, so take `python -m pipeline preset qwen2.5-vl-7b`"),
     ],
 )

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.slow
         ("model.vision_tower.encoder.layers.0.mlp.fc1.weight", "vision"),
         ("model.multi_modal_projector.mm_input_projection_weight", "vision"),
         ("model.connector.modality_projection.proj.weight", "vision"),
+        ("model.audio_tower.layers.0.self_attn.q_proj.linear.weight", "audio"),
+        ("model.embed_audio.embedding_projection.weight", "audio"),
         ("model.language_model.layers.0.mlp.up_proj.weight", "text"),
         ("lm_head.weight", "text"),
     ],
