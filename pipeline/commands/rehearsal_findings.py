@@ -1,4 +1,4 @@
-"""The findings of a rehearsal: answers, how many could be read, memory, what the whole run takes, and what to change."""
+"""The findings of a rehearsal: answers, how many could be read, memory, duration of the whole run, what to change."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -43,7 +43,9 @@ def sections(rehearsal: Rehearsal, cost: CostParams, data: Path) -> list[str]:
     if rehearsal.index is not None:
         classes = tables.read(tables.CLASSES, data / "classes.parquet")
         parts["The whole run, at these rates"] = durations(cost, rehearsal.index, classes, rehearsal.timings)
-    parts["What to change"] = advice(samples, predictions, rollouts, rehearsal.timings, rehearsal.questions, rehearsal.failure)
+    parts["What to change"] = advice(
+        samples, predictions, rollouts, rehearsal.timings, rehearsal.questions, rehearsal.failure
+    )
     return [f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in parts.items()]
 
 
