@@ -67,6 +67,8 @@ def predict_further_models(
 ) -> pl.DataFrame:
     """The table of predictions of all further models, for the images that `predict` answers."""
     lists, index = ClassLists(classes), images_to_answer(images, classes, params.val_images)
+    if params.engine == "transformers" and params.models:
+        params.claim_gpus()  # before CLIP claims one
     predictions = [tables.PREDICTIONS.schema.to_frame()]
     for model in parse_models(params.models):
         if model.kind:

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +52,7 @@ def classify(
     1 wrong usage; 3 a picture has no answer, because it cannot be opened or no draw names a class.
     """
     params, max_pixels = load_params(PhotoParams), int(read_param("data.max_pixels"))
+    params = replace(params, processes=params.processes or 1)  # a few pictures need no more
     require_prompt_for(model, params.prompt)
     pictures = [] if serve else find_pictures(photos or [])
     names = load_classes(classes, dataset, noun)

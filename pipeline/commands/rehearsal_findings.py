@@ -78,7 +78,10 @@ def durations(params: CostParams, index: pl.DataFrame, classes: pl.DataFrame, ti
         completions(params, params.num_samples, None),
     )
     rates = {stage: rate(list(timings.get(stage, [])), unit_of(stage)) for stage in STAGES}
-    return estimate_lines([estimate(stage, work[stage], own, 1) for stage, own in rates.items() if own is not None])
+    lines = estimate_lines([estimate(stage, work[stage], own, 1) for stage, own in rates.items() if own is not None])
+    if missing := [stage for stage, own in rates.items() if own is None]:
+        lines.append(f"not measured, since it failed or all its draws were cached: {', '.join(missing)}")
+    return lines
 
 
 def advice(

@@ -1,10 +1,9 @@
 """Which GPUs a process computes on: runs side by side, such as those of `dvc queue start -j 4`, have each their own.
 
-A run holds a lock for each of its GPUs, for all projects of this user on this machine, until its process ends. Only
-NVIDIA's GPUs are counted; elsewhere nothing is claimed, and torch chooses.
+A run holds a lock for each of its GPUs, for all projects of this user on this machine, until its process has ended, and
+the server that it started. Only NVIDIA's GPUs are counted; elsewhere nothing is claimed, and torch chooses.
 """
 
-import getpass
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import lock_descriptor
 
 from pipeline.core.errors import UserError
 from pipeline.core.words import counted
@@ -21,7 +20,10 @@ from pipeline.core.words import counted
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 CLAIMED = "DIVEK_CLAIMED_GPUS"  # set where this process or the one that started it holds the locks
 POLL = 2.0  # seconds
-_held: list[FileLock] = []
+REPORT_EVERY = 300  # polls
+
+descriptors: list[int] = []
+"""Of the locks that this process holds: a process that is given one holds the lock as well."""
 
 
 def claim(count: int) -> list[str]:
@@ -35,51 +37,69 @@ def claim(count: int) -> list[str]:
         fewer than `count`.
     """
     if CLAIMED in os.environ:
-        return [name for name in os.environ[CLAIMED].split(",") if name]
+        claimed = [name for name in os.environ[CLAIMED].split(",") if name]
+        if claimed and count > len(claimed):
+            raise UserError(_too_few(count, claimed, "claimed by this stage"))
+        return claimed
     names = visible()
     if not names:
         return []
     if count > len(names):
-        raise UserError(
-            f"{counted(count, 'GPU')} needed, and {counted(len(names), 'GPU')} visible ({','.join(names)}); set "
-            "engine.processes or num_processes in train.launch_config lower"
-        )
-    claimed = _take(names, count)
-    if not claimed:
-        print("other runs have the GPUs: waiting until they end", file=sys.stderr)
-    while not claimed:
+        raise UserError(_too_few(count, names, "visible"))
+    polls = 0
+    while not (claimed := _take(names, count)):
+        if polls % REPORT_EVERY == 0:
+            print(
+                f"other runs have the GPUs: waiting for {count or 1} of {len(names)} (locks: {_folder()})",
+                file=sys.stderr,
+            )
+        polls += 1
         time.sleep(POLL)
-        claimed = _take(names, count)
     os.environ[VISIBLE] = os.environ[CLAIMED] = ",".join(claimed)
     return claimed
 
 
 def visible() -> list[str]:
-    """The GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, or all that the driver lists."""
-    if VISIBLE in os.environ:
-        return [name.strip() for name in os.environ[VISIBLE].split(",") if name.strip() not in ("", "-1")]
+    """The GPUs that this process may use, by their UUIDs: those of CUDA_VISIBLE_DEVICES, or all that there are."""
+    listing = ""
     with suppress(OSError, subprocess.SubprocessError):
-        command = ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader")
+        command = ("nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader")
         listing = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-        return listing.split()
-    return []
+    uuids = dict(line.replace(" ", "").split(",", 1) for line in listing.splitlines() if "," in line)
+    if VISIBLE not in os.environ:
+        return list(uuids.values())
+    names = [name.strip() for name in os.environ[VISIBLE].split(",") if name.strip() not in ("", "-1")]
+    return list(dict.fromkeys(uuids.get(name, name) for name in names))
 
 
 def _take(names: list[str], count: int) -> list[str]:
     """Takes `count` of the GPUs, or all that are free; none where there are too few."""
-    folder = Path(tempfile.gettempdir()) / f"divek-gpus-{getpass.getuser()}"
+    folder = _folder()
     folder.mkdir(exist_ok=True)
-    taken = []
+    taken: dict[str, int] = {}
     for name in names:
-        lock = FileLock(folder / f"{name}.lock")
-        with suppress(Timeout):
-            lock.acquire(blocking=False)
-            taken.append((name, lock))
+        file = os.open(folder / f"{name.replace('/', '-')}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        if lock_descriptor(file, blocking=False):
+            taken[name] = file
+        else:
+            os.close(file)
         if count and len(taken) == count:
             break
     if len(taken) < max(1, count):
-        for _, lock in taken:
-            lock.release()
+        for file in taken.values():
+            os.close(file)
         return []
-    _held.extend(lock for _, lock in taken)
-    return [name for name, _ in taken]
+    descriptors.extend(taken.values())
+    return list(taken)
+
+
+def _folder() -> Path:
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
+    return Path(tempfile.gettempdir()) / f"divek-gpus-{user}"
+
+
+def _too_few(count: int, names: list[str], how: str) -> str:
+    return (
+        f"{counted(count, 'GPU')} needed, and {counted(len(names), 'GPU')} {how} ({', '.join(names)}); set "
+        "engine.processes or num_processes in train.launch_config lower"
+    )

@@ -17,6 +17,7 @@ LABELS = ("way",)
 
 _labels: dict[str, str] = {}
 _ready_after: list[float] = []
+_peak: dict[str, int] = {}
 
 
 def record(**counts: int) -> None:
@@ -48,7 +49,8 @@ def save(stage: str) -> None:
         "startup": round(_ready_after[0], 3) if _ready_after else 0.0,
         "mib": _peak_memory(),
         "cores": os.cpu_count(),
-        **_gpu_memory(),
+        **_peak,
+        **gpu_memory(),
     }
     with suppress(OSError):
         file = work_folder("rates") / f"{stage}.jsonl"
@@ -67,7 +69,13 @@ def _peak_memory() -> int:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 
 
-def _gpu_memory() -> dict[str, int]:
+def note_peak(memory: dict[str, int]) -> None:
+    """Notes what a process of this stage has taken on its GPU: of `gpu_memory`, the largest counts."""
+    if memory.get("gpu_mib", 0) > _peak.get("gpu_mib", 0):
+        _peak.update(memory)
+
+
+def gpu_memory() -> dict[str, int]:
     """The most that torch has reserved on this process's GPU, and what the GPU has, in MiB; empty without a GPU."""
     torch = sys.modules.get("torch")  # not imported for this alone
     if torch is None or not torch.cuda.is_initialized():

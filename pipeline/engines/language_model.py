@@ -33,6 +33,7 @@ class LLMServerParams:
             endpoints=endpoints,
             command="" if endpoints else self.command,
             start_timeout=self.start_timeout,
+            gpus=1,
             dialect="openai",
             draws_per_request=1,
             concurrency=self.concurrency,

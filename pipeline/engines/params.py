@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pipeline.core.engine import Engine
 from pipeline.core.gpus import claim
-from pipeline.core.params import key
+from pipeline.core.params import UserError, key
 from pipeline.engines.common.draw_cache import CachingEngine, draw_cache_folder
 from pipeline.engines.servers.dialects import DIALECTS
 from pipeline.method.chat import ChatParams
@@ -37,10 +37,18 @@ class EngineParams(ChatParams):
             return CachingEngine(self._server(model), draw_cache_folder())
         return CachingEngine(self._local(model), draw_cache_folder())
 
+    def claim_gpus(self) -> list[str]:
+        """Claims the GPUs of the stage for its engines: to be called before anything claims fewer."""
+        import torch
+
+        if torch.version.hip and self.processes > 1:
+            raise UserError("params.yaml: engine.processes above 1 needs NVIDIA's GPUs; set it to 1, or use a server")
+        return claim(self.processes) if torch.version.cuda else []
+
     def _local(self, model: str) -> Engine:
         from pipeline.engines.local.transformers import TransformersEngine
 
-        gpus = claim(self.processes)
+        gpus = self.claim_gpus()
         count = self.processes or max(1, len(gpus))
         engine = TransformersEngine(
             model, self.dtype, self.attention, self.max_rows, self.max_tokens, self.threads, self.chat
@@ -55,16 +63,16 @@ class EngineParams(ChatParams):
         from pipeline.engines.servers.budget import Server
         from pipeline.engines.servers.openai import OpenAIEngine
 
-        if self.command:
-            claim(self.processes)  # the server takes those that this process may see
         return OpenAIEngine(
             model,
             Server(
                 endpoints=self.endpoints,
                 command=self.command,
                 start_timeout=self.start_timeout,
+                gpus=self.processes or 1,
                 dialect=self.dialect,
-                draws_per_request=self.draws_per_request,
+                # SGLang gives all answers of a request one seed, and so one text where seeds have an effect.
+                draws_per_request=1 if self.dialect == "sglang" else self.draws_per_request,
                 concurrency=self.concurrency,
                 timeout=self.timeout,
                 retries=self.retries,

@@ -21,6 +21,7 @@ from pipeline.engines.common.loading import load_processor
 from pipeline.engines.common.prompt_lengths import PromptLengths
 from pipeline.engines.local.batches import Batches
 from pipeline.engines.local.transformers import TransformersEngine
+from pipeline.engines.servers.supervisor import end_with_parent
 
 Batch = list[Request]
 
@@ -77,14 +78,15 @@ class ProcessesEngine:
                 for worker, own in zip(self.workers, of_worker, strict=True):
                     if worker.connection not in busy and (own or of_any):
                         batch = own.popleft() if own else of_any.popleft()
-                        worker.connection.send((batch, sampler))
+                        worker.send((batch, sampler))
                         busy[worker.connection] = worker, batch
                 if not busy:
                     return
                 for connection in wait(list(busy)):
                     worker, batch = busy.pop(connection)
-                    completions, stored = worker.receive()
+                    completions, stored, peak = worker.receive()
                     self._store(worker.number, stored)
+                    timings.note_peak(peak)
                     timings.record(prompt_tokens=sum(self._length(request) for request in batch))
                     yield completions
         finally:
@@ -131,16 +133,26 @@ class _Worker:
                 os.environ[name] = value
         other.close()
 
+    def send(self, work: Any) -> None:
+        """Raises UserError where the process has ended."""
+        try:
+            self.connection.send(work)
+        except OSError:
+            raise self._end() from None
+
+    def _end(self) -> UserError:
+        self.process.join()
+        return UserError(
+            f"process {self.number + 1} of {self.count} (engine.processes) ended with exit code "
+            f"{self.process.exitcode}; the finished draws are kept: run the same command again"
+        )
+
     def receive(self) -> Any:
         """What the process sends next. Raises UserError where that is an error, or where it has ended."""
         try:
             answer = self.connection.recv()
         except (EOFError, OSError):
-            self.process.join()
-            raise UserError(
-                f"process {self.number + 1} of {self.count} (engine.processes) ended with exit code "
-                f"{self.process.exitcode}; the finished draws are kept: run the same command again"
-            ) from None
+            raise self._end() from None
         if isinstance(answer, UserError):
             raise answer
         if not self.way:
@@ -155,6 +167,7 @@ class _Worker:
 
 def _work(connection: Connection, settings: tuple[Any, ...], announces: bool) -> None:
     """Answers batch after batch, until the other end of the pipe is closed."""
+    end_with_parent()  # at once, so that its GPU is free
     engine = TransformersEngine(*settings)
     engine.announces = announces
     try:
@@ -162,7 +175,8 @@ def _work(connection: Connection, settings: tuple[Any, ...], announces: bool) ->
         while True:
             batch, sampler = connection.recv()
             completions = [one for part in engine.draw(batch, sampler) for one in part]
-            connection.send((completions, [list(prefill.places) for prefill in engine.reader.picture_prefills]))
+            stored = [list(prefill.places) for prefill in engine.reader.picture_prefills]
+            connection.send((completions, stored, timings.gpu_memory()))
     except UserError as error:
         connection.send(error)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):

@@ -29,12 +29,12 @@ def launch(params: TrainParams, arguments: list[str]) -> None:
 
 
 def _processes(params: TrainParams) -> int:
-    """num_processes of the launch config; 0 where it does not say."""
+    """Processes on this machine by the launch config; 0 where it does not say."""
     file = Path(params.launch_config)
     tree = load_yaml(file.read_text(encoding="utf-8"), str(file), "fix it") if file.is_file() else None
-    count = tree.get("num_processes", 0) if isinstance(tree, dict) else 0
-    on_cpus = isinstance(tree, dict) and tree.get("use_cpu")
-    return count if isinstance(count, int) and not on_cpus else 0
+    settings = tree if isinstance(tree, dict) else {}
+    count, machines = settings.get("num_processes", 0), settings.get("num_machines", 1)
+    return count // max(1, machines) if isinstance(count, int) and isinstance(machines, int) else 0
 
 
 def is_main_process() -> bool:

@@ -72,7 +72,8 @@ cat /dev/zero > filler 2> /dev/null || true
 code=0
 TMPDIR="$2/tmp" PYTHONDONTWRITEBYTECODE=1 "$3" -m pipeline.stages.$4 || code=$?
 rm filler
-outputs | cmp - /dev/shm/$$.before && rm /dev/shm/$$.before
+outputs | cmp - /dev/shm/$$.before || code=9
+rm /dev/shm/$$.before
 exit $code
 """
 NAMESPACE = ("unshare", "--map-root-user", "--mount")

@@ -137,6 +137,7 @@ def server(*fakes, **settings):
         endpoints=tuple(fake if isinstance(fake, str) else fake.url for fake in fakes),
         command="",
         start_timeout=5.0,
+        gpus=1,
         dialect="openai",
         draws_per_request=1,
         concurrency=4,

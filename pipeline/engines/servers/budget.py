@@ -16,6 +16,7 @@ class Server:
     endpoints: tuple[str, ...]  # base URLs such as http://host:8000/v1, all serving the same model
     command: str  # starts a server of the model; "" where there are endpoints
     start_timeout: float  # seconds that a server may take to start, and may be away
+    gpus: int  # that a server started by the command sees
     dialect: str  # openai (what the API defines), vllm or sglang (further sampling settings too)
     draws_per_request: int
     concurrency: int  # requests in flight per endpoint

@@ -45,7 +45,7 @@ class Endpoints:
         # Where a server has answered before, it may be starting again.
         give_up = time.monotonic() + (self.server.start_timeout if self.budget.requests else 0)
         while all(obstacles := await self._obstacles()) and time.monotonic() < give_up:
-            self._require_process()
+            self.require_process()
             self.report(self._waiting(obstacles[0]))
             await asyncio.sleep(BACKOFF)
         for endpoint, obstacle in zip(self.usable, obstacles, strict=True):
@@ -117,7 +117,7 @@ class Endpoints:
 
     def _require_return(self, endpoint: Endpoint, reason: str) -> None:
         """Notes that an endpoint is away. Raises UserError where none is expected to come back."""
-        self._require_process()
+        self.require_process()
         now, limit = time.monotonic(), self.server.start_timeout
         if endpoint.away_since is None:
             endpoint.away_since = now
@@ -131,7 +131,7 @@ class Endpoints:
             endpoint.away_since = None
             self.report(f"{endpoint.url}: answers again")
 
-    def _require_process(self) -> None:
+    def require_process(self) -> None:
         """Raises UserError where the server that was started here has ended."""
         if self.process and (failure := self.process.failure(f". {KEPT}")):
             raise UserError(failure)

@@ -47,7 +47,7 @@ class Refusals:
         images.add(image_id)
         if len(images) >= MOST_REFUSALS:
             raise UserError(
-                f"{reason}; the server rejects every picture so far with these words: change the setting that they "
+                f"{reason}; the server rejects every request so far in these words: change the setting that they "
                 "name, here or at the server, then run the same command again"
             )
 

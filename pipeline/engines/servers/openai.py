@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
+from pipeline.core.gpus import claim
 from pipeline.core.params import UserError
 from pipeline.engines.common.model_folder import content
 from pipeline.engines.servers.api_key import read_key
@@ -76,9 +77,18 @@ class OpenAIEngine:
     def started(self) -> ServerProcess:
         """The server of `server.command`, which is started when it is first needed."""
         if self.process is None:
-            server = self.server
-            self.process = ServerProcess(server.command, self.model, server.start_timeout, server.key_variable)
+            self._require_one_source()
+            claim(self.server.gpus)
+            self.process = ServerProcess(self.server.command, self.model, self.server.start_timeout)
         return self.process
+
+    def _require_one_source(self) -> None:
+        if bool(self.server.endpoints) == bool(self.server.command):
+            raise UserError(
+                f"params.yaml: {self.model} needs either server.command, which starts a server, or endpoints, where "
+                "one runs already, and not both; set one with `dvc exp run -S "
+                "'server.endpoints=[http://localhost:8000/v1]'` (docs/scale.md)"
+            )
 
     def close(self) -> None:
         if self.process:
@@ -86,12 +96,7 @@ class OpenAIEngine:
         self.process = None
 
     def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
-        if bool(self.server.endpoints) == bool(self.server.command):
-            raise UserError(
-                "params.yaml: engine.name = openai needs either server.command, which starts a server, or "
-                "server.endpoints, where one runs already, and not both; set one with `dvc exp run -S "
-                "'server.endpoints=[http://localhost:8000/v1]'` (docs/scale.md)"
-            )
+        self._require_one_source()
         require_expressible(self.server.dialect, sampler, self.chat)
         if not any(request.draws for request in requests):
             return
@@ -127,6 +132,7 @@ class _Run:
             raise errors.exceptions[0] from None
         finally:
             await self.endpoints.close()
+        self.endpoints.require_process()
         if not all(task.result() for task in tasks):
             raise UserError(self.endpoints.budget.message())
 

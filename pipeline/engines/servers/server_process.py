@@ -1,5 +1,6 @@
 """A server that a stage starts for its model (`server.command`), and that ends with the stage, however that ends."""
 
+import http.client
 import json
 import os
 import secrets
@@ -15,11 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.core import gpus, timings
 from pipeline.core.errors import UserError
 from pipeline.core.files import work_folder
 from pipeline.core.terminal import printable
 from pipeline.engines.servers import supervisor
-from pipeline.engines.servers.api_key import clean, read_key
+from pipeline.engines.servers.api_key import clean
 
 KEY_VARIABLE = "VLLM_API_KEY"  # from which vLLM takes its key; other servers on this machine need none
 VERSION_PATHS = ("/version", "/get_server_info")  # of vLLM and SGLang
@@ -37,9 +39,9 @@ class ServerProcess:
     Args:
         command: a command line with {model} and {port}. No shell reads it.
         start_timeout: seconds within which it must answer.
-        key_variable: environment variable with the key that it is to require; without one the key is random.
 
     Attributes:
+        key: that it requires, if it is vLLM; random, and known to no one else.
         url: base URL of its API.
         version: as vLLM and SGLang report it, "" for others.
 
@@ -47,13 +49,12 @@ class ServerProcess:
         UserError: the command cannot be run, it ended, or it did not answer in time. The last lines of its log follow.
     """
 
-    def __init__(self, command: str, model: str, start_timeout: float, key_variable: str):
+    def __init__(self, command: str, model: str, start_timeout: float):
         self.model, self.start_timeout = model, start_timeout
-        self.key = read_key(key_variable) or secrets.token_urlsafe(24)
+        self.key = secrets.token_urlsafe(24)
         port = _free_port()
         self.url, self.log = f"http://127.0.0.1:{port}/v1", _new_log(model, port)
         words = _words(command, model, port)
-        environment = os.environ | {KEY_VARIABLE: self.key, key_variable: self.key}
         command_line = [sys.executable, "-m", supervisor.__name__, f"{PATIENCE:g}", *words]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -61,12 +62,14 @@ class ServerProcess:
                 stdin=subprocess.PIPE,  # which the system closes when this process ends
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=os.environ | {KEY_VARIABLE: self.key},
+                pass_fds=gpus.descriptors if os.name == "posix" else (),  # the GPUs are its own until it has ended
                 start_new_session=True,
             )
         try:
             self._wait()
             self.version = self._version()
+            timings.mark_ready()
         except BaseException:
             self.stop()
             raise
@@ -106,6 +109,8 @@ class ServerProcess:
                 report_at += REPORT_EVERY
                 print(f"the server of {self.model} is starting, {now - start:.0f} s so far", file=sys.stderr)
             time.sleep(POLL)
+        if failure := self.failure():  # what answers is another program
+            raise UserError(failure)
         print(f"the server of {self.model} answers after {time.monotonic() - start:.0f} s", file=sys.stderr)
 
     def _get(self, path: str) -> bytes | None:
@@ -119,7 +124,7 @@ class ServerProcess:
                 return bytes(answer.read(LONGEST_TAIL))
         except urllib.error.HTTPError as error:
             return None if error.code in STARTING else b""
-        except (OSError, ValueError):  # ValueError: what answers does not speak HTTP
+        except (OSError, ValueError, http.client.HTTPException):  # what answers may not speak HTTP
             return None
 
     def _version(self) -> str:
@@ -132,7 +137,8 @@ class ServerProcess:
 
     def _tail(self) -> str:
         """The last lines of the log, for the end of a message."""
-        with self.log.open("rb") as log:
+        text = ""
+        with suppress(OSError), self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - LONGEST_TAIL))
             text = clean(log.read().decode("utf-8", "replace"), self.key)
         lines = [line.rstrip()[:LONGEST_LINE] for line in text.splitlines() if line.strip()]
@@ -142,7 +148,7 @@ class ServerProcess:
 
 def _words(command: str, model: str, port: int) -> list[str]:
     """The words of the command line. Raises UserError where it cannot be run."""
-    example = "such as `vllm serve {model} --served-model-name {model} --port {port}` (docs/scale.md)"
+    example = "such as `vllm serve {model} --served-model-name {model} --host 127.0.0.1 --port {port}` (docs/scale.md)"
     try:
         words = shlex.split(command)
     except ValueError as error:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.fake_server import SAMPLER, draw_all, image_requests, server
+from support.fake_server import draw_all, image_requests, server
 from support.project import ROOT
 
 from pipeline.core.params import UserError
@@ -140,7 +140,7 @@ def test_a_model_or_a_brace_is_passed_as_it_is():
 KILLED = """
 from pathlib import Path
 from pipeline.engines.servers import server_process
-from support.fake_server import image_requests, server
+from support.fake_server import SAMPLER, image_requests, server
 from pipeline.engines.common.draw_cache import CachingEngine
 from pipeline.engines.servers.openai import OpenAIEngine
 server_process.PATIENCE = 0.5
@@ -153,8 +153,7 @@ print(one.counts())
 @pytest.mark.slow
 def test_killed_in_the_middle_it_leaves_no_process_and_loses_no_draw(monkeypatch):
     """DIVEK_KILLS sets how often."""
-    code = KILLED.replace("COMMAND", repr(command("stubborn"))).replace("SAMPLER", repr(SAMPLER))
-    code = code.replace("import image", "import SAMPLER, image").replace("Sampler(", "SAMPLER.__class__(")
+    code = KILLED.replace("COMMAND", repr(command("stubborn")))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
     kills, kept = int(os.environ.get("DIVEK_KILLS", "2")), 0
     images = 20 * (kills + 1)
