@@ -47,7 +47,7 @@ class Command:
 
 @dataclass
 class Rehearsal:
-    """What a rehearsal has found.
+    """What a rehearsal shows.
 
     Attributes:
         index: the whole table of images, without pictures; None where there is none.
@@ -79,21 +79,21 @@ def commands() -> list[Command]:
 def rehearse_run(params: RehearsalParams, folder: Path) -> Rehearsal:
     """Runs every stage in `folder`, which is made anew, until one fails."""
     prepare(params, folder)
-    found = Rehearsal()
+    rehearsal = Rehearsal()
     for command in commands():
         before = len(timings.load(command.name))
         print(f"rehearsal: {command.stage}", flush=True)
         if _run(command.line, folder):
-            found.failure = command.stage
+            rehearsal.failure = command.stage
             break
-        found.timings.setdefault(command.name, []).extend(timings.load(command.name)[before:])
+        rehearsal.timings.setdefault(command.name, []).extend(timings.load(command.name)[before:])
         if command.name == "download":
-            found.index = _take_few(folder)
+            rehearsal.index = _take_few(folder)
         if command.name == "filter":
-            found.questions = tables.read(tables.HARD, folder / "data/hard.parquet").height
-            if found.questions < params.prompts_per_step:
-                _set(folder, {"train.prompts_per_step": found.questions or 1})
-    return found
+            rehearsal.questions = tables.read(tables.HARD, folder / "data/hard.parquet").height
+            if rehearsal.questions < params.prompts_per_step:
+                _set(folder, {"train.prompts_per_step": rehearsal.questions or 1})
+    return rehearsal
 
 
 def prepare(params: RehearsalParams, folder: Path) -> None:

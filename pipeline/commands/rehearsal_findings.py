@@ -1,4 +1,4 @@
-"""What a rehearsal shows: answers, how many could be read, memory, what the whole run takes, and what to change."""
+"""The findings of a rehearsal: answers, how many could be read, memory, duration of the whole run, what to change."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def answers(samples: pl.DataFrame, predictions: pl.DataFrame) -> list[str]:
     """Draws of step 1 and choices of step 2, of as many images as there are, verbatim on one line each."""
     draws = samples.filter(pl.col("status") != "error").unique("image_id", keep="first", maintain_order=True)
     lines = [f"draw, {status}: {_line(text)}" for text, status in draws["text", "status"].head(SHOWN).iter_rows()]
-    chosen = predictions.filter(pl.col("choice_text").is_not_null())["choice_text", "choice_status"].head(SHOWN)
+    chosen = predictions.filter(pl.col("choice_text").is_not_null())["choice_text", "status"].head(SHOWN)
     return [*lines, *(f"choice, {status}: {_line(text)}" for text, status in chosen.iter_rows())] or ["none"]
 
 
@@ -43,7 +43,7 @@ def readability(samples: pl.DataFrame, predictions: pl.DataFrame, rollouts: pl.D
     """How parsing went in each step, and how training rewarded."""
     lines = []
     chosen = predictions.filter(pl.col("choice_text").is_not_null())
-    for title, statuses in (("draws", samples["status"]), ("choices", chosen["choice_status"])):
+    for title, statuses in (("draws", samples["status"]), ("choices", chosen["status"])):
         if len(statuses):
             counts = statuses.value_counts(sort=True).iter_rows()
             lines.append(f"{title}: " + ", ".join(f"{status} {count / len(statuses):.0%}" for status, count in counts))
@@ -90,8 +90,8 @@ def advice(
     failure: str,
 ) -> list[str]:
     """One sentence for each thing to change; that all is well where there is none."""
-    found = _advice(samples, predictions, rollouts, timings, questions, failure)
-    return list(found) or ["nothing was found: `dvc repro` runs the whole"]
+    sentences = _advice(samples, predictions, rollouts, timings, questions, failure)
+    return list(sentences) or ["nothing was found: `dvc repro` runs the whole"]
 
 
 def _advice(
@@ -111,7 +111,7 @@ def _advice(
             "most draws have no answer that can be read: compare them with the setting prompt; for a model that thinks "
             "before it answers, set sample.max_new_tokens higher or chat.template_kwargs to {enable_thinking: false}"
         )
-    chosen = predictions.filter(pl.col("choice_text").is_not_null())["choice_status"]
+    chosen = predictions.filter(pl.col("choice_text").is_not_null())["status"]
     for statuses, setting in ((samples["status"], "sample.max_new_tokens"), (chosen, "predict.choice_max_new_tokens")):
         if (share := _share(statuses, "truncated")) > MOST_TRUNCATED:
             yield f"{share:.0%} of the answers are cut off: set {setting} higher"

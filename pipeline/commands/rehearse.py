@@ -24,13 +24,13 @@ def rehearse() -> None:
     """
     params, cost = load_params(RehearsalParams), load_params(CostParams)
     folder = work_folder("rehearsal").resolve()
-    found = rehearse_run(params, folder)
-    print("\n" + printable("\n\n".join(sections(found, cost, folder / "data"))))
-    if found.failure:
+    rehearsal = rehearse_run(params, folder)
+    print("\n" + printable("\n\n".join(sections(rehearsal, cost, folder / "data"))))
+    if rehearsal.failure:
         raise typer.Exit(1)
 
 
-def sections(found: Rehearsal, cost: CostParams, data: Path) -> list[str]:
+def sections(rehearsal: Rehearsal, cost: CostParams, data: Path) -> list[str]:
     """The findings, each under a title."""
     samples = _table(tables.SAMPLES, data / "samples.parquet")
     predictions = _table(tables.PREDICTIONS, data / "predictions" / "base.parquet")
@@ -38,12 +38,14 @@ def sections(found: Rehearsal, cost: CostParams, data: Path) -> list[str]:
     parts = {
         "Answers of the model, verbatim": answers(samples, predictions),
         "What could be read": readability(samples, predictions, rollouts),
-        "Peak memory": memory(found.timings),
+        "Peak memory": memory(rehearsal.timings),
     }
-    if found.index is not None:
+    if rehearsal.index is not None:
         classes = tables.read(tables.CLASSES, data / "classes.parquet")
-        parts["The whole run, at these rates"] = durations(cost, found.index, classes, found.timings)
-    parts["What to change"] = advice(samples, predictions, rollouts, found.timings, found.questions, found.failure)
+        parts["The whole run, at these rates"] = durations(cost, rehearsal.index, classes, rehearsal.timings)
+    parts["What to change"] = advice(
+        samples, predictions, rollouts, rehearsal.timings, rehearsal.questions, rehearsal.failure
+    )
     return [f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in parts.items()]
 
 

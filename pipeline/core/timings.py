@@ -12,6 +12,9 @@ from pipeline.core.files import work_folder
 
 _STARTED = time.perf_counter()
 _counts: Counter[str] = Counter()
+LABELS = ("way",)
+"""Keys of words; all others are of numbers."""
+
 _labels: dict[str, str] = {}
 _ready_after: list[float] = []
 
@@ -22,7 +25,7 @@ def record(**counts: int) -> None:
 
 
 def label(**words: str) -> None:
-    """Sets words about the work of this process, such as way="shared"; they count as no work by themselves."""
+    """Sets words of LABELS about the work of this process, such as way="shared"; alone they are no work."""
     _labels.update(words)
 
 
@@ -80,6 +83,10 @@ def load(stage: str) -> list[dict[str, Any]]:
         for line in (work_folder("rates") / f"{stage}.jsonl").read_text(encoding="utf-8").splitlines():
             with suppress(ValueError, RecursionError):
                 entry = json.loads(line)
-                if isinstance(entry, dict) and all(type(value) in (int, float, str) for value in entry.values()):
+                if isinstance(entry, dict) and all(_is_valid(*item) for item in entry.items()):
                     entries.append(entry)
     return entries
+
+
+def _is_valid(key: str, value: Any) -> bool:
+    return isinstance(value, str) if key in LABELS else type(value) in (int, float)

@@ -1,5 +1,6 @@
 """Our settings as TRL's: TRL counts completions where params.yaml counts prompts."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from pipeline.training.launch import shards_with_fsdp
 from pipeline.training.params import TrainParams
 from pipeline.training.tuning import weights_dtype
 
+CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
 ADAM = {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "optim": "adamw_torch"}
 
 
@@ -41,14 +43,15 @@ def fitting_processes(prompts: int) -> list[int]:
 def _shared(params: TrainParams, folder: Path, steps: int) -> dict[str, Any]:
     """The settings that all methods share."""
     import torch
+    from transformers import TrainingArguments
 
+    fields = {field.name for field in dataclasses.fields(TrainingArguments)}
     return {
         "output_dir": str(folder),
         "use_cpu": not torch.cuda.is_available(),
         "bf16": params.precision == "bfloat16",
-        # Both names: TRL has its own default for the old one.
-        "gradient_checkpointing": params.gradient_checkpointing,
-        "activation_checkpointing": params.gradient_checkpointing,
+        # Both names, where transformers has the new one (5.21): TRL has its own default for the old one.
+        **{name: params.gradient_checkpointing for name in CHECKPOINTING if name in fields},
         "max_steps": steps,
         "learning_rate": params.learning_rate,
         "lr_scheduler_type": params.schedule,

@@ -3,7 +3,6 @@
 import hashlib
 import sys
 
-import pytest
 from support.workspace import call, set_params
 
 
@@ -29,22 +28,15 @@ def test_it_runs_every_stage_and_says_what_the_whole_run_takes(workspace):
     assert readable[1].startswith("  draws: ok ") and readable[3].startswith("  completions in training: ")
     assert any(line.split()[0] == "train" for line in memory[1:])
     assert "total" in whole[-1] and "2 steps" in "".join(whole)
-    assert change == ["What to change", "  nothing was found: `dvc repro` runs the whole"]
+    assert change[:2] == ["What to change", "  nothing was found: `dvc repro` runs the whole"]
     assert files(workspace) == before
     # Its draws of training images are those of the run.
     sampled = printed.partition("rehearsal: sample\n")[2].partition("rehearsal: ")[0]
     assert "(0 new draws, " in sampled
 
 
-@pytest.mark.parametrize(
-    ("settings", "stage", "words"),
-    [
-        ({"sample.max_new_tokens": 2}, "", "100% of the answers are cut off: set sample.max_new_tokens higher"),
-        ({"train.weights": "bfloat16", "model": "models/none"}, "sample", "the stage sample failed"),
-    ],
-)
-def test_what_does_not_work_is_said_with_what_to_change(workspace, settings, stage, words):
-    set_params(workspace, **settings)
+def test_a_stage_that_fails_is_named(workspace):
+    set_params(workspace, model="models/none")
     printed = rehearse(workspace, fails=True)
-    assert words in printed.partition("What to change\n")[2]
-    assert stage in printed
+    assert "models/none: no such folder" in printed
+    assert "the stage sample failed" in printed.partition("What to change\n")[2]

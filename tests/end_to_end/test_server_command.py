@@ -58,7 +58,6 @@ def test_one_command_leads_from_photos_to_the_report(workspace):
     )
     assert base.height == trained.height == 48
     assert not base.filter(pl.col("greedy_status") == "error").height
-    assert (base["greedy_text"] != trained["greedy_text"]).any(), "each model had a server of its own"
     assert (workspace / "reports" / "report.html").is_file()
     running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.is_file()]
     assert not [line for line in running if str(workspace).encode() in line]

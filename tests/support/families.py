@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -222,9 +223,11 @@ def packages(name: str) -> list[str]:
     family = OVERRIDES.get(name, Family())
     images = IMAGE_PROCESSOR_MAPPING_NAMES.get(family.images or name)
     kind = family.processor or PROCESSOR_MAPPING_NAMES.get(name)
-    module = import_module(getattr(transformers, kind).__module__) if kind else None
-    needs_words = module is not None and "num2words" in inspect.getsource(module)
-    return ["torchvision"] * bool(images and "pil" not in images) + ["num2words"] * needs_words
+    file = find_spec(getattr(transformers, kind).__module__).origin if kind else None
+    source = Path(file).read_text(encoding="utf-8") if file else ""
+    # Pixtral's takes a function of the image processor for torchvision.
+    needs_vision = (images and "pil" not in images) or "import get_resize_output_image_size" in source
+    return ["torchvision"] * bool(needs_vision) + ["num2words"] * ("num2words" in source)
 
 
 def reference(engine: Any, request: Request) -> str:

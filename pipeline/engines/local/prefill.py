@@ -193,11 +193,12 @@ class PromptReader:
 
 def _fault(layer: Any) -> str:
     """Why draws cannot share what a layer remembers of their prompt; "" if they can."""
-    from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
     if type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) and layer.is_initialized:
         return ""
-    if isinstance(layer, DummyLayer) or getattr(layer, "keys", layer) is None:
+    # By name, since transformers 5.20, beside which vLLM 0.33 installs, has no such class.
+    if type(layer).__name__ == "DummyLayer" or getattr(layer, "keys", layer) is None:
         return "layers with the keys and values of another"
     states = getattr(layer, "recurrent_states", None)
     if states is None:

@@ -14,13 +14,13 @@ from importlib.metadata import version
 from typing import Any
 
 from pipeline.core import timings
-from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
+from pipeline.core.engine import Completion, Request, Sampler, failed
 from pipeline.core.params import UserError
 from pipeline.core.pictures import PictureError, picture
 from pipeline.engines.common.loading import load_model, load_processor, require_vocabulary
 from pipeline.engines.common.model_folder import content, out_of_memory
-from pipeline.engines.common.probability import answer_probability
 from pipeline.engines.local.batches import Batches
+from pipeline.engines.local.completions import completions_of, text_of
 from pipeline.engines.local.prefill import PromptReader
 from pipeline.engines.local.trial import SHORT, require_answers, trial
 from pipeline.method.chat import PLAIN, Chat
@@ -183,28 +183,8 @@ class TransformersEngine:
 
         with torch.inference_mode():
             drawn = self.way.draw(self.reader, requests, pictures, new)
-        return [one for draws in drawn for one in self._completions(draws, sampler)]
-
-    def _completions(self, draws: Any, sampler: Sampler) -> list[Completion]:
-        columns = (draws.tokens.tolist(), draws.logprobs.tolist(), draws.lengths.tolist())
-        return [
-            self._completion(image_id, draw, ids, logprobs, length, sampler.stop)
-            for (image_id, draw), ids, logprobs, length in zip(draws.names, *columns, strict=True)
-        ]
-
-    def _completion(
-        self, image_id: str, draw: int, tokens: list[int], logprobs: list[float], length: int, stop: tuple[str, ...]
-    ) -> Completion:
-        """`length`: tokens up to the one that ends the completion, itself included; 0 where none does."""
-        finished = length > 0
-        tokens = tokens[:length] if finished else tokens
-        probability = None
-        if draw == GREEDY:
-            probability = answer_probability([self._text_of([token]) for token in tokens], logprobs[: len(tokens)])
-        text = self._text_of(tokens[:-1] if tokens[-1] in self._end_tokens else tokens)
-        cuts = [text.index(mark) + len(mark) for mark in stop if mark in text]
-        text = text[: min(cuts, default=len(text))]
-        return Completion(image_id, draw, text, len(tokens), finished, None, tuple(tokens), probability)
+        tokenizer, ends = self.processor.tokenizer, self._end_tokens
+        return [one for draws in drawn for one in completions_of(draws, tokenizer, ends, sampler.stop)]
 
     @property
     def _placeholders(self) -> list[int]:
@@ -218,10 +198,18 @@ class TransformersEngine:
         return ends if isinstance(ends, list) else [ends]
 
     def _endings(self, stop: tuple[str, ...]) -> Callable[[Any], Any]:
-        from pipeline.engines.local.endings import end_test
+        """The test for rows of token ids that end with their last token: (rows, tokens) → bool of shape (rows,)."""
+        import torch
 
-        return end_test(self._end_tokens, stop, self._text_of, self.model.device)
+        ends = torch.tensor(self._end_tokens, device=self.model.device)
+        # transformers' StopStringCriteria fails on vocabularies of words. A text has no more tokens than bytes.
+        reach = max((len(mark.encode()) for mark in stop), default=0)
 
-    def _text_of(self, tokens: list[int]) -> str:
-        tokenizer = self.processor.tokenizer
-        return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        def has_ended(ids: Any) -> Any:
+            by_token = torch.isin(ids[:, -1], ends)
+            if not stop:
+                return by_token
+            recent = [text_of(self.processor.tokenizer, row) for row in ids[:, -reach:].tolist()]
+            return by_token | torch.tensor([any(mark in text for mark in stop) for text in recent], device=ids.device)
+
+        return has_ended

@@ -25,7 +25,7 @@ from pipeline.engines.local.rows import RepeatedRows, SharedRows
 NewChoices = Callable[[Sequence[Request], Any], Any]
 """Makes the choices of the draws of requests, whose prompts are token ids of shape (requests, length)."""
 
-_said: set[str] = set()
+_announced: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Way:
         """Prints and records the way, once in a process."""
         why = f" ({self.reason})" if self.reason else ""
         line = f"{model.config.model_type}: draws with `{self.name}`{why}"
-        if line not in _said:
+        if line not in _announced:
             print(line, file=sys.stderr)
-        _said.add(line)
+        _announced.add(line)
         timings.label(way=self.name)
 
 
@@ -116,8 +116,8 @@ def find_way(reader: PromptReader) -> Way:
 
     def logits(way: Way, more: Sequence[Request]) -> Any:
         """Of every row after the first token and further ones, (rows, tokens, vocabulary)."""
-        asked = [*requests, *more]
-        records = way.draw(reader, asked, [*pictures, pictures[0]][: len(asked)], lambda *_: _Record(tokens))
+        batch = [*requests, *more]
+        records = way.draw(reader, batch, [*pictures, pictures[0]][: len(batch)], lambda *_: _Record(tokens))
         return torch.cat([torch.stack(record.logits[1:], dim=1) for record in records])
 
     reason, expected = "", None

@@ -6,11 +6,8 @@ not support (`n`, `seed`, `logprobs`) are reported once on stderr and omitted. R
 """
 
 import asyncio
-import threading
 import time
-from collections.abc import Coroutine, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -20,6 +17,7 @@ from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
 from pipeline.core.params import UserError
 from pipeline.engines.common.model_folder import content
 from pipeline.engines.servers.api_key import read_key
+from pipeline.engines.servers.background import background
 from pipeline.engines.servers.budget import Budget, BudgetError, Server
 from pipeline.engines.servers.dialects import require_expressible
 from pipeline.engines.servers.endpoints import Endpoints
@@ -98,7 +96,7 @@ class OpenAIEngine:
         if not any(request.draws for request in requests):
             return
         run = _Run(self, sampler)
-        with _background(run.all(requests)) as future:
+        with background(run.all(requests)) as future:
             future.add_done_callback(lambda _: run.batches.put([]))
             while not (future.done() and run.batches.empty()):
                 batch = _collect(run.batches)
@@ -213,27 +211,3 @@ def _collect(batches: Batches) -> list[Completion]:
             break
         batch += some
     return batch
-
-
-@contextmanager
-def _background(work: Coroutine[Any, Any, None]) -> Iterator[Future[None]]:
-    """Runs `work` on an event loop in a thread of its own. On exit it is cancelled, and loop and thread end."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="openai-engine", daemon=True)
-    thread.start()
-    future = asyncio.run_coroutine_threadsafe(work, loop)
-    try:
-        yield future
-    finally:
-        asyncio.run_coroutine_threadsafe(_cancel_tasks(loop), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-async def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    await loop.shutdown_default_executor()

@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -78,7 +79,7 @@ def test_each_process_sees_its_own_gpu(base_model, monkeypatch):
     engine = ProcessesEngine(single(base_model), 2, ["3", "5"])
     seen = []
     for worker in engine.workers:
-        with open(f"/proc/{worker.process.pid}/environ", "rb") as file:
+        with Path(f"/proc/{worker.process.pid}/environ").open("rb") as file:
             seen.append([line for line in file.read().split(b"\0") if line.startswith(b"CUDA_VISIBLE_DEVICES")])
     assert seen == [[b"CUDA_VISIBLE_DEVICES=3"], [b"CUDA_VISIBLE_DEVICES=5"]]
     assert os.environ[gpus.VISIBLE] == "3,5"

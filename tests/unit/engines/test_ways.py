@@ -127,7 +127,7 @@ def test_a_way_that_does_not_hold_is_not_taken(folder, monkeypatch, capsys):
 
 
 def test_the_way_is_said_once_and_recorded(folder, monkeypatch, capsys):
-    monkeypatch.setattr(ways, "_said", set())
+    monkeypatch.setattr(ways, "_announced", set())
     monkeypatch.setattr(timings, "_labels", {})
     for _ in range(2):
         assert engine_of(folder("qwen3_5")).reader

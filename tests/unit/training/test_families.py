@@ -1,7 +1,6 @@
 """Two steps of GRPO with LoRA on small models of many families, drawn in whatever way each can."""
 
 from dataclasses import replace
-from importlib.util import find_spec
 
 import polars as pl
 import pytest
@@ -16,7 +15,7 @@ from pipeline.training.run import run
 pytestmark = pytest.mark.slow
 
 FAMILIES = (
-    *("qwen2_5_vl", "qwen3_vl", "qwen3_5", "gemma3", "gemma4", "internvl", "glm46v", "mistral3", "idefics3"),
+    *("qwen2_5_vl", "qwen3_vl", "qwen3_5", "gemma3", "gemma4", "internvl", "glm46v", "idefics3"),
     *("llava_onevision", "lfm3_vl", "paligemma"),
 )
 SETTINGS = replace(
@@ -58,8 +57,3 @@ def length_reward(completions, **_):
 
 def no_reward(completions, **_):
     return [0.0] * len(completions)
-
-
-def test_eight_families_can_be_trained_at_least():
-    assert len(FAMILIES) >= 8
-    assert find_spec("peft")
