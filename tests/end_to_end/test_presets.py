@@ -24,11 +24,15 @@ FEW = ("gemma-4-e4b", "qwen3-vl-4b", "qwen3.5-4b")
 SMALL = {
     "dataset": "folder",
     "noun": "bird",
+    "data.val_share": 0.3,
+    "engine.threads": 1,
     "num_samples": 3,
     "topk": 2,
     "sample.max_new_tokens": 6,
     "filter.drop": "nothing",  # a model of random weights names no class, and options.filler gives it questions
     "train.steps": 2,
+    "train.prompts_per_step": 2,
+    "train.generations": 4,
     "train.max_completion_length": 6,
     "train.check_every": 2,
     "train.check_images": 2,

@@ -14,8 +14,8 @@ class Published:
         config: what differs there from the family's defaults, as far as shapes depend on it.
         billions: of weights, as published, of those that the model's class has.
         picture: tokens of a picture of data.max_pixels, at most.
-        layer: KiB per token that one decoder layer keeps for its backward pass, LoRA of rank 32 included: measured in
-            layers of the real width, in bfloat16 with sdpa on a CPU (transformers 5.23, peft 0.21).
+        layer: KiB per token that one decoder layer keeps for its backward pass: measured by preset_layer.py with
+            transformers 5.23 and peft 0.21.
         repeated: whether each draw has a copy of its prompt's cache, as docs/families.csv says.
         reused: whether the prefill of a picture is kept for a second question: not where layers have a window.
         text: of the text part of the configuration.
@@ -73,7 +73,7 @@ PUBLISHED = {
         {"tie_word_embeddings": True},
         billions=3.755,
         picture=529,
-        layer=144,
+        layer=146,
         text=_text(2048, 11008, 36, 16, 2, 151936),
         vision=_tower(1280, 3420, 32, 2048),
     ),
@@ -82,7 +82,7 @@ PUBLISHED = {
         {"tie_word_embeddings": False},
         billions=8.292,
         picture=529,
-        layer=249,
+        layer=253,
         text=_text(3584, 18944, 28, 28, 4, 152064),
         vision=_tower(1280, 3420, 32, 3584),
     ),
@@ -91,7 +91,7 @@ PUBLISHED = {
         {"tie_word_embeddings": True},
         billions=4.438,
         picture=400,
-        layer=179,
+        layer=182,
         text=_text(2560, 9728, 36, 32, 8, 151936, **QWEN3),
         vision=_tower(1024, 4096, 24, 2560, deepstack_visual_indexes=[5, 11, 17]),
     ),
@@ -100,7 +100,7 @@ PUBLISHED = {
         {"tie_word_embeddings": False},
         billions=8.767,
         picture=400,
-        layer=230,
+        layer=234,
         text=_text(4096, 12288, 36, 32, 8, 151936, **QWEN3),
         vision=_tower(1152, 4304, 27, 4096, deepstack_visual_indexes=[8, 16, 24]),
     ),
@@ -109,7 +109,7 @@ PUBLISHED = {
         {"tie_word_embeddings": True},
         billions=4.539,
         picture=400,
-        layer=356,
+        layer=523,
         repeated=True,
         reused=False,
         text=_text(2560, 9216, 32, 16, 4, 248320, head_dim=256),
@@ -120,7 +120,7 @@ PUBLISHED = {
         {},
         billions=4.300,
         picture=256,
-        layer=183,
+        layer=186,
         reused=False,
         text=_text(2560, 10240, 34, 8, 4, 262208, head_dim=256, sliding_window=1024),
         vision=SIGLIP | {"image_size": 896, "patch_size": 14, "vision_use_head": False},
@@ -130,7 +130,7 @@ PUBLISHED = {
         {"audio_config": {"model_type": "gemma4_audio"}},
         billions=7.941,
         picture=280,
-        layer=225,
+        layer=244,
         repeated=True,
         reused=False,
         text=_text(2560, 10240, 42, 8, 2, 262144, head_dim=256, num_kv_shared_layers=18),
@@ -141,7 +141,7 @@ PUBLISHED = {
         {"tie_word_embeddings": False},
         billions=4.732,
         picture=3328,
-        layer=179,
+        layer=182,
         text=_text(2560, 9728, 36, 32, 8, 151936, model_type="qwen3", **QWEN3),
     ),
     "smolvlm2-2.2b": Published(
@@ -149,7 +149,7 @@ PUBLISHED = {
         {"tie_word_embeddings": False, "scale_factor": 3},
         billions=2.247,
         picture=1417,
-        layer=128,
+        layer=130,
         text=_text(2048, 8192, 24, 32, 32, 49280, model_type="llama", head_dim=64),
         vision=SIGLIP | {"image_size": 384, "patch_size": 14},
     ),

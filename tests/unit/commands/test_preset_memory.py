@@ -1,11 +1,13 @@
 """The memory that presets state, against the classes, the adapters and the image processors of their models."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
+from support.preset_layer import kept_by_layer
 from support.preset_memory import HEADING, memory, numbers
 from support.preset_models import PUBLISHED
 from support.project import ROOT
@@ -52,6 +54,12 @@ def test_a_preset_states_the_memory_of_its_model(name, tmp_path):
     lines = memory(published, counted, train)
     print("", HEADING, *lines, sep="\n")  # what the comment must be, where it is not
     assert comment(name) == lines
+
+
+@pytest.mark.skipif(not os.environ.get("DIVEK_PRESETS"), reason="half a minute for each; set DIVEK_PRESETS=1")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_layer_keeps_as_much_as_the_numbers_say(name):
+    assert kept_by_layer(PUBLISHED[name]) == pytest.approx(PUBLISHED[name].layer, abs=1)
 
 
 @pytest.mark.parametrize("name", NAMES)
