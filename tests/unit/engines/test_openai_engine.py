@@ -14,10 +14,12 @@ from email.utils import formatdate
 import polars as pl
 import pytest
 from support.fake_server import JPEG, KEY, PNG, SAMPLER, Fake, answer, draw_all, good, image_requests, server, status
+from support.project import ROOT
 
 from pipeline.core import tables
 from pipeline.core.engine import GREEDY, Completion, Request
-from pipeline.core.params import UserError
+from pipeline.core.params import UserError, load_params
+from pipeline.engines.params import EngineParams
 from pipeline.engines.servers import endpoint, endpoints, failures, wire
 from pipeline.engines.servers import openai as engine_module
 from pipeline.engines.servers.openai import OpenAIEngine
@@ -199,6 +201,12 @@ def test_the_fingerprint_has_what_draws_depend_on_and_neither_url_nor_key():
         **one,
         "chat": '{"system": "You know birds.", "template_kwargs": {"budget": 512, "enable_thinking": false}}',
     }
+
+
+def test_sglang_gets_one_request_for_each_draw(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    params = replace(load_params(EngineParams), engine="openai", dialect="sglang", endpoints=("http://a/v1",))
+    assert params.draws_per_request == 20 and params.connect("m").engine.server.draws_per_request == 1
 
 
 def test_the_fingerprint_of_a_folder_changes_with_its_content(tmp_path):
