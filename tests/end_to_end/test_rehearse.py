@@ -27,7 +27,8 @@ def test_it_runs_every_stage_and_says_what_the_whole_run_takes(workspace):
     assert any("<answer>" in line for line in answers)
     assert readable[1].startswith("  draws: ok ") and readable[3].startswith("  completions in training: ")
     assert any(line.split()[0] == "train" for line in memory[1:])
-    assert "total" in whole[-1] and "2 steps" in "".join(whole)
+    assert any(line.split()[0] == "total" for line in whole) and "2 steps" in "".join(whole)
+    assert whole[-1].endswith("all its draws were cached: sample")
     assert change[:2] == ["What to change", "  nothing was found: `dvc repro` runs the whole"]
     assert files(workspace) == before
     # Its draws of training images are those of the run.

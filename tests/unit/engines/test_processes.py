@@ -47,7 +47,8 @@ def test_two_processes_draw_what_one_draws(base_model, requests, capfd):
     assert len(two.workers) == 2 and len({place % 2 for place in two.places.values()}) == 2, "both have worked"
     again = [replace(one, question="a finch ? " + QUESTION, draws=[GREEDY, 0]) for one in requests[::-1]]
     assert draw(two, again) == draw(one, again), "a second question goes where the picture was read"
-    assert capfd.readouterr().err.count("draws with `shared`") == 2, "said once by each engine"
+    # By the first process of the two, and by this one unless a test before has seen it.
+    assert capfd.readouterr().err.count("draws with `shared`") in (1, 2)
     pids = [worker.process.pid for worker in two.workers]
     two.close()
     for pid in pids:
