@@ -9,15 +9,12 @@ import typer
 
 from pipeline.commands.run_estimate import (
     RECORDED,
-    STAGES,
     CostParams,
     StageCost,
     completions,
-    estimate,
+    estimates,
     image_shares,
     planned_work,
-    rate,
-    unit_of,
 )
 from pipeline.core import tables, timings
 from pipeline.core.params import UserError, load_params
@@ -86,12 +83,11 @@ def cost(
     shares = image_shares(index, tables.read(tables.CLASSES, Path("data/classes.parquet")))
     per_image = completions(params, k, past_predictions())
     work = planned_work(params, images, k, steps or params.steps, shares, per_image)
-    rates = {stage: rate(timings.load(stage), unit_of(stage)) for stage in STAGES}
-    costs = [estimate(stage, work[stage], own, workers) for stage, own in rates.items() if own is not None]
+    costs, missing = estimates(work, timings.load, workers)
     if not costs:
         raise UserError(NO_RUN)
     print("\n".join(estimate_lines(costs)))
-    if missing := [stage for stage, own in rates.items() if own is None]:
+    if missing:
         print(f"not included, as no past run was recorded: {', '.join(missing)}")
     if params.models:
         print(f"not included: baselines; each of the {len(params.models)} in evaluate.models has a rate of its own")

@@ -1,6 +1,6 @@
 """Seconds, tokens and memory of a future run, estimated from what past runs took."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,6 +157,20 @@ def estimate(stage: str, work: Work, rate: Rate, workers: int) -> StageCost:
     sharing = workers if stage in DRAWING else 1
     seconds = work.starts * rate.startup + work.units * rate.seconds / sharing
     return StageCost(stage, work.text, seconds, work.units * rate.prompt_tokens, work.units * rate.tokens, rate.mib)
+
+
+def estimates(
+    work: Mapping[str, Work], lines_of: Callable[[str], list[dict[str, Any]]], workers: int
+) -> tuple[list[StageCost], list[str]]:
+    """What every stage takes, and the stages without a rate.
+
+    Args:
+        lines_of: the recorded lines of a stage, oldest first.
+        workers: that share the draws.
+    """
+    rates = {stage: rate(lines_of(stage), unit_of(stage)) for stage in STAGES}
+    costs = [estimate(stage, work[stage], own, workers) for stage, own in rates.items() if own is not None]
+    return costs, [stage for stage, own in rates.items() if own is None]
 
 
 def unit_of(stage: str) -> str:

@@ -27,7 +27,7 @@ def rollouts(*rewards):
     return pl.DataFrame(rows, schema=tables.ROLLOUTS.schema)
 
 
-def found(drawn, chosen=(), rewards=(1.0,), timings=None, questions=5, failure=""):
+def sentences(drawn, chosen=(), rewards=(1.0,), timings=None, questions=5, failure=""):
     return "\n".join(advice(drawn, choices(*chosen), rollouts(*rewards), timings or {}, questions, failure))
 
 
@@ -65,7 +65,7 @@ def test_shares_of_what_was_read():
     ],
 )
 def test_each_fault_has_a_sentence_with_what_to_change(settings, words):
-    assert words in found(**settings)
+    assert words in sentences(**settings)
 
 
 def test_memory_is_shown_beside_what_the_gpu_has():
