@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.core.engine import Engine
-from pipeline.core.gpus import claim
+from pipeline.core.gpus import claim, visible
 from pipeline.core.params import UserError, key
 from pipeline.engines.common.draw_cache import CachingEngine, draw_cache_folder
 from pipeline.engines.servers.dialects import DIALECTS
@@ -39,6 +39,8 @@ class EngineParams(ChatParams):
 
     def claim_gpus(self) -> list[str]:
         """Claims the GPUs of the stage for its engines: to be called before anything claims fewer."""
+        if self.processes <= 1 and not visible():
+            return []  # without torch, whose import takes seconds: the draws may all be cached
         import torch
 
         if torch.version.hip and self.processes > 1:

@@ -11,12 +11,12 @@ from functools import cached_property
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
+from unittest.mock import patch
 
 from pipeline.core import timings
 from pipeline.core.engine import Completion, Request, Sampler
 from pipeline.core.errors import UserError
 from pipeline.core.gpus import CLAIMED, VISIBLE
-from pipeline.core.pictures import size
 from pipeline.engines.common.loading import load_processor
 from pipeline.engines.common.prompt_lengths import PromptLengths
 from pipeline.engines.local.batches import Batches
@@ -50,8 +50,9 @@ class ProcessesEngine:
         settings = (engine.source, engine.dtype, engine.attention, *limits, engine.chat)
         gpus = self.gpus or [""] * self.count
         self.workers = [_Worker(number, self.count, gpu, settings) for number, gpu in enumerate(gpus)]
-        ways = {worker.receive() for worker in self.workers}
-        timings.label(way=min(ways))
+        for worker in self.workers:
+            worker.way = worker.receive()
+        timings.label(way=min(worker.way for worker in self.workers))
         timings.mark_ready()
         return self.workers
 
@@ -61,7 +62,11 @@ class ProcessesEngine:
 
     def draw(self, requests: Sequence[Request], sampler: Sampler) -> Iterator[list[Completion]]:
         batches = Batches(
-            self._length, self._place, self.workers[0].way != "shared", self.engine.max_tokens, sampler.max_new_tokens
+            self.lengths.of,
+            self._place,
+            self.workers[0].way != "shared",
+            self.engine.max_tokens,
+            sampler.max_new_tokens,
         )
         todo, unreadable = batches.order(requests)
         if unreadable:
@@ -87,7 +92,7 @@ class ProcessesEngine:
                     completions, stored, peak = worker.receive()
                     self._store(worker.number, stored)
                     timings.note_peak(peak)
-                    timings.record(prompt_tokens=sum(self._length(request) for request in batch))
+                    timings.record(prompt_tokens=sum(map(self.lengths.of, batch)))
                     yield completions
         finally:
             if busy:  # their answers are for nobody
@@ -97,9 +102,6 @@ class ProcessesEngine:
         for worker in self.__dict__.pop("workers", []):
             worker.end()
         self.places.clear()
-
-    def _length(self, request: Request) -> int:
-        return self.lengths(request.question, size(request.image or b""))
 
     def _place(self, request: Request) -> int:
         return self.places.get(request.image_id, -1)
@@ -113,7 +115,11 @@ class ProcessesEngine:
 
 
 class _Worker:
-    """One process, and this end of the pipe to it."""
+    """One process, and this end of the pipe to it.
+
+    Attributes:
+        way: how its model draws; "" until it has said so.
+    """
 
     way = ""
 
@@ -121,16 +127,9 @@ class _Worker:
         self.number, self.count = number, count
         context = get_context("spawn")
         self.connection, other = context.Pipe()
-        before = {name: os.environ.get(name) for name in (VISIBLE, CLAIMED)}
-        if gpu:
-            os.environ[VISIBLE] = os.environ[CLAIMED] = gpu
         self.process = context.Process(target=_work, args=(other, settings, number == 0), daemon=True)
-        self.process.start()
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        with patch.dict(os.environ, {VISIBLE: gpu, CLAIMED: gpu} if gpu else {}):
+            self.process.start()
         other.close()
 
     def send(self, work: Any) -> None:
@@ -155,8 +154,6 @@ class _Worker:
             raise self._end() from None
         if isinstance(answer, UserError):
             raise answer
-        if not self.way:
-            self.way = answer
         return answer
 
     def end(self) -> None:

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from pipeline.core import timings
-from pipeline.core.gpus import CLAIMED, claim
+from pipeline.core.gpus import claim
 from pipeline.core.params import UserError
 from pipeline.engines.common.model_folder import EXPECTED, open_model, require_folder
 from pipeline.method.prompts import chat
@@ -113,7 +113,7 @@ def device() -> str:
     import torch
 
     if torch.version.cuda and "LOCAL_RANK" not in os.environ:  # whoever starts several processes has claimed
-        claim(0 if CLAIMED in os.environ else 1)
+        claim(1)
 
     if torch.cuda.is_available():
         # Set by accelerate and torchrun. Without it all processes would load their models onto the first GPU.

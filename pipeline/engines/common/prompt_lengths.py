@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.core.engine import Request
+from pipeline.core.pictures import size
 from pipeline.method.chat import Chat
 
 
@@ -33,6 +35,10 @@ class PromptLengths:
         if pixels not in self._pictures:
             self._pictures[pixels] = self._picture(pixels)
         return self._texts[question] + self._pictures[pixels]
+
+    def of(self, request: Request) -> int:
+        """Tokens of a request's prompt. Raises ValueError for a picture that cannot be read, too."""
+        return self(request.question, size(request.image or b""))
 
     def _picture(self, pixels: tuple[int, int]) -> int:
         """Tokens of a picture: by the processor's count or, where it has none, from a prompt with a blank one."""

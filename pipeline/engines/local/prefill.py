@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.engine import Request
-from pipeline.core.pictures import size
 from pipeline.engines.common.prompt_lengths import PromptLengths, process
 from pipeline.method.chat import Chat
 
@@ -83,7 +82,7 @@ class PromptReader:
 
     def length(self, request: Request) -> int:
         """Tokens of a prompt, nearly exact. Raises ValueError for a picture that cannot be read."""
-        return self.lengths(request.question, size(request.image or b""))
+        return self.lengths.of(request)
 
     def inputs(self, requests: Sequence[Request], pictures: Sequence[Any]) -> dict[str, Any]:
         """What the model reads: token ids and attention mask of shape (images, longest prompt), pixels by patch."""
