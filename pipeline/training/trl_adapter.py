@@ -10,6 +10,7 @@ import torch
 from accelerate.utils import gather_object
 from trl import GRPOTrainer, SFTTrainer
 
+from pipeline.engines.common.patch_embedding import use_patch_products
 from pipeline.method.thoughts import complete_thought
 from pipeline.training.masters import MasterAdamW, needs_masters
 from pipeline.training.monitor import DivergenceError
@@ -84,6 +85,8 @@ class PolicyTrainer(TrainerMixin, GRPOTrainer):  # type: ignore[misc]
         self.before, self.total = before, total
         self._rows: list[dict[str, Any]] = []
         super().__init__(*args, **more)
+        if self.ref_model is not None:  # loaded by TRL
+            use_patch_products(self.ref_model)
         if generator is not None:  # an adapter may be around the model by now
             generator.engine.model = self.accelerator.unwrap_model(self.model)
 

@@ -56,6 +56,8 @@ def load_model(source: str, dtype: str, attention: str) -> Any:
     from transformers import AutoModelForImageTextToText
     from transformers.utils import logging
 
+    from pipeline.engines.common.patch_embedding import use_patch_products
+
     if not sys.stderr.isatty():  # bars are noise in a log
         logging.disable_progress_bar()
     require_folder(source)
@@ -71,6 +73,7 @@ def load_model(source: str, dtype: str, attention: str) -> Any:
         ),
     )
     _require_all_weights(source, report)
+    use_patch_products(model)
     model = open_model(source, lambda: model.to(device()).eval())
     timings.mark_ready()
     return model

@@ -26,7 +26,7 @@ from pipeline.engines.local.trial import SHORT, require_answers, trial
 from pipeline.method.chat import PLAIN, Chat
 from pipeline.method.thoughts import complete_thought
 
-VERSION = 3  # Part of the cache key: raise it when the same request and sampler give different draws than before.
+VERSION = 4  # Part of the cache key: raise it when the same request and sampler give different draws than before.
 
 # Names in the configurations of the model families.
 PLACEHOLDERS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
