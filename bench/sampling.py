@@ -156,7 +156,6 @@ def generate(engine: TransformersEngine, requests: list[Request], sampler: Sampl
     for start in range(0, len(requests), images):
         batch = requests[start : start + images]
         inputs = engine.reader.inputs(batch, [picture(request.image) for request in batch])
-        inputs = inputs.to(engine.model.device, dtype=engine.model.dtype)
         with torch.inference_mode():
             out = engine.model.generate(
                 **inputs,
