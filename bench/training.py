@@ -1,11 +1,14 @@
 """The time of a training step against a bare GRPOTrainer script, and the result of a run that is killed five times.
 
-    python bench/training.py            writes bench/results/training.md; about ten minutes on two cores
+    python bench/training.py            writes bench/results/training.md and .json; half an hour on two cores
 
 Needs the tables of a `dvc repro`. Ours and the bare script alternate with the same questions and settings; each figure
 is the median over the turns, with minimum and maximum. Killed and undisturbed runs are the stage as DVC calls it.
 """
 
+import io
+import itertools
+import json
 import os
 import platform
 import random
@@ -14,11 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from PIL import Image
 from ruamel.yaml import YAML
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -27,14 +31,71 @@ from pipeline.core import tables
 from pipeline.core.params import load_params
 from pipeline.method.class_lists import ClassLists
 from pipeline.training.checkpoints import COMPLETE, RunFolder
+from pipeline.training.examples import examples
 from pipeline.training.params import TrainParams
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS, TURNS = 15, 3
+STEPS, TURNS = 12, 3
+PROMPT = 300  # tokens of the wide model's prompts
 KILLED_STEPS, CHECK_EVERY, KILLS = 60, 5, 5
 DATA = ROOT / "data"
 INPUTS = ("classes", "images", "questions", "hard")
 RESULTS = Path(__file__).parent / "results" / "training.md"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What both sides train on: `rows` are hard questions with pictures, `timed` the steps whose time counts."""
+
+    name: str
+    params: TrainParams
+    rows: pl.DataFrame
+    timed: range
+    turns: int
+
+    @property
+    def settings(self) -> str:
+        return f"{self.params.prompts_per_step} × {self.params.generations} completions"
+
+
+def field_guide(lists: ClassLists, scratch: Path) -> Case:
+    params = replace(load_params(TrainParams, ROOT / "params.yaml"), model=str(ROOT / "models" / "fieldguide"))
+    hard = tables.read(tables.HARD, DATA / "hard.parquet")
+    pictures = tables.read(tables.IMAGES, DATA / "images.parquet").select("image_id", "image")
+    rows = hard.join(pictures, on="image_id", maintain_order="left")
+    return Case("field guide", replace(params, steps=STEPS + 1), rows, range(2, STEPS + 1), TURNS)
+
+
+def wide(lists: ClassLists, scratch: Path) -> Case:
+    """A wider model of random weights, prompts of 300 tokens with larger pictures, and completions cut at 48 tokens."""
+    import torch
+    from sampling import PIXELS, WIDE, random_model
+
+    from pipeline.engines.common.loading import load_processor
+    from pipeline.engines.common.prompt_lengths import PromptLengths
+
+    guide = field_guide(lists, scratch)
+    folder = scratch / "wide"
+    processor = load_processor(guide.params.model)
+    processor.image_processor.size = {"shortest_edge": 56 * 56, "longest_edge": PIXELS * PIXELS}
+    random_model(processor, WIDE, torch.float32, "cpu").save_pretrained(folder)
+    processor.save_pretrained(folder)
+    rows = guide.rows.head(64).with_columns(
+        pl.Series("image", [enlarged(one, PIXELS) for one in guide.rows["image"][:64]])
+    )
+    params = replace(guide.params, model=str(folder), attention="sdpa", steps=4, prompts_per_step=8, prompts_per_device=8,
+                     generations=8, max_completion_length=48, learning_rate=1e-6)  # fmt: skip
+    longest = max(PromptLengths(processor, params.chat)(turns[-1]["content"], (PIXELS, PIXELS))
+                  for turns in examples(rows, lists, params).with_format(None)["prompt"])  # fmt: skip
+    # A system message of as many words fills the prompts; its own marks are the other tokens.
+    params = replace(params, system=" ".join(["bird"] * (PROMPT - longest - 4)))
+    return Case("wide", params, rows, range(2, 4), TURNS)
+
+
+def enlarged(picture: bytes, pixels: int) -> bytes:
+    file = io.BytesIO()
+    Image.open(io.BytesIO(picture)).resize((pixels, pixels)).save(file, "PNG")
+    return file.getvalue()
 
 
 def load(params: TrainParams) -> tuple[Any, Any]:
@@ -50,31 +111,76 @@ def load(params: TrainParams) -> tuple[Any, Any]:
     return model, load_processor(params.model)
 
 
-def ours(rows: pl.DataFrame, lists: ClassLists, params: TrainParams, folder: Path) -> dict[int, dict[str, Any]]:
-    from pipeline.training.run import run
+def ours(case: Case, lists: ClassLists, folder: Path) -> Any:
+    from pipeline.training.rollouts import Rollouts
+    from pipeline.training.run import policy_trainer
 
-    model, processor = load(params)
-    return by_step(run(rows, lists, params, model, processor, RunFolder(folder), None, params.steps, 0).history)
+    params, (model, processor) = case.params, load(case.params)
+    reward_functions = rewards_of(params, lists)
+    names = (reward_functions[0].__name__, reward_functions[1].__name__)
+    return policy_trainer(
+        examples(case.rows, lists, params), params, model, processor, RunFolder(folder), params.steps, 0,
+        reward_functions, Rollouts(names),
+    )  # fmt: skip
 
 
-def bare(rows: pl.DataFrame, lists: ClassLists, params: TrainParams, folder: Path) -> dict[int, dict[str, Any]]:
+def bare(case: Case, lists: ClassLists, folder: Path) -> Any:
     """The script of TRL's documentation: its trainer, its order, its generation."""
     from trl import GRPOTrainer
 
-    from pipeline.method.rewards import rewards
     from pipeline.training.config import grpo_config
-    from pipeline.training.examples import examples
 
-    model, processor = load(params)
-    trainer = GRPOTrainer(
+    params, (model, processor) = case.params, load(case.params)
+    return GRPOTrainer(
         model=model,
-        reward_funcs=list(rewards(params.method, params.virft_reward, lists)),
+        reward_funcs=rewards_of(params, lists),
         args=grpo_config(params, folder, params.steps),
-        train_dataset=examples(rows, lists, params),
+        train_dataset=examples(case.rows, lists, params),
         processing_class=processor,
     )
+
+
+def rewards_of(params: TrainParams, lists: ClassLists) -> list[Any]:
+    from pipeline.method.rewards import rewards
+
+    return list(rewards(params.method, params.virft_reward, lists))
+
+
+def measure(trainer: Any, case: Case) -> dict[str, float]:
+    """Seconds of a step and of a whole run, and the peak memory of the last step's pass in bytes, without weights."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    peaks: list[int] = []
+    with_memory(trainer, case.params.steps, peaks)
     trainer.train()
-    return by_step(trainer.state.log_history)
+    log = by_step(trainer.state.log_history)
+    steps = [log[step]["step_time"] for step in case.timed]
+    return {"step": statistics.median(steps), "memory": max(peaks), "length": log[2]["completions/mean_length"]}
+
+
+def with_memory(trainer: Any, step: int, peaks: list[int]) -> None:
+    """Makes the trainer record the peak of the memory allocated from a loss to its gradients, in step `step`."""
+    import torch
+
+    loss, backward = trainer.compute_loss, trainer.accelerator.backward
+    profiles: list[Any] = []
+
+    def profiled_loss(*args: Any, **more: Any) -> Any:
+        if trainer.state.global_step + 1 == step:
+            profiles.append(torch.profiler.profile(profile_memory=True))
+            profiles[-1].start()
+        return loss(*args, **more)
+
+    def profiled_backward(*args: Any, **more: Any) -> None:
+        backward(*args, **more)
+        if profiles:
+            profiles[-1].stop()
+            events = profiles.pop().profiler.kineto_results.events()
+            changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+            peaks.append(max(itertools.accumulate(size for _, size in changes)))
+
+    trainer.compute_loss, trainer.accelerator.backward = profiled_loss, profiled_backward
 
 
 def by_step(history: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
@@ -82,32 +188,26 @@ def by_step(history: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
     return {0 if "train_runtime" in entry else entry["step"]: entry for entry in history}
 
 
-def compare() -> list[tuple[str, str]]:
-    params = replace(load_params(TrainParams, ROOT / "params.yaml"), steps=STEPS, check_images=0)
-    params = replace(params, model=str(ROOT / params.model))
-    hard = tables.read(tables.HARD, DATA / "hard.parquet")
-    pictures = tables.read(tables.IMAGES, DATA / "images.parquet").select("image_id", "image")
-    rows = hard.join(pictures, on="image_id", maintain_order="left")
-    lists = ClassLists(tables.read(tables.CLASSES, DATA / "classes.parquet"))
-    steps, runs, tokens = [], [], []
-    for turn in range(TURNS):
-        with tempfile.TemporaryDirectory() as scratch:
-            sides = {}
-            for side in (ours, bare)[:: 1 if turn % 2 else -1]:
-                sides[side.__name__] = side(rows, lists, params, Path(scratch) / side.__name__)
-        times = {name: statistics.median(log[step]["step_time"] for step in range(2, STEPS + 1))
-                 for name, log in sides.items()}  # fmt: skip
-        steps.append(times)
-        runs.append({name: log[0]["train_runtime"] / STEPS for name, log in sides.items()})
-        tokens.append({name: log[STEPS]["completions/mean_length"] for name, log in sides.items()})
-        print(f"turn {turn + 1}: {times}, whole run {runs[-1]}, completion length {tokens[-1]}", flush=True)
-    settings = f"{params.prompts_per_step} prompts × {params.generations} completions"
+def compare(case: Case, lists: ClassLists) -> tuple[list[tuple[str, str]], dict[str, float]]:
+    """The lines of the table, and the medians by name."""
+    turns = []
+    for turn in range(case.turns):
+        sides = {}
+        for side in (ours, bare)[:: 1 if turn % 2 else -1]:
+            with tempfile.TemporaryDirectory() as folder:
+                sides[side.__name__] = measure(side(case, lists, Path(folder)), case)
+        turns.append(sides)
+        print(f"{case.name}, turn {turn + 1}: {sides}", flush=True)
+    ratios = {what: [one["ours"][what] / one["bare"][what] for one in turns] for what in ("step", "memory")}
+    seconds = statistics.median(one["ours"]["step"] for one in turns)
+    length = statistics.median(one["ours"]["length"] for one in turns)
+    bare_peak = statistics.median(one["bare"]["memory"] for one in turns) / 2**20
     return [
-        (f"a step of {settings}, ours: seconds", f"{statistics.median(one['ours'] for one in steps):.2f}"),
-        ("a step, ours over the bare script", spread([one["ours"] / one["bare"] for one in steps])),
-        (f"a run of {STEPS} steps without checks, ours over the bare script",
-         spread([one["ours"] / one["bare"] for one in runs])),
-    ]  # fmt: skip
+        (f"{case.name}, a step of {case.settings} of {length:.0f} tokens, ours: seconds", f"{seconds:.2f}"),
+        (f"{case.name}, a step, ours over the bare script", spread(ratios["step"])),
+        (f"{case.name}, peak memory from loss to gradients (bare script: {bare_peak:,.0f} MiB), ours over the bare script",
+         spread(ratios["memory"])),
+    ], {f"{what}_over_trl_{case.name.replace(' ', '')}": statistics.median(ratios[what]) for what in ratios}  # fmt: skip
 
 
 def spread(ratios: list[float]) -> str:
@@ -180,13 +280,21 @@ def main() -> None:
     import transformers
     import trl
 
-    lines = [*compare(), *kill()]
+    lists = ClassLists(tables.read(tables.CLASSES, DATA / "classes.parquet"))
+    lines, medians = [], {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for case in (field_guide, wide):
+            of_case, ratios = compare(case(lists, Path(scratch)), lists)
+            lines += of_case
+            medians |= ratios
+    lines += kill()
     versions = (
         f"torch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}, trl {trl.__version__}"
     )
     text = [f"`python bench/training.py` on {os.cpu_count()} CPU cores, {platform.machine()}, {versions}:", ""]
     text += ["| what | measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in lines), ""]
     RESULTS.write_text("\n".join(text), encoding="utf-8")
+    RESULTS.with_suffix(".json").write_text(json.dumps(medians, indent=2) + "\n", encoding="utf-8")
     print("\n".join(text))
 
 

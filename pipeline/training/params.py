@@ -61,6 +61,7 @@ class TrainParams(TwoStepParams, ChatParams):
     freeze: tuple[str, ...] = key("train.freeze")
     weights: str = key("train.weights", one_of=("float32", "bfloat16"))
     precision: str = key("train.precision", one_of=("float32", "bfloat16"))
+    share_prompts: bool = key("train.share_prompts")
     gradient_checkpointing: bool = key("train.gradient_checkpointing")
     check_every: int = key("train.check_every", at_least=1)
     check_images: int = key("train.check_images", at_least=0)

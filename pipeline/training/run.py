@@ -118,6 +118,7 @@ def policy_trainer(
         generator=RolloutGenerator(model, processor, params) if params.rollouts == "engine" else None,
         record=rollouts,
         drop_flat_groups=params.drop_flat_groups,
+        share_prompts=params.share_prompts,
         before=before,
         total=params.steps,
     )

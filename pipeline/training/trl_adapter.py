@@ -4,11 +4,15 @@ The only file that overrides or reads private members of TRL's trainers.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from peft import PeftModel
 from trl import GRPOTrainer, SFTTrainer
+from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from pipeline.engines.common.patch_embedding import use_patch_products
 from pipeline.method.thoughts import complete_thought
@@ -16,6 +20,10 @@ from pipeline.training.masters import MasterAdamW, needs_masters
 from pipeline.training.monitor import DivergenceError
 from pipeline.training.order import Order
 from pipeline.training.rollouts import RolloutGenerator
+from pipeline.training.shared_prompts.attention import shared_prompt_attention
+from pipeline.training.shared_prompts.pictures import GroupProcessor
+from pipeline.training.shared_prompts.scoring import score
+from pipeline.training.shared_prompts.trial import Trial
 
 Record = Callable[[int, list[dict[str, Any]]], None]
 """Takes the number of a step, from 1, and its completions."""
@@ -67,6 +75,7 @@ class PolicyTrainer(TrainerMixin, GRPOTrainer):  # type: ignore[misc]
         generator: draws the completions; None leaves them to TRL.
         record: gets every completion, on the main process.
         drop_flat_groups: leave completions of groups whose rewards are all equal out of the loss, KL term included.
+        share_prompts: read a prompt once for its group, where the model can.
         before: steps of the same training in earlier rounds, of `total`.
     """
 
@@ -77,6 +86,7 @@ class PolicyTrainer(TrainerMixin, GRPOTrainer):  # type: ignore[misc]
         generator: RolloutGenerator | None,
         record: Record,
         drop_flat_groups: bool,
+        share_prompts: bool,
         before: int,
         total: int,
         **more: Any,
@@ -84,7 +94,10 @@ class PolicyTrainer(TrainerMixin, GRPOTrainer):  # type: ignore[misc]
         self.order, self.generator, self.record, self.drop_flat_groups = order, generator, record, drop_flat_groups
         self.before, self.total = before, total
         self._rows: list[dict[str, Any]] = []
+        self._until_gradients = ExitStack()
         super().__init__(*args, **more)
+        precision = "bfloat16" if self.args.bf16 else str(self.model.dtype).removeprefix("torch.")
+        self.sharing = Trial(share_prompts, precision)
         if self.ref_model is not None:  # loaded by TRL
             use_patch_products(self.ref_model)
         if generator is not None:  # an adapter may be around the model by now
@@ -101,10 +114,14 @@ class PolicyTrainer(TrainerMixin, GRPOTrainer):  # type: ignore[misc]
         return self.lr_scheduler
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
-        self._rows = inputs
-        output = super()._generate_and_score_completions(inputs)
         if not self.model.training:
-            return output
+            return super()._generate_and_score_completions(inputs)
+        self._rows, processor = inputs, self.processing_class
+        self.processing_class = GroupProcessor(processor, self.num_generations)
+        try:
+            output = super()._generate_and_score_completions(inputs)
+        finally:
+            self.processing_class = processor
         if self.drop_flat_groups:
             groups = output["advantages"].view(-1, self.num_generations)
             varied = (groups != 0).any(dim=1).repeat_interleave(self.num_generations)
@@ -141,13 +158,56 @@ class PolicyTrainer(TrainerMixin, GRPOTrainer):  # type: ignore[misc]
         contents = [complete_thought(text, tail) for text, tail in zip(texts, tails, strict=True)]
         return prompt_ids, completion_ids, mask, [[{"role": "assistant", "content": one}] for one in contents], *others
 
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        """TRL's, once for a group; without what the model reads of pictures, which our engine prepares itself."""
+        if self.generator is None or not self.model.training:
+            return super()._tokenize_prompts(prompts)
+        once = super()._tokenize_prompts(prompts[:: self.num_generations])
+        ids, images = ([one for one in rows for _ in range(self.num_generations)] for rows in once[:2])
+        return ids, images, {}
+
     def _generate_single_turn(self, prompt_ids: Any, images: Any, *args: Any, **more: Any) -> Any:
         if self.generator is None or not self.model.training:
             return super()._generate_single_turn(prompt_ids, images, *args, **more)
         return self.generator.generate(self._rows, self.before + self.state.global_step), None
 
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """TRL's, without its shuffle, which would part the completions of a group: a step takes all of them anyway."""
+        if not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        if self._step % (self.args.steps_per_generation * self.num_iterations) == 0 or self._buffered_inputs is None:
+            batch = split_pixel_values_by_grid(self._generate_and_score_completions(generation_batch))
+            parts = split_tensor_dict(batch, self.args.steps_per_generation)
+            self._buffered_inputs = [unsplit_pixel_values_by_grid(part) for part in parts]
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, ids: Any, mask: Any, keep: int, batch_size: int | None = None, **more: Any
+    ) -> Any:
+        """TRL's, or the same with each prompt shared by its group."""
+        repeated = partial(super()._get_per_token_logps_and_entropies, model, ids, mask, keep, batch_size, **more)
+        shared = partial(self._score_groups, model, ids, mask, keep, batch_size or len(ids), more)
+        if self.model.training and self.sharing.allows(shared, repeated, mask[:, -keep:]):
+            return *shared(), None
+        return repeated()
+
+    def _score_groups(
+        self, model: Any, ids: Any, mask: Any, keep: int, batch_size: int, pictures: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        if pictures.get("compute_aux_loss"):
+            raise NotImplementedError("experts balanced by a loss over all tokens cannot share a prompt")
+        base = self.accelerator.unwrap_model(model)
+        base = base.get_base_model() if isinstance(base, PeftModel) else base
+        with ExitStack() as stack:
+            # Gradient checkpointing computes the attention again, for the gradients.
+            scope = self._until_gradients if torch.is_grad_enabled() else stack
+            scope.enter_context(shared_prompt_attention(base))
+            stack.enter_context(self.accelerator.autocast())
+            return score(model, base, ids, mask, keep, self.num_generations, batch_size, pictures)
+
     def training_step(self, *args: Any, **more: Any) -> Any:
-        loss = super().training_step(*args, **more)
+        with self._until_gradients:
+            loss = super().training_step(*args, **more)
         require_finite(loss, self.state.global_step + 1)
         return loss
 

@@ -1,0 +1,1 @@
+"""Training with a prompt that is read once for its whole group."""
