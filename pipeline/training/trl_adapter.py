@@ -3,6 +3,7 @@
 The only file that overrides or reads private members of TRL's trainers.
 """
 
+import inspect
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -29,6 +30,10 @@ Record = Callable[[int, list[dict[str, Any]]], None]
 """Takes the number of a step, from 1, and its completions."""
 
 TAIL = 16  # tokens of a prompt's end, more than <think> and white space ever take
+
+
+# Processors prepare more than this, which TRL's own loss leaves out as well.
+SCORE_SETTINGS = inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters.keys()
 
 
 class TrainerMixin:
@@ -162,8 +167,11 @@ class PolicyTrainer(TrainerMixin, GRPOTrainer):  # type: ignore[misc]
         """TRL's, once for a group; without what the model reads of pictures, which our engine prepares itself."""
         if self.generator is None or not self.model.training:
             return super()._tokenize_prompts(prompts)
-        once = super()._tokenize_prompts(prompts[:: self.num_generations])
-        ids, images = ([one for one in rows for _ in range(self.num_generations)] for rows in once[:2])
+        ids, images = [], []
+        for prompt in prompts[:: self.num_generations]:  # alone, since some processors refuse several lengths
+            ids_of_one, images_of_one, _ = super()._tokenize_prompts([prompt])
+            ids += ids_of_one * self.num_generations
+            images += images_of_one * self.num_generations
         return ids, images, {}
 
     def _generate_single_turn(self, prompt_ids: Any, images: Any, *args: Any, **more: Any) -> Any:
@@ -185,6 +193,7 @@ class PolicyTrainer(TrainerMixin, GRPOTrainer):  # type: ignore[misc]
         self, model: Any, ids: Any, mask: Any, keep: int, batch_size: int | None = None, **more: Any
     ) -> Any:
         """TRL's, or the same with each prompt shared by its group."""
+        more = {name: value for name, value in more.items() if name in SCORE_SETTINGS}
         repeated = partial(super()._get_per_token_logps_and_entropies, model, ids, mask, keep, batch_size, **more)
         shared = partial(self._score_groups, model, ids, mask, keep, batch_size or len(ids), more)
         if self.model.training and self.sharing.allows(shared, repeated, mask[:, -keep:]):

@@ -1,6 +1,5 @@
 """A pass whose completions share their prompt gives TRL's own loss, log-probabilities, entropies, KL and gradients."""
 
-import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -16,9 +15,6 @@ from pipeline.training.checkpoints import RunFolder
 from pipeline.training.examples import examples
 from pipeline.training.rollouts import Rollouts
 from pipeline.training.run import policy_trainer
-from pipeline.training.shared_prompts.layout import layout_of
-from pipeline.training.shared_prompts.pictures import GroupProcessor
-from pipeline.training.shared_prompts.trial import Trial
 from pipeline.training.trl_adapter import set_reference
 from pipeline.training.tuning import freeze
 
@@ -168,3 +164,38 @@ def test_the_shared_pass_is_trls_own_in_double_precision(folder, tmp_path, monke
     monkeypatch.setattr(torch, "float32", torch.float64)
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     assert_equal(trainer, 1e-10)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"prompts_per_device": 1}, {"updates_per_batch": 2}], ids=("accumulation", "old policy")
+)
+def test_a_run_logs_what_it_logs_with_trls_own_pass(settings, tmp_path):
+    folder, logs = tiny_family(tmp_path / "model", "qwen2_5_vl"), []
+    for shared in (True, False):
+        # A small rate, since Adam's first step magnifies the rounding of gradients near zero.
+        all_settings = replace(SETTINGS, share_prompts=shared, learning_rate=1e-5, **settings)
+        trainer = trainer_of(folder, tmp_path / str(shared), all_settings)
+        trainer.train()
+        assert trainer.sharing.outcome is shared
+        logs.append([entry for entry in trainer.state.log_history if "loss" in entry])
+    assert [entry["step"] for entry in logs[0]] == [1, 2]
+    for name in ("loss", "grad_norm", "kl", "entropy", "clip_ratio/region_mean"):
+        for shared, repeated in zip(*logs, strict=True):
+            assert shared[name] == pytest.approx(repeated[name], rel=1e-3, abs=1e-6), name
+
+
+def test_a_family_that_cannot_share_says_so_once_and_trains(tmp_path):
+    trainer = trainer_of(tiny_family(tmp_path / "model", "qwen3_5"), tmp_path / "run", SETTINGS)
+    with pytest.warns(UserWarning, match="train.share_prompts: .*linear_attention cannot share a prompt") as record:
+        trainer.train()
+    assert sum("share_prompts" in str(warning.message) for warning in record) == 1
+    assert trainer.state.global_step == 2
+
+
+def test_a_pass_that_differs_is_not_used(tmp_path, monkeypatch):
+    trainer = trainer_of(tiny_family(tmp_path / "model", "qwen2_5_vl"), tmp_path / "run", SETTINGS)
+    score = trainer._score_groups
+    monkeypatch.setattr(trainer, "_score_groups", lambda *args: (score(*args)[0] + 0.01, None))
+    with pytest.warns(UserWarning, match="differ by 0.01 nats on average; every completion reads its own prompt"):
+        trainer.train()
+    assert trainer.sharing.outcome is False
