@@ -62,6 +62,12 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
         if self.rollouts is not None:
             self.rollouts.rows = progress["rollouts"]
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """The start is checked too: weights that do worse never replace it."""
+        if self.check is not None and state.global_step == 0 and state.is_world_process_zero and not self.is_sharded:
+            self.checks[0] = self.check(_unwrapped(model))
+            self.log(f"before training: {self.checks[0]:.1%} of the validation images right in two steps")
+
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         timings.record(steps=1)
         self.advance()

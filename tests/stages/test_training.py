@@ -93,7 +93,8 @@ def run(project: Path, folder: Path, **changes) -> str:
 
 
 def curves(folder: Path) -> pl.DataFrame:
-    return pl.read_csv(folder / "data" / "training.csv")
+    """The curves of the steps, without the line of the check before training."""
+    return pl.read_csv(folder / "data" / "training.csv").filter(pl.col("step") > 0)
 
 
 def rollouts(folder: Path) -> pl.DataFrame:
@@ -119,10 +120,11 @@ def test_it_reports_its_progress_and_leaves_no_unfinished_run(undisturbed):
     assert (
         "step 2: " in output and "of the validation images right in two steps" in output and "step 4/4: right" in output
     )
-    assert "divek: 4 steps of 4 prompts × 4 completions; best weights: step" in output
+    assert "divek: 4 steps of 4 prompts × 4 completions; best weights: " in output
     assert list(folder.glob(".work/train/*")) == []
-    assert curves(folder)["step"].to_list() == [1, 2, 3, 4]
-    assert curves(folder)["validation_two_step"].is_not_null().to_list() == [False, True, False, True]
+    table = pl.read_csv(folder / "data" / "training.csv")
+    assert table["step"].to_list() == [0, 1, 2, 3, 4]
+    assert table["validation_two_step"].is_not_null().to_list() == [True, False, True, False, True]
 
 
 def test_training_changes_weights_and_config_only(undisturbed):
@@ -267,6 +269,13 @@ def test_a_run_that_diverges_stops_with_one_sentence_and_its_last_good_checkpoin
     assert "nats per token from the base model" in error or "the loss of step" in error
     assert "checkpoint" in error and "train.learning_rate" in error and "\n" not in error
     assert not (tmp_path / "models" / "policy").exists()
+
+
+def test_training_that_only_does_harm_keeps_the_model(project, tmp_path):
+    output = run(project, tmp_path, learning_rate=1000.0, schedule="constant", method="sft", steps=2)
+    assert "best weights: those before training" in output
+    policy = weights(tmp_path)
+    assert all(torch.equal(policy[name], BASE[name]) for name in BASE)
 
 
 def test_a_prompt_that_is_too_long_is_reported_before_the_first_step(project, tmp_path):

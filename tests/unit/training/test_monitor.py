@@ -67,6 +67,23 @@ def test_the_best_weights_are_saved_and_the_later_ones_of_two_equals(monitor_of)
     assert lines[2].endswith("the best so far")
 
 
+def test_weights_that_do_worse_than_the_start_are_never_saved(monitor_of):
+    monitor, lines, saves = monitor_of([0.5, 0.4, 0.5])
+    monitor.on_train_begin(None, State(0), Control())
+    assert lines == ["before training: 50.0% of the validation images right in two steps"] and saves == []
+    monitor.on_step_end(None, State(5), Control())
+    assert saves == [] and monitor.checks == {0: 0.5, 5: 0.4}
+    monitor.on_step_end(None, State(10), Control())
+    assert len(saves) == 1, "as good after more steps"
+
+
+def test_a_run_that_continues_does_not_check_its_start_again(monitor_of):
+    monitor, lines, _ = monitor_of([])
+    monitor.restore({"checks": {"0": 0.5, "5": 0.6}, "rollouts": []})
+    monitor.on_train_begin(None, State(5), Control())
+    assert monitor.checks == {0: 0.5, 5: 0.6} and lines == []
+
+
 def test_without_validation_images_the_last_weights_are_saved(monitor_of):
     monitor, lines, saves = monitor_of(None)
     for step in (5, 10, 20):
