@@ -10,7 +10,7 @@ import torch
 from accelerate.utils import gather_object
 from trl import GRPOTrainer, SFTTrainer
 
-from pipeline.method.thoughts import complete_thought
+from pipeline.method.thoughts import whole_turn
 from pipeline.training.masters import MasterAdamW, needs_masters
 from pipeline.training.monitor import DivergenceError
 from pipeline.training.order import Order
@@ -19,7 +19,7 @@ from pipeline.training.rollouts import RolloutGenerator
 Record = Callable[[int, list[dict[str, Any]]], None]
 """Takes the number of a step, from 1, and its completions."""
 
-TAIL = 16  # tokens of a prompt's end, more than <think> and white space ever take
+TAIL = 16  # tokens of a prompt's end, more than <think>, </think> and white space ever take
 
 
 class TrainerMixin:
@@ -104,7 +104,7 @@ class PolicyTrainer(TrainerMixin, GRPOTrainer):  # type: ignore[misc]
             return output
         if self.drop_flat_groups:
             groups = output["advantages"].view(-1, self.num_generations)
-            varied = (groups != 0).any(dim=1).repeat_interleave(self.num_generations)
+            varied = (groups != groups[:, :1]).any(dim=1).repeat_interleave(self.num_generations)
             output["completion_mask"] = output["completion_mask"] * varied[:, None]
         examples = gather_object([{"image_id": row["image_id"], "options": row["options"]} for row in inputs])
         if self.accelerator.is_main_process:
@@ -128,14 +128,15 @@ class PolicyTrainer(TrainerMixin, GRPOTrainer):  # type: ignore[misc]
         ]
 
     def _generate(self, prompts: list[Any]) -> Any:
-        """The completions with the thought that their prompts open, for rewards and record; the ids are the model's.
+        """The whole turns of the model, for rewards and record: a thought that the prompt begins is part of them.
 
-        Read from the ids: where a tokenizer brings a parser along, TRL takes the thought out of the text.
+        The ids stay the model's own. Texts are read from them, because TRL's lack the thought where a tokenizer brings
+        a parser along.
         """
         prompt_ids, completion_ids, mask, _, *others = super()._generate(prompts)
         texts = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
         tails = self.processing_class.batch_decode([ids[-TAIL:] for ids in prompt_ids])
-        contents = [complete_thought(text, tail) for text, tail in zip(texts, tails, strict=True)]
+        contents = [whole_turn(text, tail) for text, tail in zip(texts, tails, strict=True)]
         return prompt_ids, completion_ids, mask, [[{"role": "assistant", "content": one}] for one in contents], *others
 
     def _generate_single_turn(self, prompt_ids: Any, images: Any, *args: Any, **more: Any) -> Any:

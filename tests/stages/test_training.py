@@ -213,7 +213,12 @@ def test_the_settings_of_chats_reach_the_prompts_of_training(project, tmp_path, 
     asked = {prompt for prompt in prompts if "system what is this bird ? " in prompt}
     assert len(asked) > 4 and not any(prompt.endswith("<think>\n") for prompt in asked)
     assert all("assistant <think> </think> " in prompt for prompt in asked if "<answer>" not in prompt)
-    assert not rollouts(tmp_path)["text"].str.contains("think>").any()
+    rows = rollouts(tmp_path)
+    assert (
+        rows["text"].str.starts_with("<think> </think>").all()
+        and not rows["text"].str.contains("<think>.*<think>").any()
+    )
+    assert rows.height == 0 or rows["format_reward"].mean() > 0.5, "an answer after the template's empty thought"
 
 
 def test_a_template_without_a_place_for_the_system_message_is_reported_before_the_first_step(project, tmp_path):
