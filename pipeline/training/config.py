@@ -12,6 +12,10 @@ from pipeline.training.tuning import weights_dtype
 
 CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
 ADAM = {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "optim": "adamw_torch"}
+SAPO = {"sapo_temperature_pos": 1.0, "sapo_temperature_neg": 1.05}  # of its paper, arXiv 2511.20347
+VESPO = {"vespo_k_pos": 2.0, "vespo_lambda_pos": 3.0, "vespo_k_neg": 3.0, "vespo_lambda_neg": 2.0}  # arXiv 2602.10693
+LEVELS = {"luspo": "sequence", "vespo": "token"}
+"""Losses that are defined for one importance_sampling_level only."""
 
 
 def accumulation(params: TrainParams) -> tuple[int, int]:
@@ -77,6 +81,7 @@ def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:
     from trl import GRPOConfig
 
     at_once, micro_batches = accumulation(params)
+    require_loss(params)
     return GRPOConfig(
         **_shared(params, folder, steps),
         per_device_train_batch_size=at_once * params.generations,
@@ -91,8 +96,10 @@ def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:
         top_entropy_quantile=1.0,
         loss_type=params.loss_type,
         scale_rewards=params.scale_rewards,
-        multi_objective_aggregation="sum_then_normalize",
-        importance_sampling_level="token",
+        multi_objective_aggregation=params.aggregation,
+        importance_sampling_level=params.importance_sampling_level,
+        **SAPO,
+        **VESPO,
         epsilon=params.clip,
         epsilon_high=params.clip_high or params.clip,
         delta=None,
@@ -116,6 +123,23 @@ def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:
         else None,
         **_vllm(params),
     )
+
+
+def require_loss(params: TrainParams) -> None:
+    """Raises UserError where the settings of the loss contradict each other."""
+    loss, level = params.loss_type, params.importance_sampling_level
+    if (expected := LEVELS.get(loss, level)) != level:
+        raise UserError(
+            f"params.yaml: train.loss_type {loss} is defined for the ratio of a {expected}, and "
+            f"train.importance_sampling_level is {level}; "
+            f"set `dvc exp run -S train.importance_sampling_level={expected}`"
+        )
+    largest = params.clip_high or params.clip
+    if loss == "cispo" and largest < 1:
+        raise UserError(
+            f"params.yaml: train.loss_type is cispo, for which train.clip_high is the largest ratio itself, and it is "
+            f"{largest:g}; expected 1 or more, such as `dvc exp run -S train.clip_high=5`"
+        )
 
 
 def _vllm(params: TrainParams) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from pipeline.method.two_steps import TwoStepParams
 METHODS = ("divek", "virft", "sft", "none")
 ROLLOUTS = ("engine", "generate", "vllm_server", "vllm_colocate")
 TOWERS = ("vision", "text")
+LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")
+"""All that TRL offers, under its names."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,10 @@ class TrainParams(TwoStepParams, ChatParams):
     max_grad_norm: float = key("train.max_grad_norm", above=0)
     beta: float = key("train.beta", at_least=0)
     unbiased_kl: bool = key("train.unbiased_kl")
-    loss_type: str = key("train.loss_type", one_of=("grpo", "bnpo", "dr_grpo", "dapo"))
+    loss_type: str = key("train.loss_type", one_of=LOSSES)
+    importance_sampling_level: str = key("train.importance_sampling_level", one_of=("token", "sequence"))
     scale_rewards: str = key("train.scale_rewards", one_of=("group", "batch", "none"))
+    aggregation: str = key("train.multi_objective_aggregation", one_of=("sum_then_normalize", "normalize_then_sum"))
     updates_per_batch: int = key("train.updates_per_batch", at_least=1)
     clip: float = key("train.clip", above=0)
     clip_high: float = key("train.clip_high", at_least=0)

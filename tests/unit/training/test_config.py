@@ -23,6 +23,7 @@ TRL_NAMES = {
     "beta": "beta",
     "unbiased_kl": "use_bias_correction_kl",
     "loss_type": "loss_type",
+    "aggregation": "multi_objective_aggregation",
     "scale_rewards": "scale_rewards",
     "updates_per_batch": "num_iterations",
     "clip": "epsilon",
@@ -39,6 +40,7 @@ TRL_NAMES = {
 
 # No settings of TRL, or not under one name: each has a test of its own here or in tests/stages/test_training.py.
 OTHERS = {
+    *("importance_sampling_level",),
     *("prompts_per_step", "prompts_per_device", "letter_weight", "format_weight", "precision", "clip_high", "rollouts"),
     *("method", "virft_reward", "rounds", "tuning", "lora_rank", "lora_alpha", "lora_dropout", "freeze", "weights"),
     *("check_every", "check_images", "check_samples", "max_kl", "launcher", "launch_config", "drop_flat_groups"),
@@ -81,6 +83,26 @@ def test_every_setting_reaches_trl_under_its_name(field, tmp_path):
     value = another(field, getattr(DEFAULTS, field.name))
     result = config(replace(DEFAULTS, **{field.name: value}), tmp_path)
     assert getattr(result, TRL_NAMES[field.name]) == value
+
+
+def test_the_ratio_of_a_sequence_reaches_trl(tmp_path):
+    assert config(DEFAULTS, tmp_path).importance_sampling_level == "token"
+    gspo = replace(DEFAULTS, importance_sampling_level="sequence")
+    assert config(gspo, tmp_path).importance_sampling_level == "sequence"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss_type": "luspo"}, "luspo is defined for the ratio of a sequence, and train.importance_sampling_level is "
+         "token; set `dvc exp run -S train.importance_sampling_level=sequence`"),
+        ({"loss_type": "vespo", "importance_sampling_level": "sequence"}, "-S train.importance_sampling_level=token`"),
+        ({"loss_type": "cispo"}, "the largest ratio itself, and it is 0.2; expected 1 or more"),
+    ],
+)  # fmt: skip
+def test_settings_of_the_loss_that_contradict_each_other_are_refused(tmp_path, changes, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        config(replace(DEFAULTS, **changes), tmp_path)
 
 
 def test_weights_belong_to_the_rewards_in_their_order(tmp_path):
