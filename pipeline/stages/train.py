@@ -30,6 +30,7 @@ from pipeline.training.examples import require_enough
 from pipeline.training.launch import is_main_process, launch, needs_launch
 from pipeline.training.params import TrainParams
 from pipeline.training.round_statistics import round_statistics, rounds_table
+from pipeline.training.trackers import require_trackers
 
 
 def main(
@@ -45,6 +46,7 @@ def main(
     """Train the model to choose the right option of its own hard questions, or by one of the baselines."""
     params = load_params(TrainParams)
     require_prompt_for(params.model, params.prompt)
+    require_trackers(params.report_to)
     question_rows, hard_rows = tables.read(tables.QUESTIONS, questions), tables.read(tables.HARD, hard)
     class_rows, index = tables.read(tables.CLASSES, classes), tables.read(tables.IMAGES, images, leakage.COLUMNS)
     leakage.require_clean_training(hard_rows, index, class_rows)
@@ -66,7 +68,8 @@ def main(
         result = TrainingResult(local_folder(params.model), RunLog([], [], {}), statistics)
     else:
         read_images = partial(tables.read_images, images, training_ids)
-        result = train(TrainingData(question_rows, hard_rows, read_images, validation, class_rows), params, folder)
+        data = TrainingData(question_rows, hard_rows, read_images, validation, class_rows)
+        result = train(data, params, folder, lambda so_far: write_text(log, curves(so_far.history, so_far.checks)))
     if not is_main_process():
         return
     write_text(log, curves(result.log.history, result.log.checks))

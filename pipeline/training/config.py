@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.core.params import UserError
 from pipeline.training.launch import shards_with_fsdp
 from pipeline.training.params import TrainParams
+from pipeline.training.trackers import PROJECT, run_name
 from pipeline.training.tuning import weights_dtype
 
 CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
@@ -72,7 +73,9 @@ def _shared(params: TrainParams, folder: Path, steps: int) -> dict[str, Any]:
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
         "save_strategy": "no",  # the monitor requests each checkpoint
-        "report_to": [],
+        "report_to": [],  # the trackers are added as callbacks, after the monitor
+        "project": PROJECT,
+        "run_name": run_name(folder),
     }
 
 

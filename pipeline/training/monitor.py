@@ -16,6 +16,9 @@ LETTER_ALARM = 0.6  # share of one letter among the letters of all answers above
 Check = Callable[[Any], float]
 """Share of validation images that a model has right in two steps."""
 
+Watch = Callable[[list[dict[str, Any]], dict[int, float]], None]
+"""Sees TRL's log and the checks so far, after every step."""
+
 Save = Callable[[Any, Path], None]
 """Writes a model into a folder."""
 
@@ -36,6 +39,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
         max_kl: nats per token from the base model at which the run has diverged.
         is_sharded: no process has the whole weights, so there are neither checks nor best weights.
         advance: called after every step.
+        watch: called with the log after every step.
         log: prints a line.
     """
 
@@ -49,11 +53,12 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
         max_kl: float,
         is_sharded: bool = False,
         advance: Advance = lambda: None,
+        watch: Watch = lambda history, checks: None,
         log: Callable[[str], None] = print,
     ):
         self.folder, self.every, self.check, self.save = folder, every, check, save
         self.rollouts, self.max_kl, self.is_sharded = rollouts, max_kl, is_sharded
-        self.advance, self.log = advance, log
+        self.advance, self.watch, self.log = advance, watch, log
         self.checks: dict[int, float] = {}
 
     def restore(self, progress: dict[str, Any]) -> None:
@@ -104,6 +109,9 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
                 f"the policy is {kl:.3g} nats per token from the base model after step {state.global_step}"
             )
         if state.is_world_process_zero:
+            if state.global_step in self.checks:
+                logs["validation"] = self.checks[state.global_step]  # for the trackers, which are called after this
+            self.watch(state.log_history, self.checks)
             self.log(f"step {state.global_step}/{state.max_steps}: {', '.join(self._values(logs, state.global_step))}")
 
     def _values(self, logs: Any, step: int) -> list[str]:

@@ -69,6 +69,7 @@ class TrainParams(TwoStepParams, ChatParams):
     check_every: int = key("train.check_every", at_least=1)
     check_images: int = key("train.check_images", at_least=0)
     check_samples: int = key("train.check_samples", at_least=1, at_most=MOST_DRAWS)
+    report_to: tuple[str, ...] = key("train.report_to")
     max_kl: float = key("train.max_kl", above=0)
     launcher: str = key("train.launcher", one_of=("none", "accelerate"))
     launch_config: str = key("train.launch_config", or_empty=True)

@@ -20,6 +20,7 @@ from pipeline.method.sampling import draw_samples
 from pipeline.method.two_steps import two_steps
 from pipeline.training.checkpoints import RunFolder
 from pipeline.training.curves import best_step
+from pipeline.training.monitor import Watch
 from pipeline.training.params import TrainParams
 from pipeline.training.rollouts import inference
 from pipeline.training.round_statistics import round_statistics
@@ -63,8 +64,10 @@ class TrainingResult:
     rounds: list[dict[str, Any]]
 
 
-def train(data: TrainingData, params: TrainParams, folder: RunFolder) -> TrainingResult:
-    """All rounds, each from the best weights so far. Raises UserError."""
+def train(
+    data: TrainingData, params: TrainParams, folder: RunFolder, watch: Callable[[RunLog], None]
+) -> TrainingResult:
+    """All rounds, each from the best weights so far; `watch` sees the log after every step. Raises UserError."""
     lists = ClassLists(data.classes)
     previous, hard, source, done = data.questions, data.hard, params.model, 0
     log, statistics = RunLog([], [], {}), [{"round": 1, **round_statistics(data.questions, data.hard.height, None)}]
@@ -81,12 +84,19 @@ def train(data: TrainingData, params: TrainParams, folder: RunFolder) -> Trainin
                 break
         steps = params.steps * number // params.rounds - done
         round_folder = folder.inner(f"round-{number}")
-        round_log = train_round(hard, lists, data.validation, source, params, round_folder, steps, done)
+        round_log = train_round(
+            hard, lists, data.validation, source, params, round_folder, steps, done, _watch_of_round(watch, log, done)
+        )
         log = join_logs(log, round_log, done)
         done += steps
         if best_step(round_log.checks) != 0:
             source = str(round_folder.best)
     return TrainingResult(local_folder(source), log, statistics)
+
+
+def _watch_of_round(watch: Callable[[RunLog], None], log: RunLog, before: int) -> Watch:
+    """Sees the log of a round behind that of the rounds before it."""
+    return lambda history, checks: watch(join_logs(log, RunLog(history, [], checks), before))
 
 
 def train_round(
@@ -98,6 +108,7 @@ def train_round(
     folder: RunFolder,
     steps: int,
     before: int,
+    watch: Watch = lambda history, checks: None,
 ) -> RunLog:
     """One round from the weights in `source`, or from its last checkpoint."""
     import torch
@@ -115,7 +126,7 @@ def train_round(
 
     files = local_folder(source, without=WEIGHTS)
     check_or_none = check if validation.height else None
-    return run(hard, lists, params, model, processor, files, folder, check_or_none, steps, before)
+    return run(hard, lists, params, model, processor, files, folder, check_or_none, steps, before, watch)
 
 
 def two_step_accuracy(

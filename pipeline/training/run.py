@@ -15,11 +15,12 @@ from pipeline.method.rewards import rewards
 from pipeline.training.checkpoints import RunFolder, step_of
 from pipeline.training.config import grpo_config, sft_config
 from pipeline.training.examples import examples, require_room
-from pipeline.training.monitor import Check, DivergenceError, TrainingMonitor
+from pipeline.training.monitor import Check, DivergenceError, TrainingMonitor, Watch
 from pipeline.training.order import Order
 from pipeline.training.params import TrainParams
 from pipeline.training.rollouts import RolloutGenerator, Rollouts
 from pipeline.training.saving import copy_others, save_model
+from pipeline.training.trackers import trackers
 from pipeline.training.trl_adapter import PolicyTrainer, SupervisedTrainer, weights_are_sharded
 from pipeline.training.tuning import adapter, freeze
 
@@ -44,6 +45,7 @@ def run(
     check: Check | None,
     steps: int,
     before: int,
+    watch: Watch = lambda history, checks: None,
 ) -> RunLog:
     """Trains `model` for `steps` optimiser steps; afterwards the best weights are in folder.best.
 
@@ -52,6 +54,7 @@ def run(
         source: folder of the model, of which the best weights get all files that training leaves as they are.
         check: scores the model on validation images; None if there are none.
         before: steps of the same training in earlier rounds, from which schedule and noise continue.
+        watch: sees the log after every step.
 
     Raises:
         UserError: the params do not fit the data or the machine, or training diverged.
@@ -76,7 +79,7 @@ def run(
         )
     trainer.remove_callback(PrinterCallback)
     require_whole_weights(trainer, params)
-    checks = train(trainer, params, source, folder, check, steps, rollouts)
+    checks = train(trainer, params, source, folder, check, steps, rollouts, watch)
     if weights_are_sharded(trainer):  # every process contributes its weights
         trainer.save_model(str(folder.best))
         if trainer.is_world_process_zero():
@@ -161,6 +164,7 @@ def train(
     check: Check | None,
     steps: int,
     rollouts: Rollouts | None,
+    watch: Watch,
 ) -> dict[int, float]:
     """Trains, from the last checkpoint on if there is one. Returns the score of each check by step."""
     checkpoint = folder.last()
@@ -177,8 +181,11 @@ def train(
                 params.max_kl,
                 weights_are_sharded(trainer),
                 advance,
+                watch,
             )
             trainer.add_callback(monitor)
+            for tracker in trackers(params.report_to, folder.path, done):
+                trainer.add_callback(tracker)
             if checkpoint:
                 print(f"continuing from {checkpoint}")
                 monitor.restore(folder.progress(checkpoint))

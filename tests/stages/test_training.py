@@ -156,6 +156,7 @@ def test_killed_and_run_again_it_ends_as_undisturbed(project, undisturbed, tmp_p
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    assert curves(tmp_path)["step"].max() >= 2, "the curves are written while it trains"
     assert "continuing from" in run(project, tmp_path)
     for name in ("data/training.csv", "data/rollouts.parquet", "models/policy/model.safetensors"):
         assert (tmp_path / name).read_bytes() == (undisturbed[0] / name).read_bytes(), name

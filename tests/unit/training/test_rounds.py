@@ -55,6 +55,7 @@ def train(monkeypatch, tmp_path):
             data,
             replace(DEFAULTS, model=str(ROOT / "models" / "fieldguide"), rounds=2, prompts_per_step=1),
             RunFolder(tmp_path),
+            lambda log: None,
         )
 
     return train
