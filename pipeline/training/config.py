@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.core.params import UserError
 from pipeline.training.launch import shards_with_fsdp
-from pipeline.training.params import TrainParams
+from pipeline.training.params import SCHEDULES, TrainParams
 from pipeline.training.trackers import PROJECT, run_name
 from pipeline.training.tuning import weights_dtype
 
@@ -46,10 +46,11 @@ def fitting_processes(prompts: int) -> list[int]:
 
 
 def _shared(params: TrainParams, folder: Path, steps: int) -> dict[str, Any]:
-    """The settings that all methods share."""
+    """The settings that all methods share. Raises UserError."""
     import torch
     from transformers import TrainingArguments
 
+    require_schedule(params)
     fields = {field.name for field in dataclasses.fields(TrainingArguments)}
     return {
         "output_dir": str(folder),
@@ -60,6 +61,7 @@ def _shared(params: TrainParams, folder: Path, steps: int) -> dict[str, Any]:
         "max_steps": steps,
         "learning_rate": params.learning_rate,
         "lr_scheduler_type": params.schedule,
+        "lr_scheduler_kwargs": dict(params.lr_scheduler_kwargs) or None,
         "warmup_steps": params.warmup_steps,
         "weight_decay": params.weight_decay,
         **ADAM,
@@ -77,6 +79,19 @@ def _shared(params: TrainParams, folder: Path, steps: int) -> dict[str, Any]:
         "project": PROJECT,
         "run_name": run_name(folder),
     }
+
+
+def require_schedule(params: TrainParams) -> None:
+    """Raises UserError where train.lr_scheduler_kwargs do not fit the schedule."""
+    kwargs, allowed = params.lr_scheduler_kwargs, SCHEDULES[params.schedule]
+    floors = {"min_lr", "min_lr_rate"} & allowed
+    if not {*kwargs} <= allowed or (floors and len(floors & {*kwargs}) != 1):
+        expected = f"names among {', '.join(sorted(allowed))}" if allowed else "none"
+        raise UserError(
+            f"params.yaml: train.lr_scheduler_kwargs is {kwargs or 'empty'}, and train.schedule {params.schedule}; "
+            f"expected {expected}{', one of min_lr and min_lr_rate among them' if floors else ''}; such as "
+            "`dvc exp run -S train.schedule=cosine_with_min_lr -S ++train.lr_scheduler_kwargs.min_lr_rate=0.1`"
+        )
 
 
 def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.core.params import MOST_DRAWS, key
+from pipeline.core.params import MOST_DRAWS, Scalars, key
 from pipeline.method.chat import ChatParams
 from pipeline.method.hard_filter import RULES
 from pipeline.method.rewards import VIRFT_REWARDS
@@ -11,6 +11,14 @@ from pipeline.method.two_steps import TwoStepParams
 METHODS = ("divek", "virft", "sft", "none")
 ROLLOUTS = ("engine", "generate", "vllm_server", "vllm_colocate")
 TOWERS = ("vision", "text")
+SCHEDULES = {
+    "constant": set[str](),
+    "linear": set[str](),
+    "cosine": {"num_cycles"},
+    "cosine_with_min_lr": {"num_cycles", "min_lr", "min_lr_rate"},
+}
+"""The names of train.lr_scheduler_kwargs that each schedule takes."""
+
 LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")
 """All that TRL offers, under its names."""
 
@@ -34,7 +42,8 @@ class TrainParams(TwoStepParams, ChatParams):
     generations: int = key("train.generations", at_least=2, at_most=MOST_DRAWS)
     prompts_per_device: int = key("train.prompts_per_device", at_least=1)
     learning_rate: float = key("train.learning_rate", above=0)
-    schedule: str = key("train.schedule", one_of=("constant", "linear", "cosine"))
+    schedule: str = key("train.schedule", one_of=tuple(SCHEDULES))
+    lr_scheduler_kwargs: Scalars = key("train.lr_scheduler_kwargs")
     warmup_steps: int = key("train.warmup_steps", at_least=0)
     weight_decay: float = key("train.weight_decay", at_least=0)
     max_grad_norm: float = key("train.max_grad_norm", above=0)

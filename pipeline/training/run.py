@@ -137,6 +137,8 @@ def supervised_trainer(
         processing_class=processor,
         peft_config=adapter(model, params),
         order=Order(len(dataset), params.prompts_per_step, steps, seed=params.seed, first=before),
+        before=before,
+        total=params.steps,
     )
 
 

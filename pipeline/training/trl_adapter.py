@@ -23,18 +23,34 @@ TAIL = 16  # tokens of a prompt's end, more than <think>, </think> and white spa
 
 
 class TrainerMixin:
-    """A trainer in an order of ours, with masters of weights of 16 bits.
+    """A trainer in an order of ours, with masters of weights of 16 bits and one schedule over all rounds.
 
     It continues from a checkpoint whose weights its model was loaded with.
+
+    Attributes:
+        order: of the examples.
+        before: steps of the same training in earlier rounds, of `total`.
     """
 
     order: Order
+    before: int
+    total: int
 
     def create_optimizer(self, model: Any = None) -> Any:
         if needs_masters(self):
             _, settings = self.get_optimizer_cls_and_kwargs(self.args)  # type: ignore[attr-defined]
             self.optimizer_cls_and_kwargs = (MasterAdamW, settings)
         return super().create_optimizer(model)  # type: ignore[misc]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        scheduler = super().create_scheduler(self.total, optimizer)  # type: ignore[misc]
+        if not self.before:
+            return scheduler
+        for group in scheduler.optimizer.param_groups:
+            group["lr"] = group["initial_lr"]
+        rates = [lambda step, rate=rate: rate(step + self.before) for rate in scheduler.lr_lambdas]
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(scheduler.optimizer, rates)
+        return self.lr_scheduler
 
     def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
         # The trainer reads weights by the names of modules. In some model families the names in the file differ, and
@@ -51,10 +67,11 @@ class SupervisedTrainer(TrainerMixin, SFTTrainer):  # type: ignore[misc]
 
     Args:
         order: of the examples.
+        before: steps of the same training in earlier rounds, of `total`.
     """
 
-    def __init__(self, *args: Any, order: Order, **more: Any):
-        self.order = order
+    def __init__(self, *args: Any, order: Order, before: int, total: int, **more: Any):
+        self.order, self.before, self.total = order, before, total
         super().__init__(*args, **more)
 
 
@@ -86,16 +103,6 @@ class PolicyTrainer(TrainerMixin, GRPOTrainer):  # type: ignore[misc]
         super().__init__(*args, **more)
         if generator is not None:  # an adapter may be around the model by now
             generator.engine.model = self.accelerator.unwrap_model(self.model)
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        scheduler = super().create_scheduler(self.total, optimizer)
-        if not self.before:
-            return scheduler
-        for group in scheduler.optimizer.param_groups:
-            group["lr"] = group["initial_lr"]
-        rates = [lambda step, rate=rate: rate(step + self.before) for rate in scheduler.lr_lambdas]
-        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(scheduler.optimizer, rates)
-        return self.lr_scheduler
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
         self._rows = inputs

@@ -16,7 +16,6 @@ TRL_NAMES = {
     "steps": "max_steps",
     "generations": "num_generations",
     "learning_rate": "learning_rate",
-    "schedule": "lr_scheduler_type",
     "warmup_steps": "warmup_steps",
     "weight_decay": "weight_decay",
     "max_grad_norm": "max_grad_norm",
@@ -40,7 +39,7 @@ TRL_NAMES = {
 
 # No settings of TRL, or not under one name: each has a test of its own here or in tests/stages/test_training.py.
 OTHERS = {
-    *("importance_sampling_level", "report_to"),
+    *("importance_sampling_level", "report_to", "schedule", "lr_scheduler_kwargs"),
     *("prompts_per_step", "prompts_per_device", "letter_weight", "format_weight", "precision", "clip_high", "rollouts"),
     *("method", "virft_reward", "rounds", "tuning", "lora_rank", "lora_alpha", "lora_dropout", "freeze", "weights"),
     *("check_every", "check_images", "check_samples", "max_kl", "launcher", "launch_config", "drop_flat_groups"),
@@ -83,6 +82,32 @@ def test_every_setting_reaches_trl_under_its_name(field, tmp_path):
     value = another(field, getattr(DEFAULTS, field.name))
     result = config(replace(DEFAULTS, **{field.name: value}), tmp_path)
     assert getattr(result, TRL_NAMES[field.name]) == value
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_the_schedule_reaches_trl(tmp_path, schedule):
+    result = config(replace(DEFAULTS, schedule=schedule), tmp_path)
+    assert result.lr_scheduler_type == schedule and not result.lr_scheduler_kwargs
+
+
+def test_the_floor_of_the_learning_rate_reaches_trl(tmp_path):
+    floor = {"min_lr_rate": 0.1}
+    result = config(replace(DEFAULTS, schedule="cosine_with_min_lr", lr_scheduler_kwargs=floor), tmp_path)
+    assert result.lr_scheduler_type == "cosine_with_min_lr" and result.lr_scheduler_kwargs == floor
+
+
+@pytest.mark.parametrize(
+    ("schedule", "kwargs", "expected"),
+    [
+        ("linear", {"min_lr": 1e-6}, "expected none; such as"),
+        ("cosine", {"min_lr": 1e-6}, "expected names among num_cycles; such as"),
+        ("cosine_with_min_lr", {}, "is empty, and train.schedule cosine_with_min_lr; expected names among min_lr"),
+        ("cosine_with_min_lr", {"min_lr": 1e-6, "min_lr_rate": 0.1}, "one of min_lr and min_lr_rate among them"),
+    ],
+)
+def test_settings_that_do_not_fit_the_schedule_are_refused(tmp_path, schedule, kwargs, expected):
+    with pytest.raises(UserError, match=expected):
+        config(replace(DEFAULTS, schedule=schedule, lr_scheduler_kwargs=kwargs), tmp_path)
 
 
 def test_the_ratio_of_a_sequence_reaches_trl(tmp_path):
