@@ -12,6 +12,7 @@ from pipeline.core.params import UserError
 from pipeline.core.progress import bar
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.rewards import rewards
+from pipeline.method.styles import style
 from pipeline.training.checkpoints import RunFolder, step_of
 from pipeline.training.config import grpo_config, sft_config
 from pipeline.training.examples import examples, require_room
@@ -72,7 +73,7 @@ def run(
     if params.method == "sft":
         trainer = supervised_trainer(dataset, params, model, processor, folder, steps, before)
     else:
-        reward_functions = rewards(params.method, params.virft_reward, lists)
+        reward_functions = rewards(params.method, params.virft_reward, lists, style(params.prompt).thought)
         rollouts = Rollouts((reward_functions[0].__name__, reward_functions[1].__name__))
         trainer = policy_trainer(
             dataset, params, model, processor, folder, steps, before, list(reward_functions), rollouts

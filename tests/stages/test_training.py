@@ -26,6 +26,7 @@ from transformers import Qwen2_5_VLProcessor
 from pipeline.core import tables
 from pipeline.core.params import UserError
 from pipeline.fieldguide.rendering import render_tables
+from pipeline.method.answers import well_formed
 from pipeline.method.options import questions
 
 pytestmark = pytest.mark.slow
@@ -195,6 +196,14 @@ def test_a_thought_that_the_template_opens_is_rewarded_and_stored_whole(project,
     rows = rollouts(tmp_path)
     assert rows["text"].str.starts_with("<think>").all() and not rows["text"].str.contains("<think>.*<think>").any()
     assert rows["format_reward"].mean() > 0.5 and rows["answer_reward"].sum() > 0
+
+
+def test_a_style_without_reasoning_has_a_format_of_its_own(project, tmp_path):
+    run(project, tmp_path, prompt="brief_answer_only", steps=2, check_images=0)
+    rows = rollouts(tmp_path)
+    alone = [well_formed(text, thought=False) for text in rows["text"]]
+    assert rows["format_reward"].to_list() == [float(one) for one in alone]
+    assert rows["text"].str.contains("<think>").any(), "the base model thinks, and is no longer rewarded for it"
 
 
 @pytest.mark.parametrize("changes", [{"rollouts": "engine"}, {"rollouts": "generate"}, {"method": "sft"}])
