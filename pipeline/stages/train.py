@@ -56,7 +56,9 @@ def main(
         return
     from pipeline.training.rounds import TrainingData, TrainingResult, train, with_pictures
     from pipeline.training.run import RunLog
+    from pipeline.training.tuning import require_tuning
 
+    require_tuning(params)
     hard_rows = with_pictures(hard_rows, tables.read_images(images, hard_rows["image_id"]))
     validation = validation_images(index, class_rows, params.check_images)
     validation = tables.read_images(images, validation["image_id"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from transformers import TrainerCallback
 
@@ -19,8 +19,11 @@ Check = Callable[[Any], float]
 Watch = Callable[[list[dict[str, Any]], dict[int, float]], None]
 """Sees TRL's log and the checks so far, after every step."""
 
-Save = Callable[[Any, Path], None]
-"""Writes a model into a folder."""
+
+class Save(Protocol):
+    """Writes a model into a folder."""
+
+    def __call__(self, model: Any, *, folder: Path) -> None: ...
 
 
 class DivergenceError(Exception):
@@ -83,14 +86,16 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
 
     def _check(self, step: int, model: Any) -> None:
         if self.check is None:
-            self.folder.save_best(lambda path: self.save(model, path))  # without checks the last weights are the best
+            self.folder.save_best(
+                lambda path: self.save(model, folder=path)
+            )  # without checks the last weights are the best
             return
         score = self.check(model)
         best = max((score for check, score in self.checks.items() if check < step), default=-1.0)
         self.checks[step] = score
         is_best = score >= best  # the later one of two equals has seen more
         if is_best:
-            self.folder.save_best(lambda path: self.save(model, path))
+            self.folder.save_best(lambda path: self.save(model, folder=path))
         note = ", the best so far" if is_best else ""
         self.log(f"step {step}: {score:.1%} of the validation images right in two steps{note}")
 

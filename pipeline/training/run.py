@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipeline.training.monitor import Check, DivergenceError, TrainingMonitor, W
 from pipeline.training.order import Order
 from pipeline.training.params import TrainParams
 from pipeline.training.rollouts import RolloutGenerator, Rollouts
-from pipeline.training.saving import copy_others, save_model
+from pipeline.training.saving import copy_others, save_adapter, save_model
 from pipeline.training.trackers import trackers
 from pipeline.training.trl_adapter import PolicyTrainer, SupervisedTrainer, weights_are_sharded
 from pipeline.training.tuning import adapter, freeze
@@ -179,7 +180,9 @@ def train(
                 folder,
                 params.check_every,
                 check,
-                lambda model, path: save_model(model, source, path),
+                partial(save_adapter, source=source, base=params.model)
+                if params.save == "adapter"
+                else partial(save_model, source=source),
                 rollouts,
                 params.max_kl,
                 weights_are_sharded(trainer),

@@ -39,7 +39,7 @@ TRL_NAMES = {
 
 # No settings of TRL, or not under one name: each has a test of its own here or in tests/stages/test_training.py.
 OTHERS = {
-    *("importance_sampling_level", "report_to", "schedule", "lr_scheduler_kwargs"),
+    *("importance_sampling_level", "report_to", "schedule", "lr_scheduler_kwargs", "save"),
     *("prompts_per_step", "prompts_per_device", "letter_weight", "format_weight", "precision", "clip_high", "rollouts"),
     *("method", "virft_reward", "rounds", "tuning", "lora_rank", "lora_alpha", "lora_dropout", "freeze", "weights"),
     *("check_every", "check_images", "check_samples", "max_kl", "launcher", "launch_config", "drop_flat_groups"),

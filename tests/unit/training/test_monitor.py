@@ -37,8 +37,8 @@ def monitor_of(tmp_path):
         lines, saves = [], []
         check = (lambda model: scores.pop(0)) if scores is not None else None
 
-        def save(model, path):
-            saves.append((path / "w").write_text("w", encoding="utf-8"))
+        def save(model, folder):
+            saves.append((folder / "w").write_text("w", encoding="utf-8"))
 
         return TrainingMonitor(RunFolder(tmp_path), 5, check, save, rollouts, 5.0, log=lines.append), lines, saves
 
