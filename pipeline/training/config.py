@@ -165,10 +165,17 @@ def _vllm(params: TrainParams) -> dict[str, Any]:
     if not params.rollouts.startswith("vllm_"):
         return {"use_vllm": False}
     mode = params.rollouts.removeprefix("vllm_")
+    place = {
+        "vllm_gpu_memory_utilization": params.vllm_memory,
+        "vllm_max_model_length": params.vllm_length or None,
+        "vllm_enable_sleep_mode": params.vllm_sleeps,
+    }
     return {
         "use_vllm": True,
         "vllm_mode": mode,
-        **({"vllm_server_base_url": params.vllm_url} if mode == "server" else {}),
+        # VESPO takes no other mode.
+        "vllm_importance_sampling_mode": "token_truncate" if params.loss_type == "vespo" else "sequence_mask",
+        **({"vllm_server_base_url": params.vllm_url} if mode == "server" else place),
     }
 
 

@@ -66,7 +66,8 @@ def run(
     params.chat.prompt(processor, "What?")  # a template that refuses a setting is an error now
     params = replace(params, template_kwargs=params.chat.kwargs_of(processor))
     dataset = examples(rows, lists, params)
-    require_room(dataset, processor, model, params)
+    longest = require_room(dataset, processor, model, params)
+    params = replace(params, vllm_length=params.vllm_length or longest)
     folder.path.mkdir(parents=True, exist_ok=True)
     freeze(model, params.freeze)
     rollouts: Rollouts | None = None

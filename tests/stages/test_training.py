@@ -267,6 +267,19 @@ def test_low_rank_additions_are_merged_into_the_weights(project, tmp_path):
     assert all("proj" in name or "mlp" in name for name in moved)
 
 
+def test_an_adapter_is_a_policy_that_the_next_stage_opens(project, tmp_path):
+    predict = {"orders": 1, "val_images": 0, "union": False}
+    base = {"tuning": "lora", "lora_rank": 4, "save": "adapter", "steps": 2, "check_images": 0, "learning_rate": 1e-3}
+    prepare(project, tmp_path, **base)
+    values = YAML(typ="safe").load((tmp_path / "params.yaml").read_text(encoding="utf-8"))
+    run(project, tmp_path, predict=values["predict"] | predict, **base)
+    policy = {file.name for file in (tmp_path / "models" / "policy").iterdir()}
+    assert "adapter_model.safetensors" in policy and not policy & {"model.safetensors", "config.json"}
+    run_stage(tmp_path, "predict@trained")
+    rows = tables.read(tables.PREDICTIONS, tmp_path / "data" / "predictions" / "trained.parquet")
+    assert rows.height == 48 and (rows["greedy"] == rows["class_id"]).mean() > 0.2
+
+
 def test_rounds_draw_the_options_anew(project, tmp_path):
     output = run(project, tmp_path, rounds=2, steps=4)
     table = pl.read_csv(tmp_path / "data" / "rounds.csv")

@@ -40,6 +40,7 @@ TRL_NAMES = {
 # No settings of TRL, or not under one name: each has a test of its own here or in tests/stages/test_training.py.
 OTHERS = {
     *("importance_sampling_level", "report_to", "schedule", "lr_scheduler_kwargs", "save"),
+    *("vllm_memory", "vllm_length", "vllm_sleeps"),
     *("prompts_per_step", "prompts_per_device", "letter_weight", "format_weight", "precision", "clip_high", "rollouts"),
     *("method", "virft_reward", "rounds", "tuning", "lora_rank", "lora_alpha", "lora_dropout", "freeze", "weights"),
     *("check_every", "check_images", "check_samples", "max_kl", "launcher", "launch_config", "drop_flat_groups"),
@@ -160,6 +161,20 @@ def test_the_upper_clip_range_and_vllm_reach_trl(tmp_path):
     assert config(DEFAULTS, tmp_path).epsilon_high == DEFAULTS.clip
     assert config(replace(DEFAULTS, clip_high=0.28), tmp_path).epsilon_high == 0.28
     assert config(DEFAULTS, tmp_path).use_vllm is False
+
+
+def test_vllm_beside_the_trainer_has_limits_of_ours(tmp_path):
+    params = replace(DEFAULTS, rollouts="vllm_colocate", vllm_memory=0.25, vllm_length=640, vllm_sleeps=True)
+    result = config(params, tmp_path)
+    assert (result.use_vllm, result.vllm_mode, result.vllm_enable_sleep_mode) == (True, "colocate", True)
+    assert (result.vllm_gpu_memory_utilization, result.vllm_max_model_length) == (0.25, 640)
+    assert config(replace(params, loss_type="vespo"), tmp_path).vllm_importance_sampling_mode == "token_truncate"
+
+
+def test_vllm_as_a_server_has_its_own_limits(tmp_path):
+    result = config(replace(DEFAULTS, rollouts="vllm_server", vllm_url="http://gpu2:8000"), tmp_path)
+    assert (result.vllm_mode, result.vllm_server_base_url) == ("server", "http://gpu2:8000")
+    assert result.vllm_max_model_length is None
 
 
 def test_the_settings_of_the_chat_template_reach_trl(tmp_path):
