@@ -8,6 +8,7 @@ Departures from the paper:
 
 import shutil
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,7 @@ from pipeline.core.cli import run
 from pipeline.core.files import whole_folder, write_text
 from pipeline.core.model_language import require_prompt_for
 from pipeline.core.params import load_params
-from pipeline.engines.common.loading import warn_of_slow_bfloat16
+from pipeline.engines.common.loading import training_precision, warn_of_slow_bfloat16
 from pipeline.engines.common.model_folder import local_folder
 from pipeline.method import leakage
 from pipeline.method.image_sets import training_images, validation_images
@@ -63,6 +64,7 @@ def main(
     validation = validation_images(index, class_rows, params.check_images)
     validation = tables.read_images(images, validation["image_id"])
     training_ids = training_images(index, class_rows)["image_id"]
+    params = replace(params, precision=training_precision(params.precision))
     warn_of_slow_bfloat16(params.precision)
     folder = RunFolder.of(params, hard_rows, validation)
     if params.method == "none":

@@ -77,7 +77,7 @@ class TrainParams(TwoStepParams, ChatParams):
     freeze: tuple[str, ...] = key("train.freeze")
     save: str = key("train.save", one_of=("merged", "adapter"))
     weights: str = key("train.weights", one_of=("float32", "bfloat16", "nf4"))
-    precision: str = key("train.precision", one_of=("float32", "bfloat16"))
+    precision: str = key("train.precision", one_of=("float32", "bfloat16", "auto"))
     gradient_checkpointing: bool = key("train.gradient_checkpointing")
     check_every: int = key("train.check_every", at_least=1)
     check_images: int = key("train.check_images", at_least=0)

@@ -277,7 +277,7 @@ def test_an_adapter_is_a_policy_that_the_next_stage_opens(project, tmp_path):
     assert "adapter_model.safetensors" in policy and not policy & {"model.safetensors", "config.json"}
     run_stage(tmp_path, "predict@trained")
     rows = tables.read(tables.PREDICTIONS, tmp_path / "data" / "predictions" / "trained.parquet")
-    assert rows.height == 48 and (rows["greedy"] == rows["class_id"]).mean() > 0.2
+    assert rows.height == 48 and (rows["two_step"] == rows["class_id"]).mean() > 0.2
 
 
 def test_rounds_draw_the_options_anew(project, tmp_path):

@@ -1,6 +1,7 @@
 """Loads a model folder or hub id: processor, model, device, number type. Nothing else loads models."""
 
 import os
+import platform
 import sys
 from importlib.util import find_spec
 from typing import Any
@@ -156,17 +157,30 @@ def device() -> str:
 
 
 def computes_in_bfloat16() -> bool:
-    """Whether this machine does. A CPU without the instructions emulates them, up to fifty times as slow."""
+    """Whether this machine does. A CPU or GPU without the instructions emulates them, up to fifty times as slow."""
     import torch
 
-    return device() != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    place = device()
+    if place.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if place == "cpu" and platform.machine().lower() in ("x86_64", "amd64"):
+        return bool(torch.cpu._is_avx512_bf16_supported())  # oneDNN calls AVX512 enough, and emulates the rest
+    return place != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def training_precision(precision: str) -> str:
+    """float32 or bfloat16: what a setting of train.precision is on this machine."""
+    if precision != "auto":
+        return precision
+    # Autocast of MPS has not been tried.
+    return "bfloat16" if device() != "mps" and computes_in_bfloat16() else "float32"
 
 
 def warn_of_slow_bfloat16(precision: str) -> None:
-    """Prints a warning if training is to compute in bfloat16 on a CPU that emulates it."""
+    """Prints a warning if training is to compute in bfloat16 on a machine that emulates it."""
     if precision == "bfloat16" and not computes_in_bfloat16():
         print(
-            "params.yaml: train.precision is bfloat16, which this CPU emulates, many times slower than float32; stop "
-            "the run and `dvc exp run -S train.precision=float32`",
+            "params.yaml: train.precision is bfloat16, which this machine emulates, many times slower than float32; "
+            "stop the run and `dvc exp run -S train.precision=auto`",
             file=sys.stderr,
         )
