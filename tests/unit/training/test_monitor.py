@@ -23,6 +23,7 @@ class State:
 
     def __init__(self, step, steps=20):
         self.global_step, self.max_steps, self.is_world_process_zero = step, steps, True
+        self.log_history = [{"step": step}]
 
 
 class Control:
@@ -98,6 +99,16 @@ def test_the_log_of_a_step(monitor_of):
         "step 12/20: right 0.50, format 1.00, groups without variance 0.25, length 30, entropy 0.050, KL 0.0100"
     )
     assert "WARNING" not in lines[0]
+
+
+def test_the_log_of_a_step_is_seen_with_its_checks_and_reaches_the_trackers_after_it(monitor_of):
+    monitor, _, _ = monitor_of([0.5], rollouts_of(("a", "A")))
+    seen = []
+    monitor.watch = lambda history, checks: seen.append((history, dict(checks)))
+    monitor.on_step_end(None, State(5), Control())
+    logs = dict(LOGS)
+    monitor.on_log(None, State(5), None, logs)
+    assert seen == [([{"step": 5}], {5: 0.5})] and logs["validation"] == 0.5
 
 
 def test_an_update_without_new_completions_logs_the_other_values(monitor_of):
