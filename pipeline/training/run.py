@@ -191,8 +191,9 @@ def train(
                 watch,
             )
             trainer.add_callback(monitor)
-            for tracker in trackers(params.report_to, folder.path, done):
-                trainer.add_callback(tracker)
+            if trainer.is_world_process_zero():
+                for tracker in trackers(params.report_to, folder.path, done):
+                    trainer.add_callback(tracker)
             if checkpoint:
                 print(f"continuing from {checkpoint}")
                 monitor.restore(folder.progress(checkpoint))
