@@ -83,8 +83,8 @@ def wide(lists: ClassLists, scratch: Path) -> Case:
     rows = guide.rows.head(64).with_columns(
         pl.Series("image", [enlarged(one, PIXELS) for one in guide.rows["image"][:64]])
     )
-    params = replace(guide.params, model=str(folder), attention="sdpa", steps=4, prompts_per_step=8, prompts_per_device=8,
-                     generations=8, max_completion_length=48, learning_rate=1e-6)  # fmt: skip
+    params = replace(guide.params, model=str(folder), attention="sdpa", steps=4, prompts_per_step=8,
+                     prompts_per_device=8, generations=8, max_completion_length=48, learning_rate=1e-6)  # fmt: skip
     longest = max(PromptLengths(processor, params.chat)(turns[-1]["content"], (PIXELS, PIXELS))
                   for turns in examples(rows, lists, params).with_format(None)["prompt"])  # fmt: skip
     # A system message of as many words fills the prompts; its own marks are the other tokens.
@@ -201,13 +201,15 @@ def compare(case: Case, lists: ClassLists) -> tuple[list[tuple[str, str]], dict[
     ratios = {what: [one["ours"][what] / one["bare"][what] for one in turns] for what in ("step", "memory")}
     seconds = statistics.median(one["ours"]["step"] for one in turns)
     length = statistics.median(one["ours"]["length"] for one in turns)
-    bare_peak = statistics.median(one["bare"]["memory"] for one in turns) / 2**20
-    return [
+    peak = statistics.median(one["bare"]["memory"] for one in turns) / 2**20
+    lines = [
         (f"{case.name}, a step of {case.settings} of {length:.0f} tokens, ours: seconds", f"{seconds:.2f}"),
         (f"{case.name}, a step, ours over the bare script", spread(ratios["step"])),
-        (f"{case.name}, peak memory from loss to gradients (bare script: {bare_peak:,.0f} MiB), ours over the bare script",
+        (f"{case.name}, peak memory from loss to gradients, ours over the bare script's {peak:,.0f} MiB",
          spread(ratios["memory"])),
-    ], {f"{what}_over_trl_{case.name.replace(' ', '')}": statistics.median(ratios[what]) for what in ratios}  # fmt: skip
+    ]  # fmt: skip
+    name = case.name.replace(" ", "")
+    return lines, {f"{what}_over_trl_{name}": statistics.median(values) for what, values in ratios.items()}
 
 
 def spread(ratios: list[float]) -> str:

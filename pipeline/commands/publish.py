@@ -12,6 +12,7 @@ from pipeline.core import tables
 from pipeline.core.files import whole_folder, write_text
 from pipeline.core.params import UserError, all_params, first_line
 from pipeline.core.words import counted
+from pipeline.engines.common.adapters import base_of
 from pipeline.reporting.cards import model_card, tables_card
 
 MARK = ".divek-publish.json"  # in a published folder: the files that publish wrote
@@ -41,8 +42,14 @@ def publish(
     is uploaded; with it they are uploaded as owner/name and owner/name-tables.
     """
     accuracies = Path("reports/tables/accuracies.csv")
-    if not (model / "config.json").is_file():
+    base = base_of(str(model))
+    if not (model / "config.json").is_file() and base is None:
         raise UserError(f"{model} has no config.json, so it is no model folder; `dvc repro train` writes one")
+    if base is not None and Path(base).is_dir():
+        raise UserError(
+            f"{model} is an adapter of {base}, a folder of this machine, without which nobody can open it; "
+            "`dvc exp run -S train.save=merged` makes a whole model, or take a base from the hub"
+        )
     if not accuracies.is_file():
         raise UserError(f"{accuracies}: no such file; `dvc repro evaluate` writes it")
     if push and push.count("/") != 1:
@@ -57,7 +64,8 @@ def publish(
             tables.read(table, Path(path), list(table.key))  # raises for a wrong schema version
     with whole_folder(out) as folder:
         shutil.copytree(model, folder / "model")
-        write_text(folder / "model" / "README.md", model_card(name, licence, settings, pl.read_csv(accuracies), counts))
+        card = model_card(name, licence, settings, pl.read_csv(accuracies), counts, base)
+        write_text(folder / "model" / "README.md", card)
         target = folder / "tables"
         copies = {config: [(s, f"{config}/{s}.parquet") for s, _ in sources] for config, sources in files.items()}
         for config, sources in files.items():

@@ -13,6 +13,7 @@ from pipeline.core.params import UserError, key, load_params
 from pipeline.core.presets import preset_for
 
 PRESET = "qwen2.5-vl-7b"  # where no other fits
+BRIEF = ("brief", "brief_answer_only")  # styles in the field guide's language
 LARGEST_TOKENIZER = 2**20  # bytes; the field guide's has 4 kB, a general one several MB
 
 
@@ -29,8 +30,8 @@ def closed_vocabulary(model: str) -> frozenset[str] | None:
 
 
 def require_prompt_for(model: str, prompt: str) -> None:
-    """Raises UserError where `prompt: brief`, the field guide's language, would be used with a model of any other."""
-    if prompt != "brief" or closed_vocabulary(model) is not None:
+    """Raises UserError where a prompt in the field guide's language would be used with a model of any other."""
+    if prompt not in BRIEF or closed_vocabulary(model) is not None:
         return
     is_path = model.startswith((".", "/", "~", "models/")) or model.count("/") != 1
     if Path(model).is_dir():
@@ -45,7 +46,7 @@ def require_prompt_for(model: str, prompt: str) -> None:
     if preset is None:
         advice = f"there is no preset for it, so take {command} and set model again"
     raise UserError(
-        "params.yaml: prompt is brief, which the field guide's own models alone were trained on, and "
+        f"params.yaml: prompt is {prompt}, which the field guide's own models alone were trained on, and "
         f"{model} is {what}; {advice}{end}"
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pipeline.core.engine import Engine
 from pipeline.core.gpus import claim, visible
 from pipeline.core.params import UserError, key
+from pipeline.engines.common.adapters import base_of
 from pipeline.engines.common.draw_cache import CachingEngine, draw_cache_folder
 from pipeline.engines.servers.dialects import DIALECTS
 from pipeline.method.chat import ChatParams
@@ -65,6 +66,12 @@ class EngineParams(ChatParams):
         from pipeline.engines.servers.budget import Server
         from pipeline.engines.servers.openai import OpenAIEngine
 
+        if self.command and (base := base_of(model)):
+            raise UserError(
+                f"{model} is an adapter of {base}, which server.command cannot serve by itself; set "
+                "`dvc exp run -S train.save=merged`, or serve base and adapter yourself and set server.endpoints "
+                "(docs/training.md)"
+            )
         return OpenAIEngine(
             model,
             Server(

@@ -12,6 +12,7 @@ from string import ascii_uppercase
 from pipeline.method.class_names import Matcher
 
 _TAG = re.compile(r"<\s*(/\s*)?(think|answer)\s*>", re.IGNORECASE)
+_EMPTY_THOUGHT = re.compile(r"\A\s*<think>\s*</think>")
 _FORMAT = ["<think>", "</think>", "<answer>", "</answer>"]
 
 # What models leave in an answer that is no part of it: special tokens of chat templates, simple HTML, and characters
@@ -44,13 +45,17 @@ _LETTER = re.compile(r"[(\[{]?\s*([A-Za-z])(?![^\W_]|['’])\s*[)\]}]?[\s\-.:,=�
 _LAST = re.compile(r"[(\[]\s*([A-Za-z])\s*[)\]]$")
 
 
-def well_formed(completion: str) -> bool:
-    """Whether `completion` is <think>…</think><answer>…</answer>, each tag once, and nothing around but white space."""
-    tags = list(_TAG.finditer(completion))
-    if [tag.group() for tag in tags] != _FORMAT:
+def well_formed(completion: str, thought: bool = True) -> bool:
+    """Whether `completion` is <think>…</think><answer>…</answer>, each tag once, and nothing around but white space.
+
+    Without `thought` it must be <answer>…</answer> alone; an empty thought, which chat templates write, may precede it.
+    """
+    text = completion if thought else _EMPTY_THOUGHT.sub("", completion)
+    tags = list(_TAG.finditer(text))
+    if [tag.group() for tag in tags] != (_FORMAT if thought else _FORMAT[2:]):
         return False
-    around = (completion[: tags[0].start()], completion[tags[1].end() : tags[2].start()], completion[tags[3].end() :])
-    return not "".join(around).strip()
+    edges = [0, *(tag.end() if tag[1] else tag.start() for tag in tags), len(text)]
+    return not "".join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True)).strip()
 
 
 def answer_text(completion: str) -> str | None:

@@ -39,6 +39,15 @@ def format_reward(completions: Sequence[Completion], **_: Any) -> list[float]:
     return [float(well_formed(text_of(completion))) for completion in completions]
 
 
+def answer_format_reward() -> Reward:
+    """The format reward of a style without reasoning: 1 where the completion is `<answer>…</answer>` alone, else 0."""
+
+    def format_reward(completions: Sequence[Completion], **_: Any) -> list[float]:
+        return [float(well_formed(text_of(completion), thought=False)) for completion in completions]
+
+    return format_reward
+
+
 def name_reward(lists: ClassLists) -> Reward:
     """A reward for open answers: 1 where the completion names the true class, by the pipeline's own matcher, else 0."""
 
@@ -85,9 +94,13 @@ def _bare(text: str) -> str:
 VIRFT_REWARDS = ("matcher", "truth_in_answer", "string")
 
 
-def rewards(method: str, virft_reward: str, lists: ClassLists) -> tuple[Reward, Reward]:
-    """The rewards of a method, in the order of their weights: for the right answer, and for its form."""
+def rewards(method: str, virft_reward: str, lists: ClassLists, thought: bool = True) -> tuple[Reward, Reward]:
+    """The rewards of a method, in the order of their weights: for the right answer, and for its form.
+
+    `thought`: whether the style of the prompts asks for one.
+    """
+    form = format_reward if thought else answer_format_reward()
     if method == "divek":
-        return letter_reward, format_reward
+        return letter_reward, form
     comparisons = {"truth_in_answer": truth_in_answer_reward, "string": string_reward}
-    return comparisons.get(virft_reward, name_reward(lists)), format_reward
+    return comparisons.get(virft_reward, name_reward(lists)), form

@@ -1,6 +1,6 @@
 """The styles of the prompts: those that come with the pipeline, and a person's own, from a file."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from string import Formatter
@@ -23,12 +23,14 @@ class Style:
         choice: the multiple-choice question of step 2.
         listed: text in front of the open question where class names are shown with it.
         answer: target of supervised training for the open question.
+        thought: whether replies have one, as <think>…</think>; without it the format reward wants the answer alone.
     """
 
     open: str
     choice: str
     listed: str
     answer: str = "<answer>{name}</answer>"
+    thought: bool = True
 
 
 REQUIRED: dict[str, str | None] = {"open": None, "choice": "options", "listed": "names", "answer": "name"}
@@ -80,7 +82,22 @@ STYLES = {
         ),
         listed="These are the kinds of {noun} that it can be: {names}.\n",
     ),
+    # The paper's questions, answered without reasoning.
+    "answer_only": Style(
+        open=(
+            "The image contains one {noun}. Identify the {category} of the {noun}.\n"
+            "Reply with your final answer alone. Keep exactly to this form:\n<answer>{category}</answer>"
+        ),
+        choice=(
+            "The image contains one {noun}. Which of these options is the most likely {noun} in the image?\n"
+            "{options}\nReply with the letter of the right {noun} alone. Keep exactly to this form:\n"
+            "<answer>letter</answer>"
+        ),
+        listed="The {category} of the {noun} is one of this list: {names}.\n",
+        thought=False,
+    ),
 }
+STYLES["brief_answer_only"] = replace(STYLES["brief"], thought=False)  # the field guide has no words to ask for it
 
 
 def category(noun: str) -> str:
@@ -129,7 +146,9 @@ def _parsed(file: str, text: str) -> Style:
     if not isinstance(tree, dict) or not {*tree} <= {*names}:
         content = f"the keys {', '.join(map(str, tree))}" if isinstance(tree, dict) else "no keys"
         raise _fault(file, content, f"only {', '.join(names)}")
-    for name in names:
+    if not isinstance(tree.get("thought", True), bool):
+        raise _fault(file, f"thought is {tree['thought']!r}", "true or false")
+    for name in (name for name in names if name != "thought"):
         if name in tree:
             _require_places(file, name, tree[name])
         elif name != "answer":

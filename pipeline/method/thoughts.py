@@ -6,6 +6,7 @@ OPENING, CLOSING = "<think>", "</think>"
 
 _TAG = re.compile(r"<\s*(/?)\s*think\s*>", re.IGNORECASE)
 _OPENED = re.compile(rf"{OPENING}\s*\Z")
+_BEGUN = re.compile(rf"{OPENING}\s*(?:{CLOSING}\s*)?\Z")
 
 
 def complete_thought(text: str, prompt: str) -> str:
@@ -14,6 +15,12 @@ def complete_thought(text: str, prompt: str) -> str:
     A block that the prompt closes, as templates write it for a model that is not to think, leaves nothing to complete.
     """
     return OPENING + text if _OPENED.search(prompt) else text
+
+
+def whole_turn(text: str, prompt: str) -> str:
+    """A completion with the thought in front that its prompt ends with: opened, or empty and closed."""
+    thought = _BEGUN.search(prompt)
+    return thought[0] + text if thought else text
 
 
 def complete_served_thought(text: str) -> str:

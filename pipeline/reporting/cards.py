@@ -56,7 +56,12 @@ def eval_results(datasets: list[str], accuracies: pl.DataFrame) -> list[Any]:
 
 
 def model_card(
-    name: str, licence: str, settings: Mapping[str, Any], accuracies: pl.DataFrame, counts: Mapping[str, int]
+    name: str,
+    licence: str,
+    settings: Mapping[str, Any],
+    accuracies: pl.DataFrame,
+    counts: Mapping[str, int],
+    base: str | None = None,
 ) -> str:
     """The model's README.md.
 
@@ -65,6 +70,7 @@ def model_card(
         settings: params.yaml.
         accuracies: reports/tables/accuracies.csv.
         counts: test images by subset.
+        base: the model whose adapter it is; None for a whole model.
     """
     from huggingface_hub import ModelCardData
 
@@ -73,10 +79,10 @@ def model_card(
     about = ModelCardData(
         model_name=name,
         license=licence,
-        library_name="transformers",
+        library_name="peft" if base else "transformers",
         pipeline_tag="image-text-to-text",
         tags=["divek", "grpo", "fine-grained"],
-        base_model=None if local else start,
+        base_model=base or (None if local else start),
         eval_results=eval_results(datasets, accuracies),
     )
     return f"""---
@@ -91,7 +97,7 @@ Data: {", ".join(datasets)}.
 The model answers in two steps: it draws {settings["num_samples"]} answers to the open question, then chooses among its
 {settings["topk"]} most frequent ones. With divek installed:
 `python -m pipeline classify photo.jpg --model <this folder>`.
-Without divek: `AutoModelForImageTextToText.from_pretrained`.
+Without divek: `AutoModelForImageTextToText.from_pretrained`{f", which adds this adapter to {base}" if base else ""}.
 
 ## Accuracy
 Percent of {" and ".join(f"{count} {subset}" for subset, count in counts.items())} test images, with 95 % intervals

@@ -54,8 +54,11 @@ def read_log(path: Path) -> dict[str, Points]:
 
 
 def rounded_log(path: Path) -> str:
-    """The log as CSV with DIGITS significant digits, so that the committed copy is the same on other processors."""
-    log = pl.read_csv(path, infer_schema_length=None)
+    """The log as CSV with DIGITS significant digits, so that the committed copy is the same on other processors.
+
+    Without the check before training, a line whose empty cells a plot would show as 0.
+    """
+    log = pl.read_csv(path, infer_schema_length=None).filter(pl.col("step") > 0)
     loss = pl.selectors.by_name("loss", require_all=False)
     return log.with_columns(
         (pl.selectors.float() - loss).round_sig_figs(DIGITS),

@@ -8,6 +8,7 @@ Departures from the paper:
 
 import shutil
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,7 @@ from pipeline.core.cli import run
 from pipeline.core.files import whole_folder, write_text
 from pipeline.core.model_language import require_prompt_for
 from pipeline.core.params import load_params
-from pipeline.engines.common.loading import warn_of_slow_bfloat16
+from pipeline.engines.common.loading import training_precision, warn_of_slow_bfloat16
 from pipeline.engines.common.model_folder import local_folder
 from pipeline.method import leakage
 from pipeline.method.image_sets import training_images, validation_images
@@ -30,6 +31,7 @@ from pipeline.training.examples import require_enough
 from pipeline.training.launch import is_main_process, launch, needs_launch
 from pipeline.training.params import TrainParams
 from pipeline.training.round_statistics import round_statistics, rounds_table
+from pipeline.training.trackers import require_trackers
 
 
 def main(
@@ -45,6 +47,7 @@ def main(
     """Train the model to choose the right option of its own hard questions, or by one of the baselines."""
     params = load_params(TrainParams)
     require_prompt_for(params.model, params.prompt)
+    require_trackers(params.report_to)
     question_rows, hard_rows = tables.read(tables.QUESTIONS, questions), tables.read(tables.HARD, hard)
     class_rows, index = tables.read(tables.CLASSES, classes), tables.read(tables.IMAGES, images, leakage.COLUMNS)
     leakage.require_clean_training(hard_rows, index, class_rows)
@@ -54,11 +57,14 @@ def main(
         return
     from pipeline.training.rounds import TrainingData, TrainingResult, train, with_pictures
     from pipeline.training.run import RunLog
+    from pipeline.training.tuning import require_tuning
 
+    require_tuning(params)
     hard_rows = with_pictures(hard_rows, tables.read_images(images, hard_rows["image_id"]))
     validation = validation_images(index, class_rows, params.check_images)
     validation = tables.read_images(images, validation["image_id"])
     training_ids = training_images(index, class_rows)["image_id"]
+    params = replace(params, precision=training_precision(params.precision))
     warn_of_slow_bfloat16(params.precision)
     folder = RunFolder.of(params, hard_rows, validation)
     if params.method == "none":
@@ -66,7 +72,8 @@ def main(
         result = TrainingResult(local_folder(params.model), RunLog([], [], {}), statistics)
     else:
         read_images = partial(tables.read_images, images, training_ids)
-        result = train(TrainingData(question_rows, hard_rows, read_images, validation, class_rows), params, folder)
+        data = TrainingData(question_rows, hard_rows, read_images, validation, class_rows)
+        result = train(data, params, folder, lambda so_far: write_text(log, curves(so_far.history, so_far.checks)))
     if not is_main_process():
         return
     write_text(log, curves(result.log.history, result.log.checks))

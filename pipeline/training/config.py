@@ -7,11 +7,16 @@ from typing import Any
 
 from pipeline.core.params import UserError
 from pipeline.training.launch import shards_with_fsdp
-from pipeline.training.params import TrainParams
+from pipeline.training.params import SCHEDULES, TrainParams
+from pipeline.training.trackers import PROJECT, run_name
 from pipeline.training.tuning import weights_dtype
 
 CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
 ADAM = {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "optim": "adamw_torch"}
+SAPO = {"sapo_temperature_pos": 1.0, "sapo_temperature_neg": 1.05}  # of its paper, arXiv 2511.20347
+VESPO = {"vespo_k_pos": 2.0, "vespo_lambda_pos": 3.0, "vespo_k_neg": 3.0, "vespo_lambda_neg": 2.0}  # arXiv 2602.10693
+LEVELS = {"luspo": "sequence", "vespo": "token"}
+"""Losses that are defined for one importance_sampling_level only."""
 
 
 def accumulation(params: TrainParams) -> tuple[int, int]:
@@ -41,10 +46,11 @@ def fitting_processes(prompts: int) -> list[int]:
 
 
 def _shared(params: TrainParams, folder: Path, steps: int) -> dict[str, Any]:
-    """The settings that all methods share."""
+    """The settings that all methods share. Raises UserError."""
     import torch
     from transformers import TrainingArguments
 
+    require_schedule(params)
     fields = {field.name for field in dataclasses.fields(TrainingArguments)}
     return {
         "output_dir": str(folder),
@@ -55,6 +61,7 @@ def _shared(params: TrainParams, folder: Path, steps: int) -> dict[str, Any]:
         "max_steps": steps,
         "learning_rate": params.learning_rate,
         "lr_scheduler_type": params.schedule,
+        "lr_scheduler_kwargs": dict(params.lr_scheduler_kwargs) or None,
         "warmup_steps": params.warmup_steps,
         "weight_decay": params.weight_decay,
         **ADAM,
@@ -68,8 +75,23 @@ def _shared(params: TrainParams, folder: Path, steps: int) -> dict[str, Any]:
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
         "save_strategy": "no",  # the monitor requests each checkpoint
-        "report_to": [],
+        "report_to": [],  # the trackers are added as callbacks, after the monitor
+        "project": PROJECT,
+        "run_name": run_name(folder),
     }
+
+
+def require_schedule(params: TrainParams) -> None:
+    """Raises UserError where train.lr_scheduler_kwargs do not fit the schedule."""
+    kwargs, allowed = params.lr_scheduler_kwargs, SCHEDULES[params.schedule]
+    floors = {"min_lr", "min_lr_rate"} & allowed
+    if not {*kwargs} <= allowed or (floors and len(floors & {*kwargs}) != 1):
+        expected = f"names among {', '.join(sorted(allowed))}" if allowed else "none"
+        raise UserError(
+            f"params.yaml: train.lr_scheduler_kwargs is {kwargs or 'empty'}, and train.schedule {params.schedule}; "
+            f"expected {expected}{', one of min_lr and min_lr_rate among them' if floors else ''}; such as "
+            "`dvc exp run -S train.schedule=cosine_with_min_lr -S ++train.lr_scheduler_kwargs.min_lr_rate=0.1`"
+        )
 
 
 def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:
@@ -77,6 +99,7 @@ def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:
     from trl import GRPOConfig
 
     at_once, micro_batches = accumulation(params)
+    require_loss(params)
     return GRPOConfig(
         **_shared(params, folder, steps),
         per_device_train_batch_size=at_once * params.generations,
@@ -91,8 +114,10 @@ def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:
         top_entropy_quantile=1.0,
         loss_type=params.loss_type,
         scale_rewards=params.scale_rewards,
-        multi_objective_aggregation="sum_then_normalize",
-        importance_sampling_level="token",
+        multi_objective_aggregation=params.aggregation,
+        importance_sampling_level=params.importance_sampling_level,
+        **SAPO,
+        **VESPO,
         epsilon=params.clip,
         epsilon_high=params.clip_high or params.clip,
         delta=None,
@@ -118,15 +143,39 @@ def grpo_config(params: TrainParams, folder: Path, steps: int) -> Any:
     )
 
 
+def require_loss(params: TrainParams) -> None:
+    """Raises UserError where the settings of the loss contradict each other."""
+    loss, level = params.loss_type, params.importance_sampling_level
+    if (expected := LEVELS.get(loss, level)) != level:
+        raise UserError(
+            f"params.yaml: train.loss_type {loss} is defined for the ratio of a {expected}, and "
+            f"train.importance_sampling_level is {level}; "
+            f"set `dvc exp run -S train.importance_sampling_level={expected}`"
+        )
+    largest = params.clip_high or params.clip
+    if loss == "cispo" and largest < 1:
+        raise UserError(
+            f"params.yaml: train.loss_type is cispo, for which train.clip_high is the largest ratio itself, and it is "
+            f"{largest:g}; expected 1 or more, such as `dvc exp run -S train.clip_high=5`"
+        )
+
+
 def _vllm(params: TrainParams) -> dict[str, Any]:
     """The settings for completions that vLLM draws."""
     if not params.rollouts.startswith("vllm_"):
         return {"use_vllm": False}
     mode = params.rollouts.removeprefix("vllm_")
+    place = {
+        "vllm_gpu_memory_utilization": params.vllm_memory,
+        "vllm_max_model_length": params.vllm_length or None,
+        "vllm_enable_sleep_mode": params.vllm_sleeps,
+    }
     return {
         "use_vllm": True,
         "vllm_mode": mode,
-        **({"vllm_server_base_url": params.vllm_url} if mode == "server" else {}),
+        # VESPO takes no other mode.
+        "vllm_importance_sampling_mode": "token_truncate" if params.loss_type == "vespo" else "sequence_mask",
+        **({"vllm_server_base_url": params.vllm_url} if mode == "server" else place),
     }
 
 

@@ -29,11 +29,14 @@ def curves(history: list[dict[str, Any]], checks: dict[int, float]) -> str:
 
     Args:
         history: TRL's log.
-        checks: scores on validation images by step.
+        checks: scores on validation images by step; step 0, before training, has no other values.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CURVES.values())
+    if 0 in checks:
+        start = {"step": 0, "validation": checks[0]}
+        writer.writerow([_rounded(start.get(name)) for name in CURVES])
     for entry in history:
         if "learning_rate" in entry:
             rewards = [entry[name] for reward in ANSWER_REWARDS if (name := f"rewards/{reward}/mean") in entry]
@@ -56,6 +59,13 @@ def run_line(params: TrainParams, checks: dict[int, float]) -> str:
     size = f"{params.steps} steps of {params.prompts_per_step} prompts"
     if params.method != "sft":
         size += f" × {params.generations} completions"
-    best = max(checks, key=lambda step: (checks[step], step), default=None)
-    choice = f"; best weights: step {best}, {checks[best]:.1%} of the validation images right" if best else ""
-    return f"{params.method}: {size}{choice}"
+    best = best_step(checks)
+    if best is None:
+        return f"{params.method}: {size}"
+    name = f"step {best}" if best else "those before training"
+    return f"{params.method}: {size}; best weights: {name}, {checks[best]:.1%} of the validation images right"
+
+
+def best_step(checks: dict[int, float]) -> int | None:
+    """The step with the best score, 0 for the start; None without checks. Of equals the later one, it has seen more."""
+    return max(checks, key=lambda step: (checks[step], step), default=None)

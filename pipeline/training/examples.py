@@ -1,5 +1,6 @@
 """The training examples: the hard questions as TRL reads them, for each method."""
 
+from math import inf
 from typing import Any
 
 import polars as pl
@@ -67,23 +68,28 @@ def open_pictures(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return batch | {"image": [picture(image) for image in batch["picture"]]}
 
 
-def require_room(dataset: Any, processor: Any, model: Any, params: TrainParams) -> None:
-    """Raises UserError if a prompt and its completion are too long for the model; no prompt is ever truncated."""
+def require_room(dataset: Any, processor: Any, model: Any, params: TrainParams) -> int:
+    """The tokens of the longest prompt and its completion; no prompt is ever truncated.
+
+    Raises:
+        UserError: they are too long for the model.
+    """
     from pipeline.core.pictures import size
 
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if not limit:
-        return
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or inf
     lengths = PromptLengths(processor, params.chat)
     plain = dataset.with_format(None)
+    longest = 0
     for image_id, prompt, image in zip(plain["image_id"], plain["prompt"], plain["picture"], strict=True):
         length = lengths(prompt[-1]["content"], size(image))
-        if length + params.max_completion_length > limit:
+        longest = max(longest, length + params.max_completion_length)
+        if longest > limit:
             raise UserError(
                 f"data/hard.parquet: the prompt of image {image_id} has {length} tokens, which with "
                 f"train.max_completion_length = {params.max_completion_length} exceeds the model's limit of {limit}; "
                 "set data.max_pixels or train.max_completion_length lower"
             )
+    return longest
 
 
 def require_enough(rows: pl.DataFrame, params: TrainParams) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from transformers import TrainerCallback
 
@@ -16,8 +16,14 @@ LETTER_ALARM = 0.6  # share of one letter among the letters of all answers above
 Check = Callable[[Any], float]
 """Share of validation images that a model has right in two steps."""
 
-Save = Callable[[Any, Path], None]
-"""Writes a model into a folder."""
+Watch = Callable[[list[dict[str, Any]], dict[int, float]], None]
+"""Sees TRL's log and the checks so far, after every step."""
+
+
+class Save(Protocol):
+    """Writes a model into a folder."""
+
+    def __call__(self, model: Any, *, folder: Path) -> None: ...
 
 
 class DivergenceError(Exception):
@@ -36,6 +42,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
         max_kl: nats per token from the base model at which the run has diverged.
         is_sharded: no process has the whole weights, so there are neither checks nor best weights.
         advance: called after every step.
+        watch: called with the log after every step.
         log: prints a line.
     """
 
@@ -49,11 +56,12 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
         max_kl: float,
         is_sharded: bool = False,
         advance: Advance = lambda: None,
+        watch: Watch = lambda history, checks: None,
         log: Callable[[str], None] = print,
     ):
         self.folder, self.every, self.check, self.save = folder, every, check, save
         self.rollouts, self.max_kl, self.is_sharded = rollouts, max_kl, is_sharded
-        self.advance, self.log = advance, log
+        self.advance, self.watch, self.log = advance, watch, log
         self.checks: dict[int, float] = {}
 
     def restore(self, progress: dict[str, Any]) -> None:
@@ -61,6 +69,12 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
         self.checks = {int(step): score for step, score in progress["checks"].items()}
         if self.rollouts is not None:
             self.rollouts.rows = progress["rollouts"]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """The start is checked too: weights that do worse never replace it."""
+        if self.check is not None and state.global_step == 0 and state.is_world_process_zero and not self.is_sharded:
+            self.checks[0] = self.check(_unwrapped(model))
+            self.log(f"before training: {self.checks[0]:.1%} of the validation images right in two steps")
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         timings.record(steps=1)
@@ -72,14 +86,16 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
 
     def _check(self, step: int, model: Any) -> None:
         if self.check is None:
-            self.folder.save_best(lambda path: self.save(model, path))  # without checks the last weights are the best
+            self.folder.save_best(
+                lambda path: self.save(model, folder=path)
+            )  # without checks the last weights are the best
             return
         score = self.check(model)
         best = max((score for check, score in self.checks.items() if check < step), default=-1.0)
         self.checks[step] = score
         is_best = score >= best  # the later one of two equals has seen more
         if is_best:
-            self.folder.save_best(lambda path: self.save(model, path))
+            self.folder.save_best(lambda path: self.save(model, folder=path))
         note = ", the best so far" if is_best else ""
         self.log(f"step {step}: {score:.1%} of the validation images right in two steps{note}")
 
@@ -98,6 +114,9 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
                 f"the policy is {kl:.3g} nats per token from the base model after step {state.global_step}"
             )
         if state.is_world_process_zero:
+            if state.global_step in self.checks:
+                logs["validation"] = self.checks[state.global_step]  # for the trackers, which are called after this
+            self.watch(state.log_history, self.checks)
             self.log(f"step {state.global_step}/{state.max_steps}: {', '.join(self._values(logs, state.global_step))}")
 
     def _values(self, logs: Any, step: int) -> list[str]:

@@ -19,6 +19,8 @@ from pipeline.method.predictions import prediction_table
 from pipeline.method.sampling import draw_samples
 from pipeline.method.two_steps import two_steps
 from pipeline.training.checkpoints import RunFolder
+from pipeline.training.curves import best_step
+from pipeline.training.monitor import Watch
 from pipeline.training.params import TrainParams
 from pipeline.training.rollouts import inference
 from pipeline.training.round_statistics import round_statistics
@@ -26,8 +28,6 @@ from pipeline.training.run import RunLog, run
 from pipeline.training.saving import WEIGHTS
 from pipeline.training.trl_adapter import set_reference
 from pipeline.training.tuning import weights_dtype
-
-NO_SCORE = -1.0  # below any score of a check
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TrainingResult:
     """What a training results in.
 
     Attributes:
-        best: model folder with the best weights.
+        best: model folder with the best weights; the model itself where no training has improved it.
         log: of all rounds, with their steps numbered consecutively.
         rounds: a row for each round.
     """
@@ -64,12 +64,13 @@ class TrainingResult:
     rounds: list[dict[str, Any]]
 
 
-def train(data: TrainingData, params: TrainParams, folder: RunFolder) -> TrainingResult:
-    """All rounds, each from the best weights of the one before. Raises UserError."""
+def train(
+    data: TrainingData, params: TrainParams, folder: RunFolder, watch: Callable[[RunLog], None]
+) -> TrainingResult:
+    """All rounds, each from the best weights so far; `watch` sees the log after every step. Raises UserError."""
     lists = ClassLists(data.classes)
     previous, hard, source, done = data.questions, data.hard, params.model, 0
     log, statistics = RunLog([], [], {}), [{"round": 1, **round_statistics(data.questions, data.hard.height, None)}]
-    best, best_score = Path(source), NO_SCORE
     for number in range(1, params.rounds + 1):
         if number > 1:
             images = data.read_images()
@@ -83,13 +84,19 @@ def train(data: TrainingData, params: TrainParams, folder: RunFolder) -> Trainin
                 break
         steps = params.steps * number // params.rounds - done
         round_folder = folder.inner(f"round-{number}")
-        round_log = train_round(hard, lists, data.validation, source, params, round_folder, steps, done)
+        round_log = train_round(
+            hard, lists, data.validation, source, params, round_folder, steps, done, _watch_of_round(watch, log, done)
+        )
         log = join_logs(log, round_log, done)
-        source, done = str(round_folder.best), done + steps
-        score = max(round_log.checks.values(), default=NO_SCORE)
-        if score >= best_score:  # the later one of two equals has seen more
-            best, best_score = round_folder.best, score
-    return TrainingResult(best, log, statistics)
+        done += steps
+        if best_step(round_log.checks) != 0:
+            source = str(round_folder.best)
+    return TrainingResult(local_folder(source), log, statistics)
+
+
+def _watch_of_round(watch: Callable[[RunLog], None], log: RunLog, before: int) -> Watch:
+    """Sees the log of a round behind that of the rounds before it."""
+    return lambda history, checks: watch(join_logs(log, RunLog(history, [], checks), before))
 
 
 def train_round(
@@ -101,6 +108,7 @@ def train_round(
     folder: RunFolder,
     steps: int,
     before: int,
+    watch: Watch = lambda history, checks: None,
 ) -> RunLog:
     """One round from the weights in `source`, or from its last checkpoint."""
     import torch
@@ -118,7 +126,7 @@ def train_round(
 
     files = local_folder(source, without=WEIGHTS)
     check_or_none = check if validation.height else None
-    return run(hard, lists, params, model, processor, files, folder, check_or_none, steps, before)
+    return run(hard, lists, params, model, processor, files, folder, check_or_none, steps, before, watch)
 
 
 def two_step_accuracy(
@@ -149,9 +157,9 @@ def with_pictures(hard: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
 
 
 def join_logs(log: RunLog, further: RunLog, before: int) -> RunLog:
-    """Two logs as one; the steps of the second follow the `before` steps of the first."""
+    """Two logs as one; the steps of the second follow the `before` steps of the first, which end with its start."""
     return RunLog(
         log.history + [entry | {"step": entry["step"] + before} for entry in further.history if "step" in entry],
         log.rollouts + [row | {"step": row["step"] + before} for row in further.rollouts],
-        log.checks | {step + before: score for step, score in further.checks.items()},
+        log.checks | {step + before: score for step, score in further.checks.items() if step or not before},
     )

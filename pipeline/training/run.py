@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ from pipeline.core.params import UserError
 from pipeline.core.progress import bar
 from pipeline.method.class_lists import ClassLists
 from pipeline.method.rewards import rewards
+from pipeline.method.styles import style
 from pipeline.training.checkpoints import RunFolder, step_of
 from pipeline.training.config import grpo_config, sft_config
 from pipeline.training.examples import examples, require_room
-from pipeline.training.monitor import Check, DivergenceError, TrainingMonitor
+from pipeline.training.monitor import Check, DivergenceError, TrainingMonitor, Watch
 from pipeline.training.order import Order
 from pipeline.training.params import TrainParams
 from pipeline.training.rollouts import RolloutGenerator, Rollouts
-from pipeline.training.saving import copy_others, save_model
+from pipeline.training.saving import copy_others, save_adapter, save_model
+from pipeline.training.trackers import trackers
 from pipeline.training.trl_adapter import PolicyTrainer, SupervisedTrainer, weights_are_sharded
 from pipeline.training.tuning import adapter, freeze
 
@@ -44,6 +47,7 @@ def run(
     check: Check | None,
     steps: int,
     before: int,
+    watch: Watch = lambda history, checks: None,
 ) -> RunLog:
     """Trains `model` for `steps` optimiser steps; afterwards the best weights are in folder.best.
 
@@ -52,6 +56,7 @@ def run(
         source: folder of the model, of which the best weights get all files that training leaves as they are.
         check: scores the model on validation images; None if there are none.
         before: steps of the same training in earlier rounds, from which schedule and noise continue.
+        watch: sees the log after every step.
 
     Raises:
         UserError: the params do not fit the data or the machine, or training diverged.
@@ -61,7 +66,8 @@ def run(
     params.chat.prompt(processor, "What?")  # a template that refuses a setting is an error now
     params = replace(params, template_kwargs=params.chat.kwargs_of(processor))
     dataset = examples(rows, lists, params)
-    require_room(dataset, processor, model, params)
+    longest = require_room(dataset, processor, model, params)
+    params = replace(params, vllm_length=params.vllm_length or longest)
     folder.path.mkdir(parents=True, exist_ok=True)
     freeze(model, params.freeze)
     rollouts: Rollouts | None = None
@@ -69,14 +75,14 @@ def run(
     if params.method == "sft":
         trainer = supervised_trainer(dataset, params, model, processor, folder, steps, before)
     else:
-        reward_functions = rewards(params.method, params.virft_reward, lists)
+        reward_functions = rewards(params.method, params.virft_reward, lists, style(params.prompt).thought)
         rollouts = Rollouts((reward_functions[0].__name__, reward_functions[1].__name__))
         trainer = policy_trainer(
             dataset, params, model, processor, folder, steps, before, list(reward_functions), rollouts
         )
     trainer.remove_callback(PrinterCallback)
     require_whole_weights(trainer, params)
-    checks = train(trainer, params, source, folder, check, steps, rollouts)
+    checks = train(trainer, params, source, folder, check, steps, rollouts, watch)
     if weights_are_sharded(trainer):  # every process contributes its weights
         trainer.save_model(str(folder.best))
         if trainer.is_world_process_zero():
@@ -135,6 +141,8 @@ def supervised_trainer(
         processing_class=processor,
         peft_config=adapter(model, params),
         order=Order(len(dataset), params.prompts_per_step, steps, seed=params.seed, first=before),
+        before=before,
+        total=params.steps,
     )
 
 
@@ -162,6 +170,7 @@ def train(
     check: Check | None,
     steps: int,
     rollouts: Rollouts | None,
+    watch: Watch,
 ) -> dict[int, float]:
     """Trains, from the last checkpoint on if there is one. Returns the score of each check by step."""
     checkpoint = folder.last()
@@ -173,13 +182,19 @@ def train(
                 folder,
                 params.check_every,
                 check,
-                lambda model, path: save_model(model, source, path),
+                partial(save_adapter, source=source, base=params.model)
+                if params.save == "adapter"
+                else partial(save_model, source=source),
                 rollouts,
                 params.max_kl,
                 weights_are_sharded(trainer),
                 advance,
+                watch,
             )
             trainer.add_callback(monitor)
+            if trainer.is_world_process_zero():
+                for tracker in trackers(params.report_to, folder.path, done):
+                    trainer.add_callback(tracker)
             if checkpoint:
                 print(f"continuing from {checkpoint}")
                 monitor.restore(folder.progress(checkpoint))

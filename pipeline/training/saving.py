@@ -1,13 +1,19 @@
 """Writes a trained model as a folder that stock software opens: transformers, vLLM, SGLang, on any machine.
 
+With low-rank additions it is a whole model with the additions merged into its weights, or an adapter alone.
+
 Training changes weights and config.json only. All other files are copied from the model that was trained, byte for
 byte: written anew, they would lack what this machine cannot open, such as a video part without torchvision.
 """
 
+import json
 import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+
+from pipeline.core.files import write_text
+from pipeline.engines.common.adapters import CONFIG
 
 SAVED = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
 """What transformers writes of a model. The generation config stays only where the trained model had none."""
@@ -27,6 +33,26 @@ def save_model(model: Any, source: Path, folder: Path) -> None:
     else:
         model.save_pretrained(folder)
     copy_others(source, folder)
+
+
+def save_adapter(model: Any, source: Path, base: str, folder: Path) -> None:
+    """Writes the additions alone, as an adapter of `base`, with the processor's files of `source` beside them.
+
+    Without config.json: where that is, transformers expects the weights as well.
+
+    Args:
+        source: folder of the base.
+        base: what opens the base: its folder, relative to the project, or its hub id.
+    """
+    model.peft_config["default"].base_model_name_or_path = base
+    model.save_pretrained(folder, selected_adapters=["default"])
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config["target_modules"] = sorted(config["target_modules"])  # a set, in another order in every process
+    write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    (folder / "README.md").unlink(missing_ok=True)
+    for file in _files(source, NOT_COPIED):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / file, folder / file)
 
 
 def copy_others(source: Path, folder: Path) -> None:

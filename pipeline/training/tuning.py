@@ -3,6 +3,8 @@
 from typing import Any
 
 from pipeline.core.params import UserError
+from pipeline.engines.common.adapters import base_of
+from pipeline.engines.common.loading import NF4, precision_of
 from pipeline.training.launch import shards_with_fsdp
 from pipeline.training.params import TOWERS, TrainParams
 
@@ -34,6 +36,34 @@ def freeze(model: Any, towers: tuple[str, ...]) -> None:
     for name, weights in model.named_parameters():
         if tower_of(name) in (*towers, "audio"):
             weights.requires_grad_(False)
+
+
+def require_tuning(params: TrainParams) -> None:
+    """Raises UserError where the settings of tuning contradict each other, or need what is not there."""
+    if params.method == "none":
+        return
+    if params.tuning == "full" and (params.save == "adapter" or params.weights == NF4):
+        fault = f"train.weights is {NF4}" if params.weights == NF4 else "train.save is adapter"
+        raise UserError(
+            f"params.yaml: {fault}, which takes low-rank additions, and train.tuning is full; set "
+            "`dvc exp run -S train.tuning=lora`"
+        )
+    if params.weights == NF4 and params.save == "merged":
+        raise UserError(
+            f"params.yaml: train.weights is {NF4} and train.save merged, but nothing can be merged into weights of 4 "
+            "bits; set `dvc exp run -S train.save=adapter`"
+        )
+    if params.save == "adapter" and params.rounds > 1:
+        raise UserError(
+            "params.yaml: train.save is adapter, and train.rounds more than 1, which merge the additions of each round "
+            "into the weights that the next one starts from; set `dvc exp run -S train.save=merged`"
+        )
+    if base := base_of(params.model):
+        raise UserError(
+            f"params.yaml: model is {params.model}, an adapter of {base}, and training starts from whole weights; set "
+            f"`dvc exp run -S model={base}`, or take a policy of train.save = merged"
+        )
+    precision_of(params.weights)
 
 
 def weights_dtype(params: TrainParams) -> str:

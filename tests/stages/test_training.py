@@ -26,6 +26,7 @@ from transformers import Qwen2_5_VLProcessor
 from pipeline.core import tables
 from pipeline.core.params import UserError
 from pipeline.fieldguide.rendering import render_tables
+from pipeline.method.answers import well_formed
 from pipeline.method.options import questions
 
 pytestmark = pytest.mark.slow
@@ -93,7 +94,8 @@ def run(project: Path, folder: Path, **changes) -> str:
 
 
 def curves(folder: Path) -> pl.DataFrame:
-    return pl.read_csv(folder / "data" / "training.csv")
+    """The curves of the steps, without the line of the check before training."""
+    return pl.read_csv(folder / "data" / "training.csv").filter(pl.col("step") > 0)
 
 
 def rollouts(folder: Path) -> pl.DataFrame:
@@ -119,10 +121,11 @@ def test_it_reports_its_progress_and_leaves_no_unfinished_run(undisturbed):
     assert (
         "step 2: " in output and "of the validation images right in two steps" in output and "step 4/4: right" in output
     )
-    assert "divek: 4 steps of 4 prompts × 4 completions; best weights: step" in output
+    assert "divek: 4 steps of 4 prompts × 4 completions; best weights: " in output
     assert list(folder.glob(".work/train/*")) == []
-    assert curves(folder)["step"].to_list() == [1, 2, 3, 4]
-    assert curves(folder)["validation_two_step"].is_not_null().to_list() == [False, True, False, True]
+    table = pl.read_csv(folder / "data" / "training.csv")
+    assert table["step"].to_list() == [0, 1, 2, 3, 4]
+    assert table["validation_two_step"].is_not_null().to_list() == [True, False, True, False, True]
 
 
 def test_training_changes_weights_and_config_only(undisturbed):
@@ -154,6 +157,7 @@ def test_killed_and_run_again_it_ends_as_undisturbed(project, undisturbed, tmp_p
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    assert curves(tmp_path)["step"].max() >= 2, "the curves are written while it trains"
     assert "continuing from" in run(project, tmp_path)
     for name in ("data/training.csv", "data/rollouts.parquet", "models/policy/model.safetensors"):
         assert (tmp_path / name).read_bytes() == (undisturbed[0] / name).read_bytes(), name
@@ -194,6 +198,14 @@ def test_a_thought_that_the_template_opens_is_rewarded_and_stored_whole(project,
     assert rows["format_reward"].mean() > 0.5 and rows["answer_reward"].sum() > 0
 
 
+def test_a_style_without_reasoning_has_a_format_of_its_own(project, tmp_path):
+    run(project, tmp_path, prompt="brief_answer_only", steps=2, check_images=0)
+    rows = rollouts(tmp_path)
+    alone = [well_formed(text, thought=False) for text in rows["text"]]
+    assert rows["format_reward"].to_list() == [float(one) for one in alone]
+    assert rows["text"].str.contains("<think>").any(), "the base model thinks, and is no longer rewarded for it"
+
+
 @pytest.mark.parametrize("changes", [{"rollouts": "engine"}, {"rollouts": "generate"}, {"method": "sft"}])
 def test_the_settings_of_chats_reach_the_prompts_of_training(project, tmp_path, changes, monkeypatch):
     prompts = set()
@@ -211,7 +223,12 @@ def test_the_settings_of_chats_reach_the_prompts_of_training(project, tmp_path, 
     asked = {prompt for prompt in prompts if "system what is this bird ? " in prompt}
     assert len(asked) > 4 and not any(prompt.endswith("<think>\n") for prompt in asked)
     assert all("assistant <think> </think> " in prompt for prompt in asked if "<answer>" not in prompt)
-    assert not rollouts(tmp_path)["text"].str.contains("think>").any()
+    rows = rollouts(tmp_path)
+    assert (
+        rows["text"].str.starts_with("<think> </think>").all()
+        and not rows["text"].str.contains("<think>.*<think>").any()
+    )
+    assert rows.height == 0 or rows["format_reward"].mean() > 0.5, "an answer after the template's empty thought"
 
 
 def test_a_template_without_a_place_for_the_system_message_is_reported_before_the_first_step(project, tmp_path):
@@ -250,6 +267,19 @@ def test_low_rank_additions_are_merged_into_the_weights(project, tmp_path):
     assert all("proj" in name or "mlp" in name for name in moved)
 
 
+def test_an_adapter_is_a_policy_that_the_next_stage_opens(project, tmp_path):
+    predict = {"orders": 1, "val_images": 0, "union": False}
+    base = {"tuning": "lora", "lora_rank": 4, "save": "adapter", "steps": 2, "check_images": 0, "learning_rate": 1e-3}
+    prepare(project, tmp_path, **base)
+    values = YAML(typ="safe").load((tmp_path / "params.yaml").read_text(encoding="utf-8"))
+    run(project, tmp_path, predict=values["predict"] | predict, **base)
+    policy = {file.name for file in (tmp_path / "models" / "policy").iterdir()}
+    assert "adapter_model.safetensors" in policy and not policy & {"model.safetensors", "config.json"}
+    run_stage(tmp_path, "predict@trained")
+    rows = tables.read(tables.PREDICTIONS, tmp_path / "data" / "predictions" / "trained.parquet")
+    assert rows.height == 48 and (rows["two_step"] == rows["class_id"]).mean() > 0.2
+
+
 def test_rounds_draw_the_options_anew(project, tmp_path):
     output = run(project, tmp_path, rounds=2, steps=4)
     table = pl.read_csv(tmp_path / "data" / "rounds.csv")
@@ -267,6 +297,13 @@ def test_a_run_that_diverges_stops_with_one_sentence_and_its_last_good_checkpoin
     assert "nats per token from the base model" in error or "the loss of step" in error
     assert "checkpoint" in error and "train.learning_rate" in error and "\n" not in error
     assert not (tmp_path / "models" / "policy").exists()
+
+
+def test_training_that_only_does_harm_keeps_the_model(project, tmp_path):
+    output = run(project, tmp_path, learning_rate=1000.0, schedule="constant", method="sft", steps=2)
+    assert "best weights: those before training" in output
+    policy = weights(tmp_path)
+    assert all(torch.equal(policy[name], BASE[name]) for name in BASE)
 
 
 def test_a_prompt_that_is_too_long_is_reported_before_the_first_step(project, tmp_path):

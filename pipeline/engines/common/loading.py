@@ -1,24 +1,29 @@
 """Loads a model folder or hub id: processor, model, device, number type. Nothing else loads models."""
 
 import os
+import platform
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 from pipeline.core import timings
 from pipeline.core.gpus import claim
 from pipeline.core.params import UserError
+from pipeline.engines.common.adapters import base_of, with_adapter
 from pipeline.engines.common.model_folder import EXPECTED, open_model, require_folder
 from pipeline.method.prompts import chat
 
 OWN_CODE = {"trust_remote_code": False}
 """For every `from_pretrained`: code that a model brings along is never run; unset, transformers would ask on stdin."""
 
+NF4 = "nf4"  # 4-bit weights as in QLoRA, by bitsandbytes
 SHOWN = 3  # missing weights that a message names
 
 
 def load_processor(source: str) -> Any:
-    """The processor of `source`, a folder or hub id, without its video part."""
+    """The processor of `source`, a folder or hub id, without its video part; for an adapter that of its base."""
     require_folder(source)
+    source = base_of(source) or source
     processor = open_model(source, lambda: _processor(source))
     if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
         raise UserError(f"{source}: its files describe no processor of text and pictures; expected {EXPECTED}")
@@ -51,8 +56,12 @@ def _processor(source: str) -> Any:
 
 
 def load_model(source: str, dtype: str, attention: str) -> Any:
-    """The image-text-to-text model of `source` on this machine's best device, in `dtype`, for inference."""
-    import torch
+    """The image-text-to-text model of `source` on this machine's best device, for inference.
+
+    Args:
+        source: folder or hub id. Of the folder of an adapter, its base is opened with the additions, unmerged.
+        dtype: of the weights; NF4 quantises those of linear layers to 4 bits.
+    """
     from transformers import AutoModelForImageTextToText
     from transformers.utils import logging
 
@@ -61,11 +70,14 @@ def load_model(source: str, dtype: str, attention: str) -> Any:
     if not sys.stderr.isatty():  # bars are noise in a log
         logging.disable_progress_bar()
     require_folder(source)
+    base = base_of(source)
+    if base is not None:
+        return open_model(source, lambda: with_adapter(load_model(base, dtype, attention), source).eval())
     model, report = open_model(
         source,
         lambda: AutoModelForImageTextToText.from_pretrained(
             source,
-            dtype=getattr(torch, dtype),
+            **precision_of(dtype),
             attn_implementation=attention,
             use_safetensors=True,  # pickled weights could run code
             output_loading_info=True,
@@ -74,9 +86,32 @@ def load_model(source: str, dtype: str, attention: str) -> Any:
     )
     _require_all_weights(source, report)
     use_patch_products(model)
-    model = open_model(source, lambda: model.to(device()).eval())
+    model = open_model(source, lambda: (model if dtype == NF4 else model.to(device())).eval())
     timings.mark_ready()
     return model
+
+
+def precision_of(dtype: str) -> dict[str, Any]:
+    """The arguments of `from_pretrained` for weights of this type. Raises UserError without bitsandbytes."""
+    import torch
+
+    if dtype != NF4:
+        return {"dtype": getattr(torch, dtype)}
+    if find_spec("bitsandbytes") is None:
+        raise UserError(
+            f"params.yaml: train.weights is {NF4}, which needs bitsandbytes; install it with "
+            "`python -m pip install bitsandbytes`, or set `dvc exp run -S train.weights=bfloat16`"
+        )
+    from transformers import BitsAndBytesConfig
+
+    computed = torch.bfloat16 if computes_in_bfloat16() else torch.float32
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=NF4,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=computed,
+    )
+    return {"dtype": computed, "quantization_config": quantised, "device_map": {"": device()}}
 
 
 def load_clip(source: str) -> tuple[Any, Any, Any]:
@@ -125,17 +160,30 @@ def device() -> str:
 
 
 def computes_in_bfloat16() -> bool:
-    """Whether this machine does. A CPU without the instructions emulates them, up to fifty times as slow."""
+    """Whether this machine does. A CPU or GPU without the instructions emulates them, up to fifty times as slow."""
     import torch
 
-    return device() != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    place = device()
+    if place.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if place == "cpu" and platform.machine().lower() in ("x86_64", "amd64"):
+        return bool(torch.cpu._is_avx512_bf16_supported())  # oneDNN calls AVX512 enough, and emulates the rest
+    return place != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def training_precision(precision: str) -> str:
+    """float32 or bfloat16: what a setting of train.precision is on this machine."""
+    if precision != "auto":
+        return precision
+    # Autocast of MPS has not been tried.
+    return "bfloat16" if device() != "mps" and computes_in_bfloat16() else "float32"
 
 
 def warn_of_slow_bfloat16(precision: str) -> None:
-    """Prints a warning if training is to compute in bfloat16 on a CPU that emulates it."""
+    """Prints a warning if training is to compute in bfloat16 on a machine that emulates it."""
     if precision == "bfloat16" and not computes_in_bfloat16():
         print(
-            "params.yaml: train.precision is bfloat16, which this CPU emulates, many times slower than float32; stop "
-            "the run and `dvc exp run -S train.precision=float32`",
+            "params.yaml: train.precision is bfloat16, which this machine emulates, many times slower than float32; "
+            "stop the run and `dvc exp run -S train.precision=auto`",
             file=sys.stderr,
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.core.errors import FULL, UserError, first_line
+from pipeline.engines.common.adapters import base_of
 
 T = TypeVar("T")
 
@@ -15,6 +16,8 @@ EXPECTED = "a model folder or a hub id; set it with `dvc exp run -S model=…`, 
 
 def content(source: str) -> str:
     """A hash of the model folder's files, or the revision of a hub id: whatever its answers depend on.
+
+    That of an adapter is also of its base.
 
     Raises UserError where there is no such folder or hub id.
     """
@@ -28,6 +31,8 @@ def content(source: str) -> str:
         with file.open("rb") as stream:
             inner = hashlib.file_digest(stream, "sha256").hexdigest()
         digest.update(f"{file.relative_to(folder)} {inner}\n".encode())
+    if base := base_of(source):
+        digest.update(f"{content(base)}\n".encode())
     return digest.hexdigest()[:32]
 
 
@@ -59,7 +64,7 @@ def require_folder(source: str) -> None:
     """A path differs from a hub id (`owner/name`) in that it exists, or looks like a path."""
     folder = Path(source)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
+        if not ((folder / "config.json").is_file() or base_of(source)):
             raise UserError(
                 f"{source}: not a model folder, it has no config.json; `git status {source}` shows the missing files"
             )

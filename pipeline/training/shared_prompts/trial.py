@@ -19,12 +19,12 @@ class Trial:
     """Compares the shared pass with the repeated one when it is first asked, and keeps to the outcome.
 
     Args:
-        wanted: False is an outcome without a trial.
+        sharing: False is an outcome without a trial.
         precision: data type of the computation.
     """
 
-    def __init__(self, wanted: bool, precision: str):
-        self.outcome: bool | None = None if wanted else False
+    def __init__(self, sharing: bool, precision: str):
+        self.outcome: bool | None = None if sharing else False
         self.precision = precision
 
     def allows(self, shared: Pass, repeated: Pass, counts: Any) -> bool:
@@ -39,9 +39,9 @@ class Trial:
         return self.outcome
 
     def _fault(self, shared: Pass, repeated: Pass, counts: Any) -> str:
-        expected = repeated()[0]
+        reference = repeated()[0]
         try:
-            differences = (shared()[0] - expected)[counts].abs()
+            differences = (shared()[0] - reference)[counts].abs()
         except Exception as error:  # the code of a family met a layout that it does not expect
             return f"{type(error).__name__}: {error}"
         mean = differences.sum().item() / max(len(differences), 1)

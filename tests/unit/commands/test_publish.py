@@ -50,6 +50,26 @@ def front(card: Path) -> dict:
     return YAML(typ="safe", pure=True).load(card.read_text(encoding="utf-8").split("---\n")[1])
 
 
+@pytest.mark.parametrize("base", ["owner/base", "models/fieldguide"])
+def test_an_adapter_is_published_with_a_base_that_others_can_open(run, base_model, base):
+    shutil.copytree(base_model, run / "models" / "fieldguide")
+    policy = run / "models" / "policy"
+    for name in ("config.json", "model.safetensors"):
+        (policy / name).unlink()
+    config = {"peft_type": "LORA", "base_model_name_or_path": base}
+    (policy / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    done = publish()
+    if base == "owner/base":
+        card = run / "published" / "model" / "README.md"
+        assert front(card)["base_model"] == base and front(card)["library_name"] == "peft"
+        assert "which adds this adapter to owner/base" in card.read_text(encoding="utf-8")
+    else:
+        assert isinstance(done.exception, UserError) and "-S train.save=merged` makes a whole model" in str(
+            done.exception
+        )
+        assert not (run / "published").exists()
+
+
 @pytest.mark.slow
 def test_the_model_is_read_back(run, monkeypatch):
     done = publish("--name", "birds 1", "--licence", "apache-2.0")

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from support.project import ROOT
 
 from pipeline.core.params import UserError
+from pipeline.engines.common import loading
 from pipeline.engines.common.loading import device, load_clip, load_model, load_processor
 from pipeline.engines.common.model_folder import local_folder
 
@@ -91,3 +92,24 @@ def test_every_process_has_a_gpu_of_its_own(monkeypatch, rank, expected):
     if rank is not None:
         monkeypatch.setenv("LOCAL_RANK", rank)
     assert device() == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "machine", "instructions", "precision"),
+    [
+        ("cuda", "x86_64", True, "bfloat16"),
+        ("cuda:1", "x86_64", False, "float32"),  # before Ampere
+        ("cpu", "x86_64", True, "bfloat16"),
+        ("cpu", "AMD64", False, "float32"),
+        ("cpu", "aarch64", False, "float32"),
+        ("mps", "arm64", True, "float32"),
+    ],
+)
+def test_auto_takes_bfloat16_where_the_device_computes_in_it(monkeypatch, place, machine, instructions, precision):
+    monkeypatch.setattr(loading, "device", lambda: place)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: instructions)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: instructions)
+    assert loading.training_precision("auto") == precision
+    assert [loading.training_precision(one) for one in ("float32", "bfloat16")] == ["float32", "bfloat16"]

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.answer_fuzz import NAMES, OPTION_LETTERS, made_answers
+from support.training import LISTS
 
 from pipeline.method.answers import answer_text, letter, well_formed
-from pipeline.method.rewards import format_reward, letter_reward
+from pipeline.method.rewards import format_reward, letter_reward, rewards
 
 OPTIONS = ["Black-footed Albatross", "Laysan Albatross", "Sooty Albatross", "Indigo Bunting", "Anna Hummingbird"]
 
@@ -229,6 +230,31 @@ FORMATS = [
 def test_well_formed(completion, wanted, reason):
     assert well_formed(completion) is wanted, reason
     assert format_reward([completion]) == [float(wanted)], reason
+
+
+@pytest.mark.parametrize(
+    ("completion", "is_right", "reason"),
+    [
+        ("<answer>B</answer>", True, "the answer alone"),
+        (" \n<answer>B</answer>\n", True, "white space around"),
+        ("<think>\n\n</think>\n\n<answer>B</answer>", True, "an empty thought, as chat templates write it"),
+        ("<think>a</think><answer>B</answer>", False, "a thought"),
+        ("<think> </think><think>a</think><answer>B</answer>", False, "a thought after the empty one"),
+        ("<think> </think><think> </think><answer>B</answer>", False, "two empty thoughts"),
+        ("<answer>B</answer><think> </think>", False, "the wrong way round"),
+        ("<answer>B</answer><answer>B</answer>", False, "two answers"),
+        ("<answer><think> </think>B</answer>", False, "a thought inside"),
+        ("B <answer>B</answer>", False, "chat before"),
+        ("<answer>B</answer> done", False, "chat after"),
+        ("<answer>B", False, "cut off"),
+        ("<think> </think>", False, "no answer"),
+        ("", False, "nothing"),
+    ],
+)
+def test_the_format_without_reasoning(completion, is_right, reason):
+    assert well_formed(completion, thought=False) is is_right, reason
+    _, reward = rewards("divek", "matcher", LISTS, thought=False)
+    assert reward([completion]) == [float(is_right)] and reward.__name__ == "format_reward"
 
 
 def test_rewards_take_what_trl_gives():

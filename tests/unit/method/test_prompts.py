@@ -37,7 +37,14 @@ RENDERED = {
         "A. a b\nB. c d\nCompare the options with the image inside <think> </think> tags, then give the letter of "
         "your choice alone inside <answer> </answer> tags.",
     ),
+    "answer_only": (
+        "The image contains one car. Identify the make and model of the car.\nReply with your final answer alone. Keep "
+        "exactly to this form:\n<answer>make and model</answer>",
+        "The image contains one car. Which of these options is the most likely car in the image?\nA. a b\nB. c d\n"
+        "Reply with the letter of the right car alone. Keep exactly to this form:\n<answer>letter</answer>",
+    ),
 }
+RENDERED["brief_answer_only"] = RENDERED["brief"]
 
 
 @pytest.mark.parametrize("style", RENDERED)

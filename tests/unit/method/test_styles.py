@@ -73,6 +73,7 @@ MISTAKES = [
     ({"open": None}, "no text open"),
     ({"listed": None}, "no text listed"),
     ({"open": " "}, "open is ' '"),
+    ({"thought": "maybe"}, "thought is 'maybe', expected true or false"),
     ({"choice": "Which?"}, "choice has no place {options}"),
     ({"listed": "Of these."}, "listed has no place {names}"),
     ({"open": "Which of {options}?"}, "open has the place {options}, expected only {category}, {noun}"),
@@ -98,11 +99,24 @@ def test_a_mistake_in_a_style_is_one_sentence_before_anything_is_drawn(write, te
         assert message.endswith("correct it as prompts/example.yaml shows")
 
 
+@pytest.mark.parametrize("thought", [True, False])
+def test_an_own_style_says_whether_replies_have_a_thought(write, thought):
+    styles._read.cache_clear()
+    assert (
+        style(write("".join(f'{name}: "{text}"\n' for name, text in TEXTS.items()) + f"thought: {thought}")).thought
+        is thought
+    )
+
+
 def test_a_style_that_is_not_there_or_not_tracked_is_one_sentence(write):
     write()
     Path("other.yaml").write_text(Path("prompts/mine.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     for prompt, reason in (
-        ("papre", "expected one of brief, comparison, paper, or a style file such as prompts/example.yaml"),
+        (
+            "papre",
+            "expected one of answer_only, brief, brief_answer_only, comparison, paper, or a style file such as "
+            "prompts/example.yaml",
+        ),
         ("prompts/none.yaml", "`cp prompts/example.yaml prompts/none.yaml` starts one"),
         ("other.yaml", "the folder that DVC tracks; move it there and `dvc exp run -S prompt=prompts/other.yaml`"),
         ("prompts/../other.yaml", "the folder that DVC tracks"),

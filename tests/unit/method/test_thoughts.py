@@ -4,7 +4,13 @@ import pytest
 
 from pipeline.method.answers import answer_text
 from pipeline.method.rewards import format_reward
-from pipeline.method.thoughts import after_thought, complete_served_thought, complete_thought, with_thought
+from pipeline.method.thoughts import (
+    after_thought,
+    complete_served_thought,
+    complete_thought,
+    whole_turn,
+    with_thought,
+)
 
 REST = "a wren</think><answer>A</answer>"
 
@@ -28,6 +34,23 @@ def test_a_thought_that_the_prompt_opens_is_completed(end):
 def test_a_thought_that_the_prompt_does_not_open_is_left_alone(prompt):
     for text in (REST, f"<think>{REST}", "<answer>A</answer>", ""):
         assert complete_thought(text, prompt) == text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "is_right", "reason"),
+    [
+        ("assistant\n<think>\n", REST, 1, "the template opens the thought"),
+        ("assistant\n<think>\n", f"<think>{REST}", 0, "a second thought opens inside the first"),
+        ("assistant\n<think>\n\n</think>\n\n", "<answer>A</answer>", 1, "the template writes the whole thought"),
+        ("assistant\n<think>\n\n</think>\n\n", f"<think>{REST}", 0, "a second thought after the first"),
+        ("assistant\n<think>\n\n</think>\n\n", "A", 0, "no answer"),
+        ("assistant\n", f"<think>{REST}", 1, "the completion alone"),
+        ("assistant\n", "<answer>A</answer>", 0, "no thought"),
+        ("Write <think> </think><|im_end|>assistant\n", "<answer>A</answer>", 0, "tags of the question are no thought"),
+    ],
+)
+def test_the_format_is_judged_on_the_whole_turn(prompt, completion, is_right, reason):
+    assert format_reward([whole_turn(completion, prompt)]) == [is_right], reason
 
 
 def test_an_answer_in_a_thought_that_was_cut_off_does_not_count():

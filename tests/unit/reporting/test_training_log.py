@@ -49,6 +49,13 @@ def test_last_digits_of_another_processor_make_no_difference(log):
     assert rounded_log(log) == text
 
 
+def test_the_check_before_training_is_among_the_checks_and_not_in_the_plots_of_the_log(log):
+    log.write_text(HEADER + "0,,,,,,,,,0.25\n" + LOG.removeprefix(HEADER), encoding="utf-8")
+    assert validation_points(log) == "step,validation_two_step\n0,0.25\n2,0.5\n"
+    assert read_log(log)["validation_two_step"] == [(0, 0.25), (2, 0.5)]
+    assert [line.split(",")[0] for line in rounded_log(log).splitlines()] == ["step", "1", "2"]
+
+
 def test_validation_points_are_the_steps_that_have_one(log):
     assert validation_points(log) == "step,validation_two_step\n2,0.5\n"
     log.write_text(HEADER + "1,0.4,1,0.25,0.9,,30,1,1e-5,\n", encoding="utf-8")

@@ -16,13 +16,13 @@ TRL_NAMES = {
     "steps": "max_steps",
     "generations": "num_generations",
     "learning_rate": "learning_rate",
-    "schedule": "lr_scheduler_type",
     "warmup_steps": "warmup_steps",
     "weight_decay": "weight_decay",
     "max_grad_norm": "max_grad_norm",
     "beta": "beta",
     "unbiased_kl": "use_bias_correction_kl",
     "loss_type": "loss_type",
+    "aggregation": "multi_objective_aggregation",
     "scale_rewards": "scale_rewards",
     "updates_per_batch": "num_iterations",
     "clip": "epsilon",
@@ -39,6 +39,8 @@ TRL_NAMES = {
 
 # No settings of TRL, or not under one name: each has a test of its own here or in tests/stages/test_training.py.
 OTHERS = {
+    *("importance_sampling_level", "report_to", "schedule", "lr_scheduler_kwargs", "save"),
+    *("vllm_memory", "vllm_length", "vllm_sleeps"),
     *("prompts_per_step", "prompts_per_device", "letter_weight", "format_weight", "precision", "clip_high", "rollouts"),
     *("method", "virft_reward", "rounds", "tuning", "lora_rank", "lora_alpha", "lora_dropout", "freeze", "weights"),
     *("check_every", "check_images", "check_samples", "max_kl", "launcher", "launch_config", "drop_flat_groups"),
@@ -53,6 +55,7 @@ OTHERS = {
         "threads",
         "filler",
         "drop",
+        "share_prompts",
     ),
 }
 OF_THE_TWO_STEPS = {field.name for field in fields(TwoStepParams)} - {"seed"}
@@ -81,6 +84,52 @@ def test_every_setting_reaches_trl_under_its_name(field, tmp_path):
     value = another(field, getattr(DEFAULTS, field.name))
     result = config(replace(DEFAULTS, **{field.name: value}), tmp_path)
     assert getattr(result, TRL_NAMES[field.name]) == value
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_the_schedule_reaches_trl(tmp_path, schedule):
+    result = config(replace(DEFAULTS, schedule=schedule), tmp_path)
+    assert result.lr_scheduler_type == schedule and not result.lr_scheduler_kwargs
+
+
+def test_the_floor_of_the_learning_rate_reaches_trl(tmp_path):
+    floor = {"min_lr_rate": 0.1}
+    result = config(replace(DEFAULTS, schedule="cosine_with_min_lr", lr_scheduler_kwargs=floor), tmp_path)
+    assert result.lr_scheduler_type == "cosine_with_min_lr" and result.lr_scheduler_kwargs == floor
+
+
+@pytest.mark.parametrize(
+    ("schedule", "kwargs", "expected"),
+    [
+        ("linear", {"min_lr": 1e-6}, "expected none; such as"),
+        ("cosine", {"min_lr": 1e-6}, "expected names among num_cycles; such as"),
+        ("cosine_with_min_lr", {}, "is empty, and train.schedule cosine_with_min_lr; expected names among min_lr"),
+        ("cosine_with_min_lr", {"min_lr": 1e-6, "min_lr_rate": 0.1}, "one of min_lr and min_lr_rate among them"),
+    ],
+)
+def test_settings_that_do_not_fit_the_schedule_are_refused(tmp_path, schedule, kwargs, expected):
+    with pytest.raises(UserError, match=expected):
+        config(replace(DEFAULTS, schedule=schedule, lr_scheduler_kwargs=kwargs), tmp_path)
+
+
+def test_the_ratio_of_a_sequence_reaches_trl(tmp_path):
+    assert config(DEFAULTS, tmp_path).importance_sampling_level == "token"
+    gspo = replace(DEFAULTS, importance_sampling_level="sequence")
+    assert config(gspo, tmp_path).importance_sampling_level == "sequence"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss_type": "luspo"}, "luspo is defined for the ratio of a sequence, and train.importance_sampling_level is "
+         "token; set `dvc exp run -S train.importance_sampling_level=sequence`"),
+        ({"loss_type": "vespo", "importance_sampling_level": "sequence"}, "-S train.importance_sampling_level=token`"),
+        ({"loss_type": "cispo"}, "the largest ratio itself, and it is 0.2; expected 1 or more"),
+    ],
+)  # fmt: skip
+def test_settings_of_the_loss_that_contradict_each_other_are_refused(tmp_path, changes, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        config(replace(DEFAULTS, **changes), tmp_path)
 
 
 def test_weights_belong_to_the_rewards_in_their_order(tmp_path):
@@ -113,6 +162,20 @@ def test_the_upper_clip_range_and_vllm_reach_trl(tmp_path):
     assert config(DEFAULTS, tmp_path).epsilon_high == DEFAULTS.clip
     assert config(replace(DEFAULTS, clip_high=0.28), tmp_path).epsilon_high == 0.28
     assert config(DEFAULTS, tmp_path).use_vllm is False
+
+
+def test_vllm_beside_the_trainer_has_limits_of_ours(tmp_path):
+    params = replace(DEFAULTS, rollouts="vllm_colocate", vllm_memory=0.25, vllm_length=640, vllm_sleeps=True)
+    result = config(params, tmp_path)
+    assert (result.use_vllm, result.vllm_mode, result.vllm_enable_sleep_mode) == (True, "colocate", True)
+    assert (result.vllm_gpu_memory_utilization, result.vllm_max_model_length) == (0.25, 640)
+    assert config(replace(params, loss_type="vespo"), tmp_path).vllm_importance_sampling_mode == "token_truncate"
+
+
+def test_vllm_as_a_server_has_its_own_limits(tmp_path):
+    result = config(replace(DEFAULTS, rollouts="vllm_server", vllm_url="http://gpu2:8000"), tmp_path)
+    assert (result.vllm_mode, result.vllm_server_base_url) == ("server", "http://gpu2:8000")
+    assert result.vllm_max_model_length is None
 
 
 def test_the_settings_of_the_chat_template_reach_trl(tmp_path):

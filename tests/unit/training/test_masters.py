@@ -180,10 +180,10 @@ def test_interrupted_and_continued_it_ends_with_the_same_weights(base_model, bir
 
     undisturbed = train("undisturbed")
 
-    def save_once(model, source, path):
+    def save_once(model, source, folder):
         if (tmp_path / "interrupted" / "best").exists():
             raise KeyboardInterrupt
-        save_model(model, source, path)
+        save_model(model, source, folder)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("pipeline.training.run.save_model", save_once)

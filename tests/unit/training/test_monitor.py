@@ -23,6 +23,7 @@ class State:
 
     def __init__(self, step, steps=20):
         self.global_step, self.max_steps, self.is_world_process_zero = step, steps, True
+        self.log_history = [{"step": step}]
 
 
 class Control:
@@ -37,8 +38,8 @@ def monitor_of(tmp_path):
         lines, saves = [], []
         check = (lambda model: scores.pop(0)) if scores is not None else None
 
-        def save(model, path):
-            saves.append((path / "w").write_text("w", encoding="utf-8"))
+        def save(model, folder):
+            saves.append((folder / "w").write_text("w", encoding="utf-8"))
 
         return TrainingMonitor(RunFolder(tmp_path), 5, check, save, rollouts, 5.0, log=lines.append), lines, saves
 
@@ -67,6 +68,23 @@ def test_the_best_weights_are_saved_and_the_later_ones_of_two_equals(monitor_of)
     assert lines[2].endswith("the best so far")
 
 
+def test_weights_that_do_worse_than_the_start_are_never_saved(monitor_of):
+    monitor, lines, saves = monitor_of([0.5, 0.4, 0.5])
+    monitor.on_train_begin(None, State(0), Control())
+    assert lines == ["before training: 50.0% of the validation images right in two steps"] and saves == []
+    monitor.on_step_end(None, State(5), Control())
+    assert saves == [] and monitor.checks == {0: 0.5, 5: 0.4}
+    monitor.on_step_end(None, State(10), Control())
+    assert len(saves) == 1, "as good after more steps"
+
+
+def test_a_run_that_continues_does_not_check_its_start_again(monitor_of):
+    monitor, lines, _ = monitor_of([])
+    monitor.restore({"checks": {"0": 0.5, "5": 0.6}, "rollouts": []})
+    monitor.on_train_begin(None, State(5), Control())
+    assert monitor.checks == {0: 0.5, 5: 0.6} and lines == []
+
+
 def test_without_validation_images_the_last_weights_are_saved(monitor_of):
     monitor, lines, saves = monitor_of(None)
     for step in (5, 10, 20):
@@ -81,6 +99,16 @@ def test_the_log_of_a_step(monitor_of):
         "step 12/20: right 0.50, format 1.00, groups without variance 0.25, length 30, entropy 0.050, KL 0.0100"
     )
     assert "WARNING" not in lines[0]
+
+
+def test_the_log_of_a_step_is_seen_with_its_checks_and_reaches_the_trackers_after_it(monitor_of):
+    monitor, _, _ = monitor_of([0.5], rollouts_of(("a", "A")))
+    seen = []
+    monitor.watch = lambda history, checks: seen.append((history, dict(checks)))
+    monitor.on_step_end(None, State(5), Control())
+    logs = dict(LOGS)
+    monitor.on_log(None, State(5), None, logs)
+    assert seen == [([{"step": 5}], {5: 0.5})] and logs["validation"] == 0.5
 
 
 def test_an_update_without_new_completions_logs_the_other_values(monitor_of):
