@@ -26,11 +26,12 @@ class Prefix:
         layers: keys and values of each layer, (images, key-value heads, length, head size). A layer with a sliding
             window may hold the last tokens only.
         mask: which of the prompts' tokens are attended to, bool of shape (images, length).
-        owner: the image of each row, int64 of shape (rows,), ascending.
+        owner: the image of each row, int64 of shape (rows,), ascending; by default there is one row for each image.
     """
 
-    def __init__(self, layers: list[tuple[Any, Any]], mask: Any, owner: Any):
-        self.layers, self.mask, self.owner = layers, mask, owner
+    def __init__(self, layers: list[tuple[Any, Any]], mask: Any, owner: Any = None):
+        self.layers, self.mask = layers, mask
+        self.owner = torch.arange(len(mask), device=mask.device) if owner is None else owner
         self._place()
 
     def _place(self) -> None:
@@ -44,7 +45,7 @@ class Prefix:
         self.hidden = ~self.mask[self.owner][:, None, None, :]
 
     def select(self, rows: Any) -> None:
-        """Keeps `rows` only, int64 and ascending; the prompt of an image without rows is released."""
+        """Continues `rows` only, int64 and ascending, possibly repeated; a prompt without rows is released."""
         images, self.owner = self.owner[rows].unique(return_inverse=True)
         if len(images) < len(self.mask):
             self.mask = self.mask[images]
@@ -168,7 +169,9 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Any) -> None:
-        self.room = [buffer[indices] for buffer in self.room]
+        for place, buffer in enumerate(self.room):
+            self.room[place] = buffer.new_empty(len(indices), *buffer.shape[1:])
+            self.room[place][:, :, : self.length] = buffer[indices, :, : self.length]
         self._show()
 
     def _show(self) -> None:
