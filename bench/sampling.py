@@ -33,6 +33,7 @@ from pipeline.core.engine import Request, Sampler
 from pipeline.core.pictures import picture
 from pipeline.datasets.drawing import draw, random_bird
 from pipeline.datasets.species import SPECIES
+from pipeline.engines.common.patch_embedding import use_patch_products
 from pipeline.engines.local.transformers import TransformersEngine
 
 K = 20
@@ -135,6 +136,7 @@ def wide(device: str, sizes: Any, rows: int) -> TransformersEngine:
     engine.processor.image_processor.size = {"shortest_edge": 56 * 56, "longest_edge": PIXELS * PIXELS}
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     engine.model = random_model(engine.processor, sizes, dtype, device)
+    use_patch_products(engine.model)  # as in `load_model`
     return engine
 
 
