@@ -35,6 +35,7 @@ from pipeline.datasets.drawing import draw, random_bird
 from pipeline.datasets.species import SPECIES
 from pipeline.engines.common.patch_embedding import use_patch_products
 from pipeline.engines.local.transformers import TransformersEngine
+from pipeline.engines.local.weight_layout import use_column_major
 
 K = 20
 FIELD_GUIDE = str(ROOT / "models" / "fieldguide")
@@ -136,7 +137,8 @@ def wide(device: str, sizes: Any, rows: int) -> TransformersEngine:
     engine.processor.image_processor.size = {"shortest_edge": 56 * 56, "longest_edge": PIXELS * PIXELS}
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     engine.model = random_model(engine.processor, sizes, dtype, device)
-    use_patch_products(engine.model)  # as in `load_model`
+    use_patch_products(engine.model)  # as when a model is loaded
+    use_column_major(engine.model)
     return engine
 
 

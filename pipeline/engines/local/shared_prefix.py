@@ -176,7 +176,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
     def batch_select_indices(self, indices: Any) -> None:
         for place, buffer in enumerate(self.room):
             self.room[place] = buffer.new_empty(len(indices), *buffer.shape[1:])
-            self.room[place][:, :, : self.length] = buffer[indices, :, : self.length]
+            self.room[place][:, :, : self.length] = buffer[:, :, : self.length].index_select(0, indices)
         self._show()
 
     def _show(self) -> None:

@@ -14,6 +14,8 @@ from transformers import (
 from pipeline.core.engine import GREEDY, Sampler
 from pipeline.engines.common.noise import gumbel, stream
 
+BLOCK = 64  # tokens whose largest score is looked at first
+
 
 class TokenSampler:
     """Samples tokens for draws, given as (image, draw number); a draw of number GREEDY gets the likeliest."""
@@ -57,7 +59,7 @@ class TokenSampler:
     def _draw(self, scores: Any, row: Any, position: int) -> Any:
         tokens = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
         if 0 < self.top_k < scores.shape[1]:
-            scores, tokens = scores.topk(self.top_k)
+            scores, tokens = top_k(scores, self.top_k)
         tokens = tokens[row]
         noisy = self.cut_offs(None, scores)[row] + gumbel(self.streams, position, tokens)
         return tokens.gather(1, noisy.argmax(-1, keepdim=True))[:, 0]
@@ -65,3 +67,20 @@ class TokenSampler:
     def select(self, draws: Any) -> None:
         """Keeps `draws` only, int64."""
         self.streams, self.greedy, self.history = self.streams[draws], self.greedy[draws], self.history[draws]
+
+
+def top_k(scores: Any, k: int) -> tuple[Any, Any]:
+    """The k largest scores of each row and their places, like `topk`, which is slow over a vocabulary on a CPU.
+
+    The k blocks with the largest maxima hold them. `scores` has shape (rows, vocabulary).
+    """
+    count = scores.shape[1] // BLOCK
+    if count < 4 * k:
+        top, places = scores.topk(k)
+        return top, places
+    maxima = scores[:, : count * BLOCK].unflatten(1, (count, BLOCK)).amax(-1)
+    places = torch.arange(scores.shape[1], device=scores.device)
+    blocks = places[: count * BLOCK].view(count, BLOCK)[maxima.topk(k).indices].flatten(1)
+    places = torch.cat([blocks, places[count * BLOCK :].expand(len(scores), -1)], dim=1)
+    top, order = scores.gather(1, places).topk(k)
+    return top, places.gather(1, order)
