@@ -16,6 +16,8 @@ from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 from pipeline.core.engine import GREEDY, Request
 from pipeline.core.params import UserError
 from pipeline.core.pictures import picture
+from pipeline.engines.local import decoding
+from pipeline.engines.local.decoding import Step
 from pipeline.method.prompts import choice_question, open_question
 
 pytestmark = pytest.mark.slow
@@ -186,6 +188,14 @@ def test_draws_that_are_alike_so_far_are_decoded_once(engine, ask, monkeypatch):
         histories = {(one.image_id, one.ids[:step]) for one in draws if one.tokens > step}
         assert len(histories) <= count <= max(len(histories) / 0.75 + 1, rows[step - 2] if step > 1 else 0)
     assert sum(rows) < sum(one.tokens - 1 for one in draws) / 3
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+def test_draws_are_the_same_with_a_row_each(base_model, ask, monkeypatch, penalty):
+    sampler = replace(SAMPLER, repetition_penalty=penalty)
+    shared = texts(engine_of(base_model), ask([GREEDY, *range(10)]), sampler)
+    monkeypatch.setattr(decoding, "next_rows", lambda row, token, _: (Step(row, token), torch.arange(len(row))))
+    assert agreement(texts(engine_of(base_model), ask([GREEDY, *range(10)]), sampler), shared) >= 0.99
 
 
 def test_finished_rows_are_removed(engine, ask, monkeypatch):
