@@ -1,6 +1,7 @@
 """The completions of draws: their text up to its end, and the probability of a greedy answer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from pipeline.core.engine import GREEDY, Completion
@@ -19,9 +20,10 @@ def completions_of(draws: Any, tokenizer: Any, ends: Sequence[int], stop: tuple[
         ends: token ids that end a completion.
         stop: texts that do.
     """
+    read = cache(lambda tokens: text_of(tokenizer, tokens))  # many draws are alike
     columns = (draws.tokens.tolist(), draws.logprobs.tolist(), draws.lengths.tolist())
     return [
-        _completion(image_id, draw, ids, logprobs, length, tokenizer, ends, stop)
+        _completion(image_id, draw, ids, logprobs, length, read, ends, stop)
         for (image_id, draw), ids, logprobs, length in zip(draws.names, *columns, strict=True)
     ]
 
@@ -32,18 +34,18 @@ def _completion(
     tokens: list[int],
     logprobs: list[float],
     length: int,
-    tokenizer: Any,
+    read: Callable[[tuple[int, ...]], str],
     ends: Sequence[int],
     stop: tuple[str, ...],
 ) -> Completion:
     """`length`: tokens up to the one that ends the completion, itself included; 0 where none does."""
     finished = length > 0
-    tokens = tokens[:length] if finished else tokens
+    ids = tuple(tokens[:length] if finished else tokens)
     probability = None
     if draw == GREEDY:
-        words = [text_of(tokenizer, [token]) for token in tokens]
-        probability = answer_probability(words, logprobs[: len(tokens)])
-    text = text_of(tokenizer, tokens[:-1] if tokens[-1] in ends else tokens)
+        words = [read((token,)) for token in ids]
+        probability = answer_probability(words, logprobs[: len(ids)])
+    text = read(ids[:-1] if ids[-1] in ends else ids)
     cuts = [text.index(mark) + len(mark) for mark in stop if mark in text]
     text = text[: min(cuts, default=len(text))]
-    return Completion(image_id, draw, text, len(tokens), finished, None, tuple(tokens), probability)
+    return Completion(image_id, draw, text, len(ids), finished, None, ids, probability)

@@ -9,26 +9,25 @@ from pipeline.engines.local.decoding import Choices
 
 
 class _Choice(LogitsProcessor):  # type: ignore[misc]
-    """Leaves the token that `draws` chooses. `active`: how many rows continue."""
+    """Leaves the token that `draws` chooses for one draw, until `ended`."""
 
     def __init__(self, draws: Choices):
-        self.draws, self.step, self.active = draws, 0, 1
+        self.draws, self.step, self.ended = draws, 0, False
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        self.active = len(self.draws.choose(scores, self.step))
-        token = self.draws.chosen(self.step)
-        self.step += 1
-        return torch.full_like(scores, -torch.inf).scatter(1, token[:, None], 0.0)
+        _, token = self.draws.choose(scores, self.step)
+        self.step, self.ended = self.step + 1, not len(token)
+        return scores if self.ended else torch.full_like(scores, -torch.inf).scatter(1, token[:, None], 0.0)
 
 
 class _End(StoppingCriteria):  # type: ignore[misc]
-    """Ends where no row continues."""
+    """Ends with the draw."""
 
     def __init__(self, choice: _Choice):
         self.choice = choice
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        return torch.full((len(input_ids),), not self.choice.active, device=input_ids.device)
+        return torch.full((len(input_ids),), self.choice.ended, device=input_ids.device)
 
 
 def generate(model: Any, inputs: dict[str, Any], draws: Choices) -> None:
@@ -36,7 +35,7 @@ def generate(model: Any, inputs: dict[str, Any], draws: Choices) -> None:
 
     Args:
         inputs: what the processor returned for one prompt, on the model's device.
-        draws: one row.
+        draws: one draw.
     """
     choice = _Choice(draws)
 

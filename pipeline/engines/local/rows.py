@@ -8,21 +8,17 @@ from pipeline.engines.local.shared_prefix import Prefix, completion_cache, share
 
 
 class SharedRows:
-    """Rows whose layers attend to one copy of their prompt.
+    """Rows whose layers attend to one copy of their prompt; at first one for each prompt."""
 
-    Args:
-        owner: the prompt of each row, int64 of shape (rows,), ascending.
-    """
-
-    def __init__(self, model: Any, prefill: Prefill, owner: Any):
+    def __init__(self, model: Any, prefill: Prefill):
         self.model = model
-        self.logits, self.positions = prefill.logits[owner], prefill.positions[..., owner, -1:]
-        self.prefix, self.cache = Prefix(prefill.layers, prefill.mask, owner), completion_cache()
+        self.logits, self.positions = prefill.logits, prefill.positions[..., -1:]
+        self.prefix, self.cache = Prefix(prefill.layers, prefill.mask), completion_cache()
 
-    def select(self, places: Any) -> None:
-        self.positions = self.positions[..., places, :]
-        self.prefix.select(places)
-        self.cache.batch_select_indices(places)
+    def select(self, parents: Any) -> None:
+        self.positions = self.positions[..., parents, :]
+        self.prefix.select(parents)
+        self.cache.batch_select_indices(parents)
 
     def forward(self, tokens: Any) -> None:
         self.positions = self.positions + 1
@@ -40,17 +36,14 @@ class RepeatedRows:
     """Rows with a copy of their prompt's cache each, decoded as the family itself does in `generate`.
 
     Args:
-        reading: prompts of one length, which this takes over.
-        owner: the prompt of each row, int64 of shape (rows,).
+        reading: prompts of one length, the first rows, which this takes over.
     """
 
-    def __init__(self, reading: Reading, owner: Any):
-        self.reading = reading
-        self.select(owner)
+    def __init__(self, reading: Reading):
+        self.reading, self.logits = reading, reading.logits
 
-    def select(self, places: Any) -> None:
-        self.reading.select(places)
-        self.logits = self.reading.logits
+    def select(self, parents: Any) -> None:
+        self.reading.select(parents)
 
     def forward(self, tokens: Any) -> None:
         self.reading.continue_with(tokens)

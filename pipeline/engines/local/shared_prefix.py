@@ -16,6 +16,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, DynamicLayer
 
+from pipeline.engines.local.decoding import MAX_SHARE_TO_SELECT
+
 _NAME = "divek_shared_prefix"
 
 
@@ -26,11 +28,13 @@ class Prefix:
         layers: keys and values of each layer, (images, key-value heads, length, head size). A layer with a sliding
             window may hold the last tokens only.
         mask: which of the prompts' tokens are attended to, bool of shape (images, length).
-        owner: the image of each row, int64 of shape (rows,), ascending.
+        owner: the image of each row, int64 of shape (rows,), ascending; by default there is one row for each image.
     """
 
-    def __init__(self, layers: list[tuple[Any, Any]], mask: Any, owner: Any):
-        self.layers, self.mask, self.owner = layers, mask, owner
+    def __init__(self, layers: list[tuple[Any, Any]], mask: Any, owner: Any = None):
+        # In 16 bits once for all tokens, since scores are computed in float32.
+        self.layers, self.mask = [(keys.float(), values) for keys, values in layers], mask
+        self.owner = torch.arange(len(mask), device=mask.device) if owner is None else owner
         self._place()
 
     def _place(self) -> None:
@@ -41,13 +45,14 @@ class Prefix:
         self.width = int(counts.max())
         self.slots = self.owner * self.width + rank
         self.full = len(self.owner) == len(self.mask) * self.width
-        self.hidden = ~self.mask[self.owner][:, None, None, :]
+        self.hidden = None if self.mask.all() else ~self.mask[:, None, None, :]
 
     def select(self, rows: Any) -> None:
-        """Keeps `rows` only, int64 and ascending; the prompt of an image without rows is released."""
-        images, self.owner = self.owner[rows].unique(return_inverse=True)
-        if len(images) < len(self.mask):
-            self.mask = self.mask[images]
+        """Continues `rows` only, int64 and ascending, possibly repeated; prompts without rows are released."""
+        self.owner = self.owner[rows]
+        images, owner = self.owner.unique(return_inverse=True)
+        if len(images) <= MAX_SHARE_TO_SELECT * len(self.mask):
+            self.owner, self.mask = owner, self.mask[images]
             self.layers = [(keys[images], values[images]) for keys, values in self.layers]
         self._place()
 
@@ -106,17 +111,18 @@ def attention(
     keys, values = prefix.layers[module.layer_idx]
     groups, own, length = key.shape[1], key.shape[2], keys.shape[2]
     share = heads // groups
-    query = query.reshape(rows, groups, share, size)
+    query = query.reshape(rows, groups, share, size).float() * scaling
 
-    far = prefix.by_row(_scores(prefix.by_image(query), keys), share)
-    far = far.masked_fill(prefix.hidden[..., -length:], -torch.inf)
-    scores = torch.cat([far, _scores(query, key)], dim=-1)
+    far = _scores(prefix.by_image(query), keys)
+    if prefix.hidden is not None:
+        far.masked_fill_(prefix.hidden[..., -length:], -torch.inf)
+    scores = torch.cat([far, prefix.by_image(_scores(query, key))], dim=-1)
     if sliding_window is not None and length + own > sliding_window:
         # Distances count slots, padding included, as transformers' own masks do.
         scores[..., : length + own - sliding_window] = -torch.inf
-    weights = (scores * scaling).softmax(-1).to(value.dtype)
+    weights = scores.softmax(-1).to(value.dtype)
     far, near = weights.split([length, own], dim=-1)
-    out = prefix.by_row(prefix.by_image(far) @ values, share) + near @ value
+    out = prefix.by_row(far @ values, share) + prefix.by_row(near, share) @ value
     return out.reshape(rows, 1, heads, values.shape[-1]), None
 
 
@@ -168,7 +174,9 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Any) -> None:
-        self.room = [buffer[indices] for buffer in self.room]
+        for place, buffer in enumerate(self.room):
+            self.room[place] = buffer.new_empty(len(indices), *buffer.shape[1:])
+            self.room[place][:, :, : self.length] = buffer[:, :, : self.length].index_select(0, indices)
         self._show()
 
     def _show(self) -> None:

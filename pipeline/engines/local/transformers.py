@@ -82,9 +82,13 @@ class TransformersEngine:
     def model(self) -> Any:
         import torch
 
+        from pipeline.engines.local.weight_layout import use_column_major
+
         if self.threads:
             torch.set_num_threads(self.threads)
-        return load_model(self.source, self.dtype, self.attention)
+        model = load_model(self.source, self.dtype, self.attention)
+        use_column_major(model)
+        return model
 
     @cached_property
     def reader(self) -> PromptReader:
@@ -169,7 +173,10 @@ class TransformersEngine:
         timings.record(prompt_tokens=sum(self.reader.length(request) for request in readable))
         prompts = {request.image_id: self.reader.prompt(request.question) for request in readable}
         answers = self._answer(readable, pictures, sampler) if readable else []
-        return completions + [replace(one, text=complete_thought(one.text, prompts[one.image_id])) for one in answers]
+        for one in answers:
+            text = complete_thought(one.text, prompts[one.image_id])
+            completions.append(one if text == one.text else replace(one, text=text))
+        return completions
 
     def _answer(self, requests: Sequence[Request], pictures: Sequence[Any], sampler: Sampler) -> list[Completion]:
         import torch

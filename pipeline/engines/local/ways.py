@@ -16,7 +16,7 @@ from pipeline.core import timings
 from pipeline.core.engine import Request
 from pipeline.core.errors import first_line
 from pipeline.engines.common.model_folder import out_of_memory
-from pipeline.engines.local.decoding import decode, owners
+from pipeline.engines.local.decoding import Step, decode, owners
 from pipeline.engines.local.generation import generate
 from pipeline.engines.local.prefill import PromptReader
 from pipeline.engines.local.reading import read
@@ -54,7 +54,7 @@ class Way:
 def _shared(reader: PromptReader, requests: Sequence[Request], pictures: Sequence[Any], new: NewChoices) -> list[Any]:
     prefill = reader.read(requests, pictures)
     choices = new(requests, prefill.unpadded())
-    decode(SharedRows(reader.model, prefill, owners(requests, prefill.ids.device)), choices)
+    decode(SharedRows(reader.model, prefill), choices)
     return [choices]
 
 
@@ -64,7 +64,7 @@ def _repeated(reader: PromptReader, requests: Sequence[Request], pictures: Seque
         pairs = zip(requests, pictures, strict=True)
         return [choices for one, picture in pairs for choices in _repeated(reader, [one], [picture], new)]
     choices = new(requests, inputs["input_ids"])
-    decode(RepeatedRows(read(reader.model, inputs), owners(requests, inputs["input_ids"].device)), choices)
+    decode(RepeatedRows(read(reader.model, inputs)), choices)
     return [choices]
 
 
@@ -83,21 +83,17 @@ _DRAW = {"shared": _shared, "repeated": _repeated, "generate": _generate}
 
 
 class _Record:
-    """Chooses given tokens for every row and records the logits before each."""
+    """Chooses given tokens for every draw, in a row of its own, and records the logits before all but the first."""
 
-    def __init__(self, tokens: Any):
-        self.tokens, self.max_tokens = tokens, len(tokens)
+    def __init__(self, tokens: Any, owner: Any):
+        """`owner`: the prompt of each draw, int64 of shape (draws,)."""
+        self.tokens, self.max_tokens, self.owner = tokens, len(tokens), owner
         self.logits: list[Any] = []
 
-    def choose(self, logits: Any, step: int) -> Any:
-        self.logits.append(logits.float())
-        return torch.arange(len(logits) if step + 1 < self.max_tokens else 0, device=logits.device)
-
-    def chosen(self, step: int) -> Any:
-        return self.tokens[step].expand(len(self.logits[-1]))
-
-    def select(self, places: Any) -> None:
-        """All rows stay."""
+    def choose(self, logits: Any, step: int) -> Step:
+        if step:
+            self.logits.append(logits.float())
+        return Step(None if step else self.owner, self.tokens[step].expand(len(self.owner)))
 
 
 def find_way(reader: PromptReader) -> Way:
@@ -114,11 +110,14 @@ def find_way(reader: PromptReader) -> Way:
     ids = reader.processor.tokenizer("What is this?", add_special_tokens=False)["input_ids"][:3]
     tokens = torch.tensor(ids, device=reader.model.device)
 
+    def new(requests: Sequence[Request], _: Any) -> _Record:
+        return _Record(tokens, owners(requests, tokens.device))
+
     def logits(way: Way, more: Sequence[Request]) -> Any:
         """Of every row after the first token and further ones, (rows, tokens, vocabulary)."""
         batch = [*requests, *more]
-        records = way.draw(reader, batch, [*pictures, pictures[0]][: len(batch)], lambda *_: _Record(tokens))
-        return torch.cat([torch.stack(record.logits[1:], dim=1) for record in records])
+        records = way.draw(reader, batch, [*pictures, pictures[0]][: len(batch)], new)
+        return torch.cat([torch.stack(record.logits, dim=1) for record in records])
 
     reason, expected = "", None
     with torch.inference_mode():

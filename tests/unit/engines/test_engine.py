@@ -16,6 +16,8 @@ from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 from pipeline.core.engine import GREEDY, Request
 from pipeline.core.params import UserError
 from pipeline.core.pictures import picture
+from pipeline.engines.local import decoding
+from pipeline.engines.local.decoding import Step
 from pipeline.method.prompts import choice_question, open_question
 
 pytestmark = pytest.mark.slow
@@ -178,13 +180,33 @@ def test_every_prompt_is_read_once(engine, ask, monkeypatch):
     assert all(shape[1] == 1 for shape, pixels in calls if not pixels)
 
 
+def test_draws_that_are_alike_so_far_are_decoded_once(engine, ask, monkeypatch):
+    calls = forward_calls(engine, monkeypatch)
+    draws = [one for batch in engine.draw(ask(range(20)), SAMPLER) for one in batch]
+    rows = [shape[0] for shape, pixels in calls if not pixels]
+    for step, count in enumerate(rows, start=1):
+        histories = {(one.image_id, one.ids[:step]) for one in draws if one.tokens > step}
+        assert len(histories) <= count <= max(len(histories) / 0.75 + 1, rows[step - 2] if step > 1 else 0)
+    assert sum(rows) < sum(one.tokens - 1 for one in draws) / 3
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+def test_draws_are_the_same_with_a_row_each(base_model, ask, monkeypatch, penalty):
+    sampler = replace(SAMPLER, repetition_penalty=penalty)
+    shared = texts(engine_of(base_model), ask([GREEDY, *range(10)]), sampler)
+    monkeypatch.setattr(decoding, "next_rows", lambda row, token, _: (Step(row, token), torch.arange(len(row))))
+    assert agreement(texts(engine_of(base_model), ask([GREEDY, *range(10)]), sampler), shared) >= 0.99
+
+
 def test_finished_rows_are_removed(engine, ask, monkeypatch):
     calls = forward_calls(engine, monkeypatch)
-    # Half of the rows are stopped at their first token, the others go on.
+    # Half of the draws are stopped at their first token, the others go on.
     texts(engine, ask(range(20)), replace(SAMPLER, temperature=3.0))
     rows = [shape[0] for shape, pixels in calls if not pixels]
-    assert rows[0] > rows[-1]
-    assert rows == sorted(rows, reverse=True)
+    last = rows.index(max(rows))
+    assert rows[: last + 1] == sorted(rows[: last + 1]), "while draws part"
+    assert rows[last:] == sorted(rows[last:], reverse=True)
+    assert rows[-1] < rows[last]
 
 
 def test_a_second_question_reuses_the_prefill_of_the_picture(base_model, ask, monkeypatch):
@@ -292,6 +314,7 @@ def test_memory_that_really_runs_out(base_model):
     """In a process whose address space is limited, 4,800 rows side by side do not fit."""
     script = f"""
 import resource, sys
+from dataclasses import replace
 sys.path.insert(0, {str(ROOT)!r}); sys.path.insert(0, {str(ROOT / "tests")!r})
 from support.engines import SAMPLER, engine_of
 from pipeline.fieldguide.rendering import render_tables
@@ -299,10 +322,11 @@ from pipeline.core.engine import Request
 images = render_tables(1, 1, 1)[1].filter(split="test")["image_id", "image"].rows()
 engine = engine_of({base_model!r}, max_rows=4_800, max_tokens=10**9)
 requests = [Request(i, image, "Which bird is this ?", range(100)) for i, image in images]
+sampler = replace(SAMPLER, temperature=3.0)  # so that nearly every draw is a row of its own
 next(engine.draw([Request(*images[0], "Which bird is this ?", range(2))], SAMPLER))
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 150 * 2**20,) * 2)
-print(sum(len(batch) for batch in engine.draw(requests, SAMPLER)), engine.max_rows)
+print(sum(len(batch) for batch in engine.draw(requests, sampler)), engine.max_rows)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

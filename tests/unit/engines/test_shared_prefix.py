@@ -93,6 +93,17 @@ def test_rows_that_leave_change_nothing_for_the_others(prompt):
     torch.testing.assert_close(after, before[left])
 
 
+def test_a_row_continues_as_many(prompt):
+    layers, mask = prompt
+    query, key, value = torch.randn(4, HEADS, 1, SIZE), *torch.randn(2, 4, GROUPS, 3, SIZE)
+    layer, parents = SimpleNamespace(layer_idx=0), torch.tensor([0, 1, 1, 1, 2, 3, 3])
+    prefix = Prefix(layers, mask)
+    before, _ = attention(layer, query, key, value, None, prefix=prefix, scaling=0.3)
+    prefix.select(parents)
+    after, _ = attention(layer, query[parents], key[parents], value[parents], None, prefix=prefix, scaling=0.3)
+    torch.testing.assert_close(after, before[parents])
+
+
 def test_what_is_not_supported_says_so(prompt):
     layers, mask = prompt
     rows = (torch.randn(1, HEADS, 1, SIZE), *torch.randn(2, 1, GROUPS, 1, SIZE))
@@ -114,3 +125,15 @@ def test_the_cache_grows_and_lets_rows_go():
         keys, _ = cache.update(token[left], -token[left], 0)
         assert torch.equal(keys, torch.cat(list(tokens[: number + 1, left]), 2))
     assert cache.get_seq_length() == 40
+
+
+def test_rows_of_the_cache_part():
+    torch.manual_seed(0)
+    cache, (first, second, third) = completion_cache(), torch.randn(3, 3, GROUPS, 1, SIZE)
+    for token in (first, second):
+        cache.update(token, -token, 0)
+    parents = torch.tensor([0, 0, 2])
+    cache.batch_select_indices(parents)
+    keys, values = cache.update(third, -third, 0)
+    assert torch.equal(keys, torch.cat([first[parents], second[parents], third], 2))
+    assert torch.equal(values, -keys)
