@@ -142,8 +142,9 @@ def bare(case: Case, lists: ClassLists, folder: Path) -> Any:
 
 def rewards_of(params: TrainParams, lists: ClassLists) -> list[Any]:
     from pipeline.method.rewards import rewards
+    from pipeline.method.styles import style
 
-    return list(rewards(params.method, params.virft_reward, lists))
+    return list(rewards(params.method, params.virft_reward, lists, style(params.prompt).thought))
 
 
 def measure(trainer: Any, case: Case) -> dict[str, float]:
