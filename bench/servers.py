@@ -96,7 +96,7 @@ def main():
     served = replace(params, engine="openai", command=options.command, dialect=options.dialect, endpoints=())
     runs, rates = [], []
     for own in (local, replace(local, seed=params.seed + 1), served, served):
-        with tempfile.TemporaryDirectory() as folder, own.connect(params.model) as connected:
+        with tempfile.TemporaryDirectory() as folder, own.connect(params.model, []) as connected:
             engine = CachingEngine(connected.engine, Path(folder))
             texts, rate = draw(engine, requests, own.sampler())
             version = engine.fingerprint().get("version", "")
