@@ -36,8 +36,8 @@ RESULTS = ROOT / "bench" / "results" / "servers.md"
 
 def draw(engine, requests, sampler):
     """Texts by (image, draw), None for those that failed, and draws per second."""
-    engine.fingerprint()  # starts the server, if there is one
-    list(engine.draw([replace(requests[0], image_id="warm-up", draws=[0])], sampler))
+    warm_up = replace(requests[0], image_id="warm-up", draws=[0])
+    list(engine.draw([warm_up], sampler))  # starts the server, if there is one
     start = time.monotonic()
     texts = {
         (one.image_id, one.draw): None if one.error else one.text
