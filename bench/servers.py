@@ -36,8 +36,8 @@ RESULTS = ROOT / "bench" / "results" / "servers.md"
 
 def draw(engine, requests, sampler):
     """Texts by (image, draw), None for those that failed, and draws per second."""
-    engine.fingerprint()  # starts the server, if there is one
-    list(engine.draw([replace(requests[0], image_id="warm-up", draws=[0])], sampler))
+    warm_up = replace(requests[0], image_id="warm-up", draws=[0])
+    list(engine.draw([warm_up], sampler))  # starts the server, if there is one
     start = time.monotonic()
     texts = {
         (one.image_id, one.draw): None if one.error else one.text
@@ -96,7 +96,7 @@ def main():
     served = replace(params, engine="openai", command=options.command, dialect=options.dialect, endpoints=())
     runs, rates = [], []
     for own in (local, replace(local, seed=params.seed + 1), served, served):
-        with tempfile.TemporaryDirectory() as folder, own.connect(params.model) as connected:
+        with tempfile.TemporaryDirectory() as folder, own.connect(params.model, []) as connected:
             engine = CachingEngine(connected.engine, Path(folder))
             texts, rate = draw(engine, requests, own.sampler())
             version = engine.fingerprint().get("version", "")

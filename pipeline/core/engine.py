@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipeline.core.errors import UserError
+
 # The number of the greedy answer among an image's draws: no noise, no temperature, no cut-off.
 GREEDY = -1
 
@@ -69,6 +71,10 @@ def failed(request: Request, draw: int, reason: str, tokens: int = 0) -> Complet
     return Completion(request.image_id, draw, "", tokens, False, reason)
 
 
+class FingerprintError(UserError):
+    """The fingerprint is not what it was: draws under the former one must not stand beside those that come now."""
+
+
 class Engine(Protocol):
     def fingerprint(self) -> dict[str, str]:
         """What the draws depend on beside request and sampler: the model's content, the engine and its version."""
@@ -77,7 +83,7 @@ class Engine(Protocol):
         """Every draw of every request exactly once, in any order, a list as soon as some are done.
 
         There is at most one request for an image. Raises UserError where no further draw can succeed; the
-        completions before it are valid.
+        completions before it are valid. Raises FingerprintError before the first completion, and not twice.
         """
 
     def close(self) -> None:

@@ -1,13 +1,14 @@
 """The params of the engines, and the engine that they select."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.core.engine import Engine
+from pipeline.core.engine import Engine, Sampler
 from pipeline.core.gpus import claim, visible
 from pipeline.core.params import UserError, key
 from pipeline.engines.common.adapters import base_of
 from pipeline.engines.common.draw_cache import CachingEngine, draw_cache_folder
-from pipeline.engines.servers.dialects import DIALECTS
+from pipeline.engines.servers.dialects import DIALECTS, require_expressible
 from pipeline.method.chat import ChatParams
 
 
@@ -32,9 +33,16 @@ class EngineParams(ChatParams):
     token_budget: int = key("server.max_tokens", at_least=0)
     key_variable: str = key("server.key_variable")
 
-    def connect(self, model: str) -> CachingEngine:
-        """The engine that draws from `model`, with the draw cache in front of it."""
+    def connect(self, model: str, samplers: Iterable[Sampler]) -> CachingEngine:
+        """The engine that draws from `model`, with the draw cache in front of it.
+
+        Args:
+            samplers: all that it will be given. Raises UserError, before any server starts, where the dialect of the
+                server lacks one of their settings.
+        """
         if self.engine == "openai":
+            for sampler in samplers:
+                require_expressible(self.dialect, sampler, self.chat)
             return CachingEngine(self._server(model), draw_cache_folder())
         return CachingEngine(self._local(model), draw_cache_folder())
 

@@ -35,6 +35,18 @@ class TwoStepParams(SamplingParams):
         """The sampler of the greedy answer to the open question."""
         return replace(self.sampler(), repetition_penalty=self.greedy_repetition_penalty)
 
+    def choice_sampler(self) -> Sampler:
+        """The sampler of the choice among the options."""
+        return replace(
+            self.sampler(),
+            max_new_tokens=self.choice_max_new_tokens,
+            repetition_penalty=self.choice_repetition_penalty,
+        )
+
+    def samplers(self) -> list[Sampler]:
+        """All of them, in the order in which they are used."""
+        return [self.greedy_sampler(), self.sampler(), self.choice_sampler()]
+
 
 @dataclass(frozen=True)
 class StepOne:
@@ -166,12 +178,8 @@ def step_two(
         for step in steps
         if len(step.options) > max(1, rotation)
     ]
-    sampler = replace(
-        params.sampler(),
-        max_new_tokens=params.choice_max_new_tokens,
-        repetition_penalty=params.choice_repetition_penalty,
-    )
-    return {completion.image_id: completion for batch in engine.draw(requests, sampler) for completion in batch}
+    batches = engine.draw(requests, params.choice_sampler())
+    return {completion.image_id: completion for batch in batches for completion in batch}
 
 
 def parse_choice(step: StepOne, choice: Completion | None, rotation: int = 0) -> tuple[str | None, ParsedAnswer]:

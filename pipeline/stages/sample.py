@@ -39,14 +39,14 @@ def main(
     params = load_params(SampleParams)
     require_prompt_for(params.model, params.prompt)
     if forget:
-        with params.connect(params.model) as engine:
+        with params.connect(params.model, [params.sampler()]) as engine:
             print(f"{counted(engine.cache(params.sampler()).clear(), 'draw')} deleted")
         return
     class_rows = tables.read(tables.CLASSES, classes)
     for (dataset,), rows in class_rows.group_by("dataset", maintain_order=True):
         require_names_for(params.model, dataset, rows["name"])
     rows = training_images(tables.read(tables.IMAGES, images, where=pl.col("split") == "train"), class_rows)
-    with params.connect(params.model) as engine:
+    with params.connect(params.model, [params.sampler()]) as engine:
         drawn = draw_samples(engine, rows, class_rows, params)
     tables.write(tables.SAMPLES, drawn, samples)
     timings.record(images=rows.height)

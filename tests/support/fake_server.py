@@ -9,8 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from pipeline.core.engine import Request, Sampler
-from pipeline.engines.servers import endpoints
-from pipeline.engines.servers import openai as engine_module
+from pipeline.engines.servers import background, endpoints
 from pipeline.engines.servers.budget import Server
 
 PNG = b"\x89PNG\r\n\x1a\n and more"
@@ -33,7 +32,7 @@ SAMPLER = Sampler(
 def quick(monkeypatch):
     """Short waits between retries, and a key in the environment."""
     monkeypatch.setattr(endpoints, "BACKOFF", 0.01)
-    monkeypatch.setattr(engine_module, "YIELD_EVERY", 0.05)
+    monkeypatch.setattr(background, "YIELD_EVERY", 0.05)
     monkeypatch.setenv("TEST_KEY", KEY)
 
 

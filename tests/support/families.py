@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from support.engines import decode, engine_of, generate, texts
-from support.family_settings import IMAGE, KNOWN, OVERRIDES, SIZES, Family
+from support.family_settings import IMAGE, KNOWN, OVERRIDES, Family
+from support.family_sizes import SIZES
 from support.project import ROOT
 
 from pipeline.core.engine import GREEDY, Request
@@ -152,7 +153,8 @@ def _processor(name: str, family: Family) -> Any:
         whole = processor(**parts)
     if "chat_template" in wanted:
         image = getattr(whole, "image_token", tokenizer.image_token)
-        whole.chat_template = TEMPLATE.format(image=getattr(whole, "image_placeholder_token", image))
+        picture = family.picture or getattr(whole, "image_placeholder_token", image)
+        whole.chat_template = TEMPLATE.format(image=picture)
     return whole
 
 

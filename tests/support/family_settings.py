@@ -1,10 +1,10 @@
-"""What the tests' small models have in common, and what single families need."""
+"""What single families need for their small models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-WIDTH, HEADS, PIXELS, PATCH = 64, 4, 56, 14
+from support.family_sizes import HEADS, PIXELS, WIDTH
 
 IMAGE = {
     "image": "<image>",
@@ -20,68 +20,6 @@ IMAGE = {
 }
 """Special tokens by their role."""
 
-SIZES = {
-    **dict.fromkeys(
-        (
-            *("hidden_size", "d_model", "embed_dim", "out_hidden_size", "text_hidden_size", "encoder_hidden_size"),
-            *("projection_dim", "word_embed_proj_dim", "vision_hidden_size", "projector_hidden_size", "output_dim"),
-            *("image_text_hidden_size", "projection_hidden_size", "merged_hidden_size", "projector_input_dim"),
-            *("projector_output_dim", "projection_hidden_dim", "decoder_hidden_size", "downsample_hidden_size"),
-        ),
-        WIDTH,
-    ),
-    **dict.fromkeys(
-        (
-            *("intermediate_size", "ffn_dim", "mlp_dim", "d_ff", "moe_intermediate_size", "encoder_ffn_dim"),
-            *("decoder_ffn_dim", "shared_expert_intermediate_size", "dense_intermediate_size"),
-            *("shared_intermediate_size", "projection_intermediate_size", "intermediate_size_mlp"),
-            *("alignment_intermediate_size", "moe_shared_expert_intermediate_size", "share_expert_dim"),
-            *("moe_hidden_size", "shared_experts_intermediate_size"),
-        ),
-        2 * WIDTH,
-    ),
-    **dict.fromkeys(
-        (
-            *("num_hidden_layers", "depth", "num_layers", "encoder_layers", "decoder_layers", "layers", "n_layers"),
-            *("num_decoder_layers", "attention_layers"),
-        ),
-        4,
-    ),
-    **dict.fromkeys(
-        (
-            *("num_attention_heads", "num_heads", "encoder_attention_heads", "decoder_attention_heads"),
-            *("attention_heads", "linear_num_value_heads", "index_n_heads", "resampler_n_heads"),
-        ),
-        HEADS,
-    ),
-    **dict.fromkeys(("head_dim", "qk_nope_head_dim", "v_head_dim", "linear_key_head_dim", "linear_value_head_dim"), 16),
-    **dict.fromkeys(("qk_rope_head_dim", "index_head_dim", "d_kv", "query_pre_attn_scalar"), 16),
-    **dict.fromkeys(("kv_lora_rank", "q_lora_rank"), 32),
-    "qk_head_dim": 32,
-    "linear_num_key_heads": 2,
-    "num_experts": 4,
-    "num_local_experts": 4,
-    "n_routed_experts": 4,
-    "moe_num_experts": 4,
-    "num_experts_per_tok": 2,
-    "moe_topk": 2,
-    "moe_k": 2,
-    "n_group": 1,
-    "topk_group": 1,
-    "max_position_embeddings": 512,
-    "num_position_embeddings": 256,
-    "sliding_window": 16,
-    "image_size": PIXELS,
-    "patch_size": PATCH,
-    "image_seq_length": 4,
-    "image_seq_len": 4,
-    "mm_tokens_per_image": 4,
-    "max_window_layers": 2,
-    "first_k_dense_replace": 1,
-    "num_nextn_predict_layers": 0,
-}
-"""Sizes by their names in the configurations."""
-
 
 @dataclass(frozen=True)
 class Family:
@@ -96,6 +34,7 @@ class Family:
         tokens: special tokens by their role.
         more_tokens: special tokens without one.
         patch: stands for a part of a picture in the token ids; "" for the processor's image token.
+        picture: stands for a picture in the chat template; "" for the processor's image token.
         processor: class, where the family's mapping names none.
         images: the family whose image processor it takes.
     """
@@ -108,6 +47,7 @@ class Family:
     tokens: Mapping[str, str] = field(default_factory=dict)
     more_tokens: tuple[str, ...] = ()
     patch: str = ""
+    picture: str = ""
     processor: str = ""
     images: str = ""
 
@@ -116,10 +56,13 @@ KNOWN = ("bos", "eos", "pad", "unk", "convert")
 """Roles of tokens that every tokenizer has."""
 
 
-def _mrope(*sections: int) -> dict[str, Any]:
+def _rope(*sections: int) -> dict[str, Any]:
     """Positions of text, height and width in an attention head."""
-    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": list(sections)}
-    return {"text_config": {"rope_parameters": rope}}
+    return {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": list(sections)}
+
+
+def _mrope(*sections: int) -> dict[str, Any]:
+    return {"text_config": {"rope_parameters": _rope(*sections)}}
 
 
 GRID = [[PIXELS, PIXELS], [PIXELS, 2 * PIXELS]]
@@ -145,14 +88,17 @@ OVERRIDES: dict[str, Family] = {
         patch="<IMG_ATOM>",
     ),
     "glm5_next": Family(config={"text_config": {"qk_rope_head_dim": 0}}),
-    "molmo2": Family(config={"adapter_config": {"vision_feature_layer": [2, 1]}}),
+    "molmo2": Family(
+        config={"adapter_config": {"vision_feature_layer": [2, 1]}, "vision_config": {"num_position_embeddings": 16}},
+        image_processing={"size": {"height": PIXELS, "width": PIXELS}, "overlap_margins": [1, 1]},
+    ),
     "vipllava": Family(config={"vision_feature_layers": [-1, -2, -3]}),
     "video_llava": Family(
         processing={"num_additional_image_tokens": 1, "vision_feature_select_strategy": "default"},
         image_processing={"size": {"shortest_edge": PIXELS}, "crop_size": {"height": PIXELS, "width": PIXELS}},
     ),
     "step3p7": Family(config={"text_config": {"sliding_window": 16}}),
-    "muse_glimmer": Family(config={"vision_config": {"merged_hidden_size": 4 * WIDTH}}),
+    **dict.fromkeys(("muse_glimmer", "muse_spark"), Family(config={"out_hidden_size": 4 * WIDTH})),
     "mllama": Family(
         config={
             "text_config": {"cross_attention_layers": [1, 3]},
@@ -171,8 +117,16 @@ OVERRIDES: dict[str, Family] = {
         image_processing={"size": {"height": 1024, "width": 1024}},
     ),
     "cohere2_vision": Family(image_processing={"patch_size": 2}),
+    "cohere_compass": Family(
+        config={"text_config": {"rope_parameters": {"full_attention": _rope(2, 3, 3)}}},
+        tokens={"image": "<|IMAGE_PAD|>"},
+    ),
     "cosmos3_edge": Family(config=_mrope(2, 3, 3)),
     "deepseek_vl": Family(processing={"num_image_tokens": 16}),
+    "deepseek_vl_hybrid": Family(
+        config={"high_res_vision_config": {"image_size": 1024, "patch_size": 64}}, processing={"num_image_tokens": 16}
+    ),
+    "ernie4_5_vl_moe": Family(config=_mrope(3, 3, 2), video={"font": ""}),
     "fuyu": Family(more_tokens=("|SPEAKER|", "|NEWLINE|", "<s>")),
     "aya_vision": Family(
         config={"downsample_factor": 2, "vision_config": {"image_size": PIXELS}},
@@ -193,7 +147,15 @@ OVERRIDES: dict[str, Family] = {
     "glm4v_moe": Family(config=_mrope(1, 1, 2), images="glm4v"),
     "glm_ocr": Family(config=_mrope(2, 3, 3), images="glm46v", processor="Glm46VProcessor"),
     "glmga": Family(config=_mrope(2, 3, 3), processor="Glm46VProcessor"),
-    "granite_docling": Family(config={"scale_factor": 2}, image_processing=UNSPLIT),
+    "granite_docling": Family(
+        config={"scale_factor": 1},
+        processing={"image_seq_len": 1},
+        image_processing={"size": {"height": PIXELS, "width": PIXELS}},
+    ),
+    "hunyuan_vl": Family(
+        config={"text_config": {"head_dim": 16, "rope_parameters": _rope(2, 3, 3)}},
+        picture="<image_start><image><image_end>",
+    ),
     "idefics2": Family(
         config={"perceiver_config": {"resampler_n_latents": 4}}, image_processing={"do_image_splitting": False}
     ),
@@ -221,6 +183,18 @@ OVERRIDES: dict[str, Family] = {
     "paligemma": Family(config={"projection_dim": WIDTH}, image_attributes={"image_seq_length": 16}),
     "qwen2_5_vl": Family(config=_mrope(2, 3, 3)),
     "qwen2_vl": Family(config=_mrope(2, 3, 3)),
+    "qwen4_exp": Family(
+        config={
+            "text_config": {
+                "rope_parameters": _rope(2, 3, 3),
+                "indexer_kv_heads": 1,
+                "indexer_budget": 16,
+                "indexer_compress_ratio": 4,
+                "indexer_n_heads": HEADS,
+                "indexer_head_dim": 16,
+            }
+        }
+    ),
     "qwen3_vl_moe": Family(images="qwen3_vl"),
     "t5gemma2": Family(patch="<image>"),
     "smolvlm": Family(config={"scale_factor": 2}, image_processing=UNSPLIT),

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 MODEL, PORT, *MODES = sys.argv[1:]
 KEY = os.environ["VLLM_API_KEY"]
+VERSION = Path("version")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -29,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers["Authorization"] != f"Bearer {KEY}":
             self.send(401, {"error": {"message": "no key"}})
         elif self.path == "/version" and "vllm" in MODES:
-            self.send(200, {"version": "1.2.3"})
+            self.send(200, {"version": VERSION.read_text(encoding="utf-8") if VERSION.is_file() else "1.2.3"})
         elif self.path == "/v1/models":
             self.send(200, {"object": "list", "data": [{"id": MODEL}]})
         else:
@@ -53,6 +55,9 @@ if "fails" in MODES:
 # A child that ignores the request to end, as a worker in a long computation does.
 CHILD = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 child = subprocess.Popen([sys.executable, "-c", CHILD]) if "stubborn" in MODES else None
+if "detached" in MODES:  # its parent ends at once, and its session is its own: as a daemon, or a worker of Ray
+    start = "import subprocess, sys; print('child', subprocess.Popen(sys.argv[1:], start_new_session=True).pid)"
+    subprocess.run([sys.executable, "-c", start, sys.executable, "-c", CHILD], check=True)
 print(f"pid {os.getpid()} child {child.pid if child else 0}", flush=True)
 if "silent" in MODES:
     time.sleep(600)

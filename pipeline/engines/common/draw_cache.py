@@ -13,12 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 
 import polars as pl
 
 from pipeline.core import timings
-from pipeline.core.engine import Completion, Engine, Request, Sampler
+from pipeline.core.engine import Completion, Engine, FingerprintError, Request, Sampler
 from pipeline.core.files import whole_file, work_folder, write_text
 from pipeline.core.words import counted
 
@@ -139,14 +140,23 @@ class CachingEngine:
             orient="row",
         )
         hits = self._rows_of[cache.folder].join(keys, on=KEY, how="semi")
+        hit_keys = set(hits.select(KEY).iter_rows())
+        misses = [replace(request, draws=_misses(request, hit_keys)) for request in requests]
+        batches = self.engine.draw([request for request in misses if request.draws], sampler)
+        try:
+            first = list(islice(batches, 1))  # before any hit is used: the engine may have changed since it was drawn
+        except FingerprintError:
+            if self.hits or self.misses:
+                raise
+            del self._fingerprint
+            yield from self.draw(requests, sampler)
+            return
         self.hits += hits.height
         if hits.height:
             columns = hits.select("image_id", "draw", "text", "tokens", "finished", "probability")
             yield [Completion(**row) for row in columns.iter_rows(named=True)]
-        hit_keys = set(hits.select(KEY).iter_rows())
-        misses = [replace(request, draws=_misses(request, hit_keys)) for request in requests]
         question_of = {request.image_id: request.question for request in requests}
-        for batch in self.engine.draw([request for request in misses if request.draws], sampler):
+        for batch in chain(first, batches):
             # Failures are not cached: the next run tries again.
             rows = [
                 (

@@ -2,10 +2,19 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 from typing import Any
+
+from pipeline.core.engine import Completion
+
+YIELD_EVERY = 1.0  # seconds
+
+Batches = SimpleQueue[list[Completion]]
+"""What the requests give to the caller; an empty list says that they have ended."""
 
 
 @contextmanager
@@ -30,3 +39,18 @@ async def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
     await loop.shutdown_default_executor()
+
+
+def collect(batches: Batches) -> list[Completion]:
+    """The completions that arrive within YIELD_EVERY seconds or before the end."""
+    batch: list[Completion] = []
+    deadline = time.monotonic() + YIELD_EVERY
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            some = batches.get(timeout=left)
+        except Empty:
+            break
+        if not some:
+            break
+        batch += some
+    return batch

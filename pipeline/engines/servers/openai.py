@@ -6,24 +6,23 @@ not support (`n`, `seed`, `logprobs`) are reported once on stderr and omitted. R
 """
 
 import asyncio
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
-from pipeline.core.engine import GREEDY, Completion, Request, Sampler, failed
+from pipeline.core.engine import GREEDY, Completion, FingerprintError, Request, Sampler, failed
 from pipeline.core.gpus import claim
 from pipeline.core.params import UserError
 from pipeline.engines.common.model_folder import content
 from pipeline.engines.servers.api_key import read_key
-from pipeline.engines.servers.background import background
+from pipeline.engines.servers.background import Batches, background, collect
 from pipeline.engines.servers.budget import Budget, BudgetError, Server
 from pipeline.engines.servers.dialects import require_expressible
 from pipeline.engines.servers.endpoints import Endpoints
 from pipeline.engines.servers.failures import NoAnswerError, Refusals
-from pipeline.engines.servers.server_process import ServerProcess
+from pipeline.engines.servers.server_process import ServerProcess, last_version
 from pipeline.engines.servers.wire import (
     OPTIONAL_FIELDS,
     body,
@@ -37,10 +36,6 @@ from pipeline.method.chat import PLAIN, Chat
 # Part of the cache key: raise it when the same request and sampler are sent differently than before.
 VERSION = 2
 
-YIELD_EVERY = 1.0  # seconds
-
-Batches = SimpleQueue[list[Completion]]
-
 
 class OpenAIEngine:
     """Any model behind an OpenAI-compatible endpoint that reads pictures. The budget lasts as long as the object.
@@ -53,6 +48,7 @@ class OpenAIEngine:
     """
 
     process: ServerProcess | None = None  # of server.command
+    version: str | None = None  # of that server, by the fingerprint; None before there is one
 
     def __init__(self, model: str, server: Server, probabilities: bool = True, chat: Chat = PLAIN):
         self.model, self.server, self.probabilities, self.chat = model, server, probabilities, chat
@@ -65,21 +61,33 @@ class OpenAIEngine:
 
         A model that is also a folder here is identified by its content, so that a policy trained again is a new model;
         whether a server has reloaded it can be checked only if it is started here. Other models are identified by name.
+        A server that is not started yet counts as of the version of the last start of its command.
         """
         about = {"engine": f"openai/{VERSION}", "model": self.model, "dialect": self.server.dialect}
         about |= self.chat.fingerprint()
         if self.server.dialect != "vllm":  # others draw several answers from one seed
             about["draws_per_request"] = str(self.server.draws_per_request)
         if self.server.command:
-            about |= {"command": self.server.command, "version": self.started().version}
+            if self.version is None:
+                self.version = self.process.version if self.process else last_version(self.server.command)
+            about |= {"command": self.server.command, "version": self.version}
         return about | {"content": content(self.model)} if Path(self.model).is_dir() else about
 
     def started(self) -> ServerProcess:
-        """The server of `server.command`, which is started when it is first needed."""
+        """The server of `server.command`, which is started when it is first needed.
+
+        Raises FingerprintError where it is not of the version that the fingerprint has.
+        """
         if self.process is None:
-            self._require_one_source()
             claim(self.server.gpus)
             self.process = ServerProcess(self.server.command, self.model, self.server.start_timeout)
+            before, self.version = self.version, self.process.version
+            if before not in (None, self.version):
+                raise FingerprintError(
+                    f"server.command: the server of {self.model} is now of version {self.version or 'unknown'}, and "
+                    f"draws of version {before or 'unknown'} were used already; run the same command again, which "
+                    "draws anew"
+                )
         return self.process
 
     def _require_one_source(self) -> None:
@@ -104,7 +112,7 @@ class OpenAIEngine:
         with background(run.all(requests)) as future:
             future.add_done_callback(lambda _: run.batches.put([]))
             while not (future.done() and run.batches.empty()):
-                batch = _collect(run.batches)
+                batch = collect(run.batches)
                 if batch:
                     yield batch
             future.result()
@@ -202,18 +210,3 @@ class _Run:
         if name not in self.engine.unsupported:
             self.engine.unsupported.add(name)
             self.endpoints.report(OPTIONAL_FIELDS[name])
-
-
-def _collect(batches: Batches) -> list[Completion]:
-    """The completions that arrive within YIELD_EVERY seconds or before the end."""
-    batch: list[Completion] = []
-    deadline = time.monotonic() + YIELD_EVERY
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            some = batches.get(timeout=left)
-        except Empty:
-            break
-        if not some:
-            break
-        batch += some
-    return batch

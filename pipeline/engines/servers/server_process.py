@@ -1,5 +1,6 @@
 """A server that a stage starts for its model (`server.command`), and that ends with the stage, however that ends."""
 
+import hashlib
 import http.client
 import json
 import os
@@ -18,7 +19,7 @@ from typing import Any
 
 from pipeline.core import gpus, timings
 from pipeline.core.errors import UserError
-from pipeline.core.files import work_folder
+from pipeline.core.files import work_folder, write_text
 from pipeline.core.terminal import printable
 from pipeline.engines.servers import supervisor
 from pipeline.engines.servers.api_key import clean
@@ -34,7 +35,7 @@ LOGS = 20  # that are kept
 
 
 class ServerProcess:
-    """A server of `model` on a free port of this machine, in a process group of its own.
+    """A server of `model` on a free port of this machine, which `supervisor` runs.
 
     Args:
         command: a command line with {model} and {port}. No shell reads it.
@@ -69,6 +70,7 @@ class ServerProcess:
         try:
             self._wait()
             self.version = self._version()
+            write_text(_version_file(command), self.version)
             timings.mark_ready()
         except BaseException:
             self.stop()
@@ -132,7 +134,7 @@ class ServerProcess:
             with suppress(ValueError, RecursionError):
                 about: Any = json.loads(self._get(path) or b"null")
                 if isinstance(about, dict) and isinstance(about.get("version"), str):
-                    return str(about["version"])[:100]
+                    return " ".join(str(clean(about["version"], self.key)).split())[:100]
         return ""
 
     def _tail(self) -> str:
@@ -144,6 +146,16 @@ class ServerProcess:
         lines = [line.rstrip()[:LONGEST_LINE] for line in text.splitlines() if line.strip()]
         shown = "\n  ".join(printable(line) for line in lines[-LAST_LINES:])
         return f"; the end of its log ({self.log}):\n  {shown}" if shown else f"; its log ({self.log}) is empty"
+
+
+def last_version(command: str) -> str:
+    """The version that the last server of this command line reported, "" where there was none."""
+    file = _version_file(command)
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+def _version_file(command: str) -> Path:
+    return work_folder("servers") / f"{hashlib.sha256(command.encode()).hexdigest()[:16]}.version"
 
 
 def _words(command: str, model: str, port: int) -> list[str]:

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 TABLE = ROOT / "docs" / "families.csv"
 WANTED = os.environ.get("DIVEK_FAMILIES", "")
-FEW = ("qwen3_vl", "qwen3_5", "gemma4", "paligemma")
+FEW = ("qwen3_vl", "qwen3_5", "gemma4", "paligemma", "smolvlm")
 REQUIRED = (
     *("qwen2_5_vl", "qwen3_vl", "qwen3_5", "gemma3", "gemma4", "internvl", "smolvlm", "lfm2_vl", "glm46v", "mistral3"),
     *("idefics3", "llava_onevision"),

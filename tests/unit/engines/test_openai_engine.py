@@ -27,6 +27,7 @@ from pipeline.method.chat import Chat
 from pipeline.method.class_lists import ClassLists, ParsedAnswer
 from pipeline.method.failures import FailureLimit
 from pipeline.method.progress import draws_bar
+from pipeline.stages.predict import PredictParams
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -206,7 +207,16 @@ def test_the_fingerprint_has_what_draws_depend_on_and_neither_url_nor_key():
 def test_sglang_gets_one_request_for_each_draw(monkeypatch):
     monkeypatch.chdir(ROOT)
     params = replace(load_params(EngineParams), engine="openai", dialect="sglang", endpoints=("http://a/v1",))
-    assert params.draws_per_request == 20 and params.connect("m").engine.server.draws_per_request == 1
+    assert params.draws_per_request == 20 and params.connect("m", []).engine.server.draws_per_request == 1
+
+
+def test_a_setting_of_step_two_is_refused_before_step_one(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    settings = {"engine": "openai", "dialect": "openai", "top_k": 0, "repetition_penalty": 1.0}
+    settings |= {"greedy_repetition_penalty": 1.0, "choice_repetition_penalty": 1.1}
+    params = replace(load_params(PredictParams), **settings)
+    with pytest.raises(UserError, match=r"repetition_penalty is 1\.1, which OpenAI's API cannot express"):
+        params.connect("m", params.samplers())
 
 
 def test_the_fingerprint_of_a_folder_changes_with_its_content(tmp_path):

@@ -1,6 +1,7 @@
 """Two processes draw what one draws, to the last digit; one that is killed ends the run with a sentence."""
 
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 from support.engines import SAMPLER, engine_of
+from support.project import ROOT
+from support.workspace import run_stage, set_params
 
-from pipeline.core import gpus
+from pipeline.core import gpus, tables
 from pipeline.core.engine import GREEDY, Request
 from pipeline.core.params import UserError
 from pipeline.engines.processes import ProcessesEngine
@@ -54,6 +57,25 @@ def test_two_processes_draw_what_one_draws(base_model, requests, capfd):
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_the_tables_of_stages_are_those_of_one_process_to_the_byte(birds, tmp_path, capsys):
+    written = []
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        (folder / "data" / "predictions").mkdir(parents=True)
+        for table, rows in zip((tables.CLASSES, tables.IMAGES), birds, strict=True):
+            tables.write(table, rows, folder / "data" / f"{table.name}.parquet")
+        (folder / "models").symlink_to(ROOT / "models")
+        shutil.copy(ROOT / "params.yaml", folder)
+        set_params(folder, num_samples=6, engine__processes=count, engine__threads=1, engine__max_rows=20)
+        set_params(folder, predict__orders=1, predict__val_images=0)
+        run_stage(folder, "sample")
+        run_stage(folder, "predict@base")
+        assert "0 from the draw cache" in capsys.readouterr().out
+        files = sorted((folder / "data").rglob("*.parquet"))
+        written.append({file.relative_to(folder).as_posix(): file.read_bytes() for file in files})
+    assert len(written[0]) == 5 and written[0] == written[1]
 
 
 def test_a_process_that_is_killed_ends_the_run_with_a_sentence(base_model, requests):

@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.fake_server import draw_all, image_requests, server
+from support.fake_server import SAMPLER, draw_all, image_requests, server
 from support.project import ROOT
 
 from pipeline.core.params import UserError
@@ -20,6 +21,7 @@ from pipeline.engines.servers.openai import OpenAIEngine
 pytestmark = pytest.mark.usefixtures("quick")
 
 SCRIPT = ROOT / "tests" / "support" / "scripted_server.py"
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the server's process group alone is ended")
 
 
 def command(*modes):
@@ -66,13 +68,57 @@ def wait_until_gone():
 
 def test_it_is_started_once_draws_and_ends_with_the_engine(capsys, tmp_path):
     with CachingEngine(engine("vllm"), tmp_path / "draws") as one:
-        assert one.fingerprint()["version"] == "1.2.3"
         first = draw_all(one, image_requests(3, (-1, *range(4))))
         again = draw_all(one, image_requests(3, range(6)))
+        assert one.fingerprint()["version"] == "1.2.3"
     assert all(again[key] == completion for key, completion in first.items() if key in again)
     assert len(pids()) == 1
     assert capsys.readouterr().err.count("starting the server of m") == 1
     wait_until_gone()
+
+
+def starts():
+    return len(list(Path(".work/servers").glob("*.log")))
+
+
+def test_no_server_is_started_where_nothing_is_asked_of_it():
+    with CachingEngine(engine("vllm"), Path("draws")) as one:
+        assert one.cache(SAMPLER).clear() == 0 and starts() == 0
+        first = draw_all(one, image_requests(2, range(4)))
+    with CachingEngine(engine("vllm"), Path("draws")) as one:
+        assert draw_all(one, image_requests(2, range(4))) == first
+        assert one.cache(SAMPLER).clear() == 8
+    assert starts() == 1
+
+
+def test_draws_of_another_version_are_not_used_once_the_server_is_started():
+    with CachingEngine(engine("vllm"), Path("draws")) as one:
+        draw_all(one, image_requests(2, range(4)))
+    Path("version").write_text("1.3", encoding="utf-8")
+    with CachingEngine(engine("vllm"), Path("draws")) as one:
+        draw_all(one, image_requests(2, range(5)))
+        assert one.counts() == "10 new draws, 0 from the draw cache" and one.fingerprint()["version"] == "1.3"
+    assert starts() == 2
+
+
+def test_two_versions_in_one_run_are_a_sentence():
+    with CachingEngine(engine("vllm"), Path("draws")) as one:
+        draw_all(one, image_requests(2, range(4)))
+    Path("version").write_text("1.3", encoding="utf-8")
+    one = CachingEngine(engine("vllm"), Path("draws"))
+    draw_all(one, image_requests(2, range(4)))
+    with one, pytest.raises(UserError, match=r"now of version 1\.3, and draws of version 1\.2\.3 were used already"):
+        draw_all(one, image_requests(3, range(4)))
+    with CachingEngine(engine("vllm"), Path("draws")) as one:
+        draw_all(one, image_requests(3, range(4)))
+    assert one.counts() == "12 new draws, 0 from the draw cache"
+
+
+def test_a_setting_that_the_dialect_lacks_is_refused_before_the_server_starts():
+    one = CachingEngine(engine("vllm", dialect="openai"), Path("draws"))
+    with one, pytest.raises(UserError, match="top_k is 5, which OpenAI's API cannot express"):
+        draw_all(one, image_requests(), replace(SAMPLER, top_k=5))
+    assert starts() == 0
 
 
 def test_a_draw_is_the_same_whichever_request_asks_for_it():
@@ -83,8 +129,9 @@ def test_a_draw_is_the_same_whichever_request_asks_for_it():
     assert {key: done.text for key, done in apart.items()} == {key: together[key].text for key in apart}
 
 
-def test_children_that_do_not_listen_are_killed():
-    one = engine("stubborn")
+@pytest.mark.parametrize("mode", ["stubborn", pytest.param("detached", marks=LINUX)])
+def test_children_that_do_not_listen_are_killed(mode):
+    one = engine(mode)
     draw_all(one, image_requests())
     assert len(pids()) == 2
     one.close()
@@ -153,7 +200,8 @@ print(one.counts())
 @pytest.mark.slow
 def test_killed_in_the_middle_it_leaves_no_process_and_loses_no_draw(monkeypatch):
     """DIVEK_KILLS sets how often."""
-    code = KILLED.replace("COMMAND", repr(command("stubborn")))
+    modes = ("stubborn", "detached") if sys.platform == "linux" else ("stubborn",)
+    code = KILLED.replace("COMMAND", repr(command(*modes)))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
     kills, kept = int(os.environ.get("DIVEK_KILLS", "2")), 0
     images = 20 * (kills + 1)

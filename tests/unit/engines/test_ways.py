@@ -139,7 +139,6 @@ def test_the_way_is_said_once_and_recorded(folder, monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["qwen3_vl", "smolvlm"])
 def test_the_length_of_a_prompt_is_known_before_it_is_read(tmp_path, name):
     """SmolVLM's processor has no method that counts."""
-    pytest.importorskip("num2words") if name == "smolvlm" else None
     engine = engine_of(tiny_family(tmp_path / name, name))
     lengths = PromptLengths(engine.processor, PLAIN)
     for request in REQUESTS:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 FAMILIES = (
     *("qwen2_5_vl", "qwen3_vl", "qwen3_5", "gemma3", "gemma4", "internvl", "glm46v", "idefics3"),
-    *("llava_onevision", "lfm3_vl", "paligemma"),
+    *("llava_onevision", "lfm3_vl", "paligemma", "smolvlm"),
 )
 SETTINGS = replace(
     DEFAULTS,

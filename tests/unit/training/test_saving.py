@@ -61,12 +61,7 @@ def test_what_a_trainer_wrote_of_the_processor_is_replaced(base_model, tmp_path)
 @pytest.fixture
 def folders(tmp_path, base_model):
     """Sources, each with what is saved of it: of every family in both layouts, and the field guide."""
-    sources = [
-        hub_folder(tmp_path / layout / family, family, layout)
-        for family in FAMILIES
-        if family != "smolvlm"  # its stock class does not open without num2words
-        for layout in LAYOUTS
-    ]
+    sources = [hub_folder(tmp_path / layout / family, family, layout) for family in FAMILIES for layout in LAYOUTS]
     policies = []
     for source in (*sources, Path(base_model)):
         policy = tmp_path / "saved" / source.parent.name / source.name
