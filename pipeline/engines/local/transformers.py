@@ -173,10 +173,7 @@ class TransformersEngine:
         timings.record(prompt_tokens=sum(self.reader.length(request) for request in readable))
         prompts = {request.image_id: self.reader.prompt(request.question) for request in readable}
         answers = self._answer(readable, pictures, sampler) if readable else []
-        for one in answers:
-            text = complete_thought(one.text, prompts[one.image_id])
-            completions.append(one if text == one.text else replace(one, text=text))
-        return completions
+        return completions + [replace(one, text=complete_thought(one.text, prompts[one.image_id])) for one in answers]
 
     def _answer(self, requests: Sequence[Request], pictures: Sequence[Any], sampler: Sampler) -> list[Completion]:
         import torch
