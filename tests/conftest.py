@@ -4,12 +4,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support.clip import clip_folder as clip_folder
 from support.fake_server import quick as quick
 
 ROOT = Path(__file__).parent.parent
 SLOW = ("end_to_end", "browser")
 WHOLLY_SLOW = "\npytestmark = pytest.mark.slow\n"
+
+# No test is about seconds: other processes may have the cores.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -238,7 +238,7 @@ def distorted(draw, dataset: str, name: str) -> str:
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.data(), datasets)
 def test_a_class_name_survives_any_mix_of_distortions(data, dataset):
     class_id, name, _ = data.draw(st.sampled_from(TABLES[dataset]))
@@ -247,7 +247,7 @@ def test_a_class_name_survives_any_mix_of_distortions(data, dataset):
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.data(), datasets)
 def test_an_alias_survives_case_separators_accents_and_remarks(data, dataset):
     text, class_id = data.draw(st.sampled_from(SPELLINGS[dataset]))
@@ -263,7 +263,7 @@ WORDS = {dataset: words_of(dataset) for dataset in TABLES}
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.data(), datasets)
 def test_case_and_signs_never_lead_to_another_class(data, dataset):
     """Any words of names, in any order: two ways to write them never name two classes."""
@@ -278,7 +278,7 @@ def test_case_and_signs_never_lead_to_another_class(data, dataset):
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data(), datasets)
 def test_matching_is_idempotent_and_explained_as_it_is(data, dataset):
     name = data.draw(st.sampled_from(SPELLINGS[dataset]))[0]
