@@ -1,9 +1,9 @@
 """Draws in this process, with a vision-language model of transformers; a prompt is read once for all of its draws.
 
-A batch of prompts is read with the model's ordinary forward pass and then decoded, a row for each (image, draw): the
-prompts' keys and values are not copied (`shared_prefix`), finished rows are removed (`decoding`), and every token has
-its draw's own noise (`tokens`). A second question about a picture continues from the prefill of the first. Models that
-cannot do that draw in a slower way (`ways`), with the same noise.
+Prompts are read with the model's ordinary forward pass and then decoded, a row for all draws of an image that are alike
+so far (`decoding`). Rows attend to one copy of their prompt (`shared_prefix`), and every token has its draw's own noise
+(`tokens`). A second question about a picture continues from the first one's prefill. Models that cannot do that draw in
+a slower way (`ways`), with the same noise.
 """
 
 import sys
@@ -173,10 +173,8 @@ class TransformersEngine:
         timings.record(prompt_tokens=sum(self.reader.length(request) for request in readable))
         prompts = {request.image_id: self.reader.prompt(request.question) for request in readable}
         answers = self._answer(readable, pictures, sampler) if readable else []
-        for one in answers:
-            text = complete_thought(one.text, prompts[one.image_id])
-            completions.append(one if text == one.text else replace(one, text=text))
-        return completions
+        pairs = [(one, complete_thought(one.text, prompts[one.image_id])) for one in answers]
+        return completions + [one if text == one.text else replace(one, text=text) for one, text in pairs]
 
     def _answer(self, requests: Sequence[Request], pictures: Sequence[Any], sampler: Sampler) -> list[Completion]:
         import torch
