@@ -19,7 +19,7 @@ def families(
     """Show every image-text-to-text family of transformers: how it draws, and why not in a faster way.
 
     The names are those of `model_type` in a model's config.json. `shared`: a prompt is read once, and its draws attend
-    to one copy of it. `repeated`: it is read once, and copied for every draw. `generate`: it is read for every draw.
+    to one copy of it. `repeated`: it is read once, and copied where draws part. `generate`: it is read for every draw.
     `no`: the family does not work.
     """
     if not TABLE.is_file():

@@ -1,9 +1,9 @@
 """Draws in this process, with a vision-language model of transformers; a prompt is read once for all of its draws.
 
-A batch of prompts is read with the model's ordinary forward pass and then decoded, a row for each (image, draw): the
-prompts' keys and values are not copied (`shared_prefix`), finished rows are removed (`decoding`), and every token has
-its draw's own noise (`tokens`). A second question about a picture continues from the prefill of the first. Models that
-cannot do that draw in a slower way (`ways`), with the same noise.
+Prompts are read with the model's ordinary forward pass and then decoded, a row for all draws of an image that are alike
+so far (`decoding`). Rows attend to one copy of their prompt (`shared_prefix`), and every token has its draw's own noise
+(`tokens`). A second question about a picture continues from the first one's prefill. Models that cannot do that draw in
+a slower way (`ways`), with the same noise.
 """
 
 import sys

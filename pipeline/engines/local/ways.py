@@ -1,7 +1,7 @@
 """The three ways of drawing, and which of them a model can: shared, repeated or generate.
 
 shared: a prompt is read once, and its draws attend to one copy of its keys and values.
-repeated: a prompt is read once, and what the model remembers of it is copied for every draw.
+repeated: a prompt is read once, and what the model remembers of it is copied where its draws part.
 generate: `generate` reads the prompt for every draw.
 """
 
