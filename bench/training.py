@@ -6,8 +6,8 @@ Needs the tables of a `dvc repro`. Ours and the bare script alternate with the s
 is the median over the turns, with minimum and maximum. Killed and undisturbed runs are the stage as DVC calls it.
 """
 
+import ctypes
 import io
-import itertools
 import json
 import os
 import platform
@@ -84,7 +84,7 @@ def wide(lists: ClassLists, scratch: Path) -> Case:
         pl.Series("image", [enlarged(one, PIXELS) for one in guide.rows["image"][:64]])
     )
     params = replace(guide.params, model=str(folder), attention="sdpa", steps=4, prompts_per_step=8,
-                     prompts_per_device=8, generations=8, max_completion_length=48, learning_rate=1e-6)  # fmt: skip
+                     prompts_per_device=4, generations=8, max_completion_length=48, learning_rate=1e-6)  # fmt: skip
     longest = max(PromptLengths(processor, params.chat)(turns[-1]["content"], (PIXELS, PIXELS))
                   for turns in examples(rows, lists, params).with_format(None)["prompt"])  # fmt: skip
     # A system message of as many words fills the prompts; its own marks are the other tokens.
@@ -148,7 +148,7 @@ def rewards_of(params: TrainParams, lists: ClassLists) -> list[Any]:
 
 
 def measure(trainer: Any, case: Case) -> dict[str, float]:
-    """Seconds of a step and of a whole run, and the peak memory of the last step's pass in bytes, without weights."""
+    """Seconds of a step, bytes that the last step's pass takes at its peak, and tokens of a completion."""
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
@@ -161,27 +161,32 @@ def measure(trainer: Any, case: Case) -> dict[str, float]:
 
 
 def with_memory(trainer: Any, step: int, peaks: list[int]) -> None:
-    """Makes the trainer record the peak of the memory allocated from a loss to its gradients, in step `step`."""
-    import torch
+    """Makes the trainer record how much memory the process gains from a loss to its gradients, at most, in step `step`.
 
+    Memory that is in use, as Linux counts it: TRL's output layer allocates more than it writes to.
+    """
     loss, backward = trainer.compute_loss, trainer.accelerator.backward
-    profiles: list[Any] = []
+    before: list[int] = []
 
-    def profiled_loss(*args: Any, **more: Any) -> Any:
+    def loss_from_start(*args: Any, **more: Any) -> Any:
         if trainer.state.global_step + 1 == step:
-            profiles.append(torch.profiler.profile(profile_memory=True))
-            profiles[-1].start()
+            ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free is the system's again
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+            before.append(memory("VmRSS"))
         return loss(*args, **more)
 
-    def profiled_backward(*args: Any, **more: Any) -> None:
+    def backward_to_end(*args: Any, **more: Any) -> None:
         backward(*args, **more)
-        if profiles:
-            profiles[-1].stop()
-            events = profiles.pop().profiler.kineto_results.events()
-            changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
-            peaks.append(max(itertools.accumulate(size for _, size in changes)))
+        if before:
+            peaks.append(memory("VmHWM") - before.pop())
 
-    trainer.compute_loss, trainer.accelerator.backward = profiled_loss, profiled_backward
+    trainer.compute_loss, trainer.accelerator.backward = loss_from_start, backward_to_end
+
+
+def memory(kind: str) -> int:
+    """Bytes of this process: VmRSS (in use) or VmHWM (their peak)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{kind}:"))
 
 
 def by_step(history: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
