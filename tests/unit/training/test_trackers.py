@@ -55,10 +55,12 @@ def test_tensorboard_reads_the_steps_and_the_checks(train, tmp_path):
 
 
 def test_trackio_reads_the_steps_and_the_checks(train, tmp_path, monkeypatch):
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     pytest.importorskip("trackio")
     from trackio.sqlite_storage import SQLiteStorage
 
+    (tmp_path / "trackio").mkdir()
+    for module in ("utils", "sqlite_storage"):  # which read TRACKIO_DIR when transformers imports them
+        monkeypatch.setattr(f"trackio.{module}.TRACKIO_DIR", tmp_path / "trackio")
     train("trackio")
     rows = SQLiteStorage.get_logs("divek", "hash-round-1")
     rows = [row for row in rows if "train/loss" in row]
