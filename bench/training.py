@@ -7,6 +7,7 @@ is the median over the turns, with minimum and maximum. Killed and undisturbed r
 """
 
 import ctypes
+import gc
 import io
 import json
 import os
@@ -67,7 +68,10 @@ def field_guide(lists: ClassLists, scratch: Path) -> Case:
 
 
 def wide(lists: ClassLists, scratch: Path) -> Case:
-    """A wider model of random weights, prompts of 300 tokens with larger pictures, and completions cut at 48 tokens."""
+    """A wider model of random weights, prompts of 300 tokens with larger pictures, completions cut at 48 tokens.
+
+    Two prompts at a time, since the bare script takes 20 GB for all eight.
+    """
     import torch
     from sampling import PIXELS, WIDE, random_model
 
@@ -84,7 +88,7 @@ def wide(lists: ClassLists, scratch: Path) -> Case:
         pl.Series("image", [enlarged(one, PIXELS) for one in guide.rows["image"][:64]])
     )
     params = replace(guide.params, model=str(folder), attention="sdpa", steps=4, prompts_per_step=8,
-                     prompts_per_device=4, generations=8, max_completion_length=48, learning_rate=1e-6)  # fmt: skip
+                     prompts_per_device=2, generations=8, max_completion_length=48, learning_rate=1e-6)  # fmt: skip
     longest = max(PromptLengths(processor, params.chat)(turns[-1]["content"], (PIXELS, PIXELS))
                   for turns in examples(rows, lists, params).with_format(None)["prompt"])  # fmt: skip
     # A system message of as many words fills the prompts; its own marks are the other tokens.
@@ -202,6 +206,7 @@ def compare(case: Case, lists: ClassLists) -> tuple[list[tuple[str, str]], dict[
         for side in (ours, bare)[:: 1 if turn % 2 else -1]:
             with tempfile.TemporaryDirectory() as folder:
                 sides[side.__name__] = measure(side(case, lists, Path(folder)), case)
+            gc.collect()  # a trainer's parts refer to each other
         turns.append(sides)
         print(f"{case.name}, turn {turn + 1}: {sides}", flush=True)
     ratios = {what: [one["ours"][what] / one["bare"][what] for one in turns] for what in ("step", "memory")}
