@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import typer
@@ -99,6 +100,8 @@ def test_every_command_is_understood(command):
         understood_by_dvc(words)
     elif words[:2] == ["-m", "pipeline"]:
         assert_parsed(app, words[2:])
+    elif words[:3] == ["-m", "pip", "install"]:
+        assert all((ROOT / lock).is_file() for option, lock in pairwise(words) if option == "-r")
     elif words[0] == "-m":
         stage = typer.Typer()
         stage.command()(importlib.import_module(words[1]).main)
@@ -114,7 +117,8 @@ def understood_by_dvc(words: list[str]) -> None:
     for setting in getattr(asked, "set_param", None) or []:
         dotted, _, value = setting.partition("=")
         place = PARAMS
-        for key in dotted.split("."):
+        keys = dotted.removeprefix("++").split(".")
+        for key in keys[:-1] if dotted.startswith("++") else keys:  # ++ adds the last one
             assert key in place, f"params.yaml has no {dotted}"
             place = place[key]
         assert value
