@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 from pipeline.core import timings
 from pipeline.core.progress import Advance
 from pipeline.training.checkpoints import RunFolder
+from pipeline.training.curves import best_step
 from pipeline.training.rollouts import LETTER_STEPS, Rollouts
 
 LETTER_ALARM = 0.6  # share of one letter among the letters of all answers above which a warning is logged
@@ -85,17 +86,16 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
             control.should_save = True
 
     def _check(self, step: int, model: Any) -> None:
+        def save(path: Path) -> None:
+            self.save(model, folder=path)
+
         if self.check is None:
-            self.folder.save_best(
-                lambda path: self.save(model, folder=path)
-            )  # without checks the last weights are the best
+            self.folder.save_best(save)  # without checks the last weights are the best
             return
-        score = self.check(model)
-        best = max((score for check, score in self.checks.items() if check < step), default=-1.0)
-        self.checks[step] = score
-        is_best = score >= best  # the later one of two equals has seen more
+        score = self.checks[step] = self.check(model)
+        is_best = best_step({check: one for check, one in self.checks.items() if check <= step}) == step
         if is_best:
-            self.folder.save_best(lambda path: self.save(model, folder=path))
+            self.folder.save_best(save)
         note = ", the best so far" if is_best else ""
         self.log(f"step {step}: {score:.1%} of the validation images right in two steps{note}")
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from pipeline.core.engine import GREEDY, Request, Sampler
+from pipeline.core.engine import Request, Sampler
 from pipeline.engines.local.tokens import TokenSampler
 
 # Removing rows copies the caches of the others, so it waits until a quarter of the rows has ended.
@@ -81,12 +81,11 @@ class Draws:
         self.lengths = torch.zeros(len(self.names), dtype=torch.int64, device=device)
         self.draws, self.row = torch.arange(len(self.names), device=device), owners(requests, device)
         self.sampler = TokenSampler(sampler, self.names, prompts[self.row], never)
-        self.has_greedy = any(draw == GREEDY for _, draw in self.names)
 
     def choose(self, logits: Any, step: int) -> Step:
         token = self.sampler(logits, self.row, step)
         self.tokens[self.draws, step] = token
-        if self.has_greedy:
+        if self.sampler.any_greedy:
             greedy = self.sampler.greedy
             logprobs = logits[self.row[greedy]].float().log_softmax(-1).gather(1, token[greedy, None])
             self.logprobs[self.draws[greedy], step] = logprobs[:, 0]

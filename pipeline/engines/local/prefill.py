@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.core.engine import Request
 from pipeline.engines.common.prompt_lengths import PromptLengths, process
+from pipeline.engines.local.text_attention import require_no_encoder
 from pipeline.method.chat import Chat
 
 
@@ -102,8 +103,7 @@ class PromptReader:
         """
         from transformers import DynamicCache
 
-        if self.model.config.is_encoder_decoder:
-            raise NotImplementedError("a decoder beside an encoder cannot share a prompt")
+        require_no_encoder(self.model)
         config = self.model.config.get_text_config()
         if "chunked_attention" in (getattr(config, "layer_types", None) or ()):  # its cache looks like a window's
             raise NotImplementedError("chunked attention cannot share a prompt")

@@ -8,8 +8,7 @@ It plugs into transformers as an attention implementation, and so serves every m
 `AttentionInterface`: Qwen2.5-VL, Gemma 3, Idefics3 and most others.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache, DynamicLayer
 
 from pipeline.engines.local.decoding import MAX_SHARE_TO_SELECT
+from pipeline.engines.local.text_attention import require_plain_scores, text_attention
 
 _NAME = "divek_shared_prefix"
 
@@ -104,9 +104,7 @@ def attention(
     Raises:
         NotImplementedError: for a model with capped scores or attention sinks.
     """
-    if softcap is not None or s_aux is not None:
-        kind = "capped attention scores" if s_aux is None else "attention sinks"
-        raise NotImplementedError(f"{kind} cannot share a prompt")
+    require_plain_scores(softcap, s_aux)
     rows, heads, _, size = query.shape
     keys, values = prefix.layers[module.layer_idx]
     groups, own, length = key.shape[1], key.shape[2], keys.shape[2]
@@ -139,16 +137,9 @@ def _scores(query: Any, keys: Any) -> Any:
 AttentionInterface.register(_NAME, attention)
 
 
-@contextmanager
-def shared_prefix_attention(model: Any) -> Iterator[None]:
+def shared_prefix_attention(model: Any) -> AbstractContextManager[None]:
     """Within it the model's text layers use this attention; the forward pass then needs the argument `prefix`."""
-    config = model.config.get_text_config()
-    previous = config._attn_implementation
-    config._attn_implementation = _NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = previous
+    return text_attention(model, _NAME)
 
 
 class _GrowingLayer(DynamicLayer):  # type: ignore[misc]

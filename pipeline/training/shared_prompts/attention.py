@@ -4,8 +4,7 @@ It plugs into transformers as an attention implementation, and so serves every m
 values alone.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from pipeline.engines.local.text_attention import require_plain_scores, text_attention
 from pipeline.training.shared_prompts.layout import Layout
 
 _NAME = "divek_shared_prompts"
@@ -46,9 +46,7 @@ def attention(
     Raises:
         NotImplementedError: for a model with capped scores or attention sinks.
     """
-    if softcap is not None or s_aux is not None:
-        kind = "capped attention scores" if s_aux is None else "attention sinks"
-        raise NotImplementedError(f"{kind} cannot share a prompt")
+    require_plain_scores(softcap, s_aux)
     end = layout.prompt
     mask = attention_mask[:, :, :end, :end]
     prompts, _ = sdpa_attention_forward(
@@ -75,16 +73,9 @@ AttentionInterface.register(_NAME, attention)
 AttentionMaskInterface.register(_NAME, whole_mask)
 
 
-@contextmanager
-def shared_prompt_attention(model: Any) -> Iterator[None]:
+def shared_prompt_attention(model: Any) -> AbstractContextManager[None]:
     """Within it the model's text layers use this attention; a forward pass then needs the argument `layout`.
 
     With gradient checkpointing it must last until the gradients are there.
     """
-    config = model.config.get_text_config()
-    previous = config._attn_implementation
-    config._attn_implementation = _NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = previous
+    return text_attention(model, _NAME)

@@ -63,7 +63,7 @@ class Layout:
         """
         if id(mask) not in self.masks:
             end = self.prompt + self.completion
-            # With the mask itself, lest another one takes its id.
+            # Once for all layers, since the backward pass keeps it; with the mask itself, lest another takes its id.
             self.masks[id(mask)] = mask, mask[:, :, self.prompt : end, :end].repeat_interleave(self.generations, dim=0)
         return self.masks[id(mask)][1]
 

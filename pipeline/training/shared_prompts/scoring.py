@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from pipeline.engines.local.text_attention import require_no_encoder
 from pipeline.training.shared_prompts.layout import Layout, layout_of
 from pipeline.training.shared_prompts.pictures import by_group
 
@@ -57,8 +58,7 @@ def score(
 
 def require_keys_and_values(model: Any) -> None:
     """Raises NotImplementedError for a model whose text layers remember more of a text than keys and values."""
-    if model.config.is_encoder_decoder:
-        raise NotImplementedError("a decoder beside an encoder cannot share a prompt")
+    require_no_encoder(model)
     kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
     if others := kinds - {"full_attention", "sliding_attention"}:
         raise NotImplementedError(f"layers of the type {min(others)} cannot share a prompt")

@@ -71,10 +71,10 @@ def test_it_is_opened_unmerged_and_answers_to_the_bit_as_it_was_trained(trained,
     model, folder = trained
     processor = load_processor(str(folder))
     expected = logits(model, processor)
-    opened = load_model(str(folder), "bfloat16", "eager")
-    assert torch.equal(logits(opened, processor), expected)
-    additions = {weights.dtype for name, weights in opened.named_parameters() if "lora_" in name}
-    assert additions == {torch.float32} and not opened.training
+    copy = load_model(str(folder), "bfloat16", "eager")
+    assert torch.equal(logits(copy, processor), expected)
+    additions = {weights.dtype for name, weights in copy.named_parameters() if "lora_" in name}
+    assert additions == {torch.float32} and not copy.training
     assert not torch.equal(logits(load_model(base_model, "bfloat16", "eager"), processor), expected)
 
 
@@ -88,11 +88,11 @@ def test_merged_into_16_bits_it_answers_otherwise(trained, base_model, tmp_path)
 
 def test_stock_software_opens_the_folder(trained, base_model):
     model, folder = trained
-    opened = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager")
+    copy = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager")
     processor = load_processor(base_model)
     expected, base = logits(model, processor), logits(load_model(base_model, "bfloat16", "eager"), processor)
     # It has the additions in 16 bits, and embeds patches by a convolution, which rounds otherwise than a product.
-    assert (logits(opened.eval(), processor) - expected).norm() < (base - expected).norm() / 2
+    assert (logits(copy.eval(), processor) - expected).norm() < (base - expected).norm() / 2
 
 
 def test_the_engine_draws_from_it(trained, base_model):
@@ -170,8 +170,8 @@ def test_training_saves_an_adapter_of_its_model(base_model, tmp_path):
 def test_a_base_of_4_bits_is_trained_through_its_adapter(base_model, tmp_path):
     model, best = two_steps(tmp_path, base_model, weights="nf4")
     assert sum(type(module).__name__ == "Linear4bit" for module in model.modules()) > 4
-    opened = load_model(str(best), "float32", "eager")
-    additions = [weights for name, weights in opened.named_parameters() if "lora_B" in name]
+    copy = load_model(str(best), "float32", "eager")
+    additions = [weights for name, weights in copy.named_parameters() if "lora_B" in name]
     assert additions and all(torch.count_nonzero(weights) for weights in additions)
 
 
