@@ -2,7 +2,8 @@
 
     python bench/beside_vllm.py vllm==0.33.0 python3.11 python3.12 python3.13
 
-Writes bench/results/beside_vllm.md. Downloads some gigabytes of packages, to read what they require; installs nothing.
+Writes bench/results/beside_vllm.md. Downloads some gigabytes of packages where the registry does not say what they
+require; installs nothing.
 """
 
 import json
@@ -21,6 +22,8 @@ def versions(requirement, python, folder):
     """What pip would install, by name; the last lines of its message where it finds no common versions."""
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     subprocess.run((python, "-m", "venv", folder / "env"), check=True)
+    # The pip of an older Python downloads whole packages to read what they require.
+    subprocess.run((folder / "env" / "bin" / "python", "-m", "pip", "install", "-q", "-U", "pip"), check=True)
     report = folder / "report.json"
     pip = (folder / "env" / "bin" / "python", "-m", "pip", "install", "--dry-run", "--quiet", "--report", report)
     done = subprocess.run((*pip, requirement, *dependencies), capture_output=True, text=True)

@@ -78,7 +78,7 @@ def predict_further_models(
                 require_prompt_for(model.source, params.prompt)
             served = replace(params, engine="openai", endpoints=(model.endpoint,), command="")
             own = served if model.endpoint else params
-            with own.connect(model.source, own.samplers()) as engine:
+            with own.connect(model.source, own.samplers(), own.choice_prefix) as engine:
                 predictions.append(predict(engine, images, index, lists, own, model.label))
     return pl.concat(predictions)
 

@@ -59,7 +59,7 @@ def classify(
     # Other classes make other questions, for which the calibration of the run does not hold.
     predictions = run_predictions(model) if classes is None else None
     fit = calibration(predictions) if predictions else None
-    with params.connect(model, params.samplers()) as engine:
+    with params.connect(model, params.samplers(), params.choice_prefix) as engine:
         classifier = PhotoClassifier(engine, names, params, fit)
         if serve:
             from pipeline.commands.photo_page import serve_page

@@ -152,7 +152,7 @@ class PhotoClassifier:
         schema = {name: tables.IMAGES.schema[name] for name in ("image_id", "dataset", "class_id", "image")}
         table = pl.DataFrame(list(rows.values()), schema=schema)
         first = step_one(self.engine, table, self.lists, self.params, count, self.params.stop_rule())
-        choices = step_two(self.engine, first, self.lists, self.params)
+        choices = step_two(self.engine, first, self.lists, self.params, prefix=self.params.choice_prefix)
         for _ in range(self.answers * len(pictures) - sum(1 + len(one.draws) for one in first)):
             advance()
         by_id = {one.image_id: (one, choices.get(one.image_id)) for one in first}

@@ -20,6 +20,13 @@ class Request:
     draws: Sequence[int]
     # Another question about the same picture comes next: the engine should keep its prefill.
     keep_prefill: bool = False
+    # Text that every completion begins with; the model goes on from it. Servers take none.
+    prefix: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """All that the model is given beside the picture, as one text: the question, and how the completion begins."""
+        return f"{self.question}\n\n{self.prefix}" if self.prefix else self.question
 
 
 @dataclass(frozen=True)

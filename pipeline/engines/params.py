@@ -33,14 +33,20 @@ class EngineParams(ChatParams):
     token_budget: int = key("server.max_tokens", at_least=0)
     key_variable: str = key("server.key_variable")
 
-    def connect(self, model: str, samplers: Iterable[Sampler]) -> CachingEngine:
+    def connect(self, model: str, samplers: Iterable[Sampler], prefix: str = "") -> CachingEngine:
         """The engine that draws from `model`, with the draw cache in front of it.
 
         Args:
             samplers: all that it will be given. Raises UserError, before any server starts, where the dialect of the
                 server lacks one of their settings.
+            prefix: text with which some completions will begin. Raises UserError for a server, which takes none.
         """
         if self.engine == "openai":
+            if prefix:
+                raise UserError(
+                    f"predict.choice_prefix is {prefix!r}, and engine.name openai: servers take no beginning of a "
+                    "completion; set one of them: `-S predict.choice_prefix=` or `-S engine.name=transformers`"
+                )
             for sampler in samplers:
                 require_expressible(self.dialect, sampler, self.chat)
             return CachingEngine(self._server(model), draw_cache_folder())

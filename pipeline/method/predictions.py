@@ -29,6 +29,7 @@ class PredictionParams(TwoStepParams):
     early_stop: str = key("predict.early_stop", one_of=RULES)
     early_stop_confidence: float = key("predict.early_stop_confidence", above=0.5, at_most=1)
     union: bool = key("predict.union")
+    choice_prefix: str = key("predict.choice_prefix", or_empty=True)
 
     def stop_rule(self) -> Stop | None:
         """When the draws of an image are enough; None where they are always K. Raises UserError."""
@@ -63,7 +64,9 @@ def predict(
     parts = []
     for split, rows in index.items():
         pictures = tables.read_images(images, rows["image_id"])
-        steps, choices = two_steps(engine, pictures, lists, params, params.orders, params.stop_rule())
+        steps, choices = two_steps(
+            engine, pictures, lists, params, params.orders, params.stop_rule(), params.choice_prefix
+        )
         parts.append(prediction_table(steps, choices, model, params.max_error_rate, split))
     return pl.concat(parts)
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from pipeline.core.progress import ProgressLog
 from pipeline.method.class_lists import ParsedAnswer
 from pipeline.method.failures import FailureLimit
 
@@ -15,7 +16,7 @@ UNPARSED = ("no_answer", "truncated", "error")
 def draws_bar(
     title: str, total: int, failures: FailureLimit | None = None
 ) -> Iterator[Callable[[Iterable[ParsedAnswer]], None]]:
-    """A progress bar over `total` completions on stderr, silent where that is no terminal.
+    """Progress over `total` completions on stderr: a bar, or lines where that is no terminal.
 
     Gives a function to call with the answers that have just been parsed; it raises UserError where too many failed.
     """
@@ -30,8 +31,9 @@ def draws_bar(
         TextColumn("{task.fields[unparsed]:.1%} unreadable"),
         TimeRemainingColumn(),
     )
-    counts = Counter[str]()
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+    counts, log = Counter[str](), ProgressLog(title, total, "draws")
+    silent = not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), disable=silent) as bar:
         task = bar.add_task(title, total=total, rates="", unparsed=0.0)
         tokens = bar.add_task("tokens", total=None, visible=False, rates="", unparsed=0.0)
 
@@ -44,6 +46,8 @@ def draws_bar(
             # rich's speed leaves out the first report, which is what an earlier run has left.
             speeds = [bar.tasks[number].speed or 0.0 for number in (task, tokens)]
             share = sum(counts[status] for status in UNPARSED) / max(1, counts.total())
+            if silent:
+                log.advance(len(batch), f", {share:.1%} unreadable")
             bar.update(
                 task,
                 advance=len(batch),

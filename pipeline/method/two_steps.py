@@ -77,6 +77,7 @@ def two_steps(
     params: TwoStepParams,
     orders: int = 1,
     stop: Stop | None = None,
+    prefix: str = "",
 ) -> tuple[list[StepOne], Choices]:
     """Both steps for every image, step 2 for those with at least two options.
 
@@ -84,6 +85,7 @@ def two_steps(
         images: image_id, dataset, class_id and image.
         orders: of the options in step 2, at most; each is the one before rotated by one place.
         stop: ends the draws of an image early; without it there are always K.
+        prefix: text with which every choice begins.
 
     Raises:
         UserError: more than `params.max_error_rate` of the completions have failed, whatever the others do.
@@ -95,7 +97,7 @@ def two_steps(
         for block in images.iter_slices(BLOCK):
             steps = step_one(engine, block, lists, params, advance, stop)
             for rotation in range(orders):
-                for image_id, completion in step_two(engine, steps, lists, params, rotation).items():
+                for image_id, completion in step_two(engine, steps, lists, params, rotation, prefix).items():
                     choices.setdefault(image_id, []).append(completion)
             advance(parse_choice(step, *choices.get(step.image_id, [None])[:1])[1] for step in steps)
             first_steps += steps
@@ -163,7 +165,12 @@ def _classes(answers: Sequence[dict[int, ParsedAnswer]]) -> Ints:
 
 
 def step_two(
-    engine: Engine, steps: list[StepOne], lists: ClassLists, params: TwoStepParams, rotation: int = 0
+    engine: Engine,
+    steps: list[StepOne],
+    lists: ClassLists,
+    params: TwoStepParams,
+    rotation: int = 0,
+    prefix: str = "",
 ) -> dict[str, Completion]:
     """The greedy choice by image_id, for every image with at least two options and more than `rotation`."""
     requests = [
@@ -174,6 +181,7 @@ def step_two(
                 params.prompt, lists.noun(step.dataset), [option["name"] for option in step.rotated(rotation)]
             ),
             [GREEDY],
+            prefix=prefix,
         )
         for step in steps
         if len(step.options) > max(1, rotation)

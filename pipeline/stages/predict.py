@@ -51,7 +51,7 @@ def main(
     class_rows = tables.read(tables.CLASSES, classes)
     index = images_to_answer(images, class_rows, params.val_images)
     with_all = pl.DataFrame(schema=tables.PREDICTIONS.schema)
-    with params.connect(model, params.samplers()) as engine:
+    with params.connect(model, params.samplers(), params.choice_prefix) as engine:
         rows = predict(engine, images, index, ClassLists(class_rows), params, label.value)
         if params.union and class_rows["subset"].n_unique() > 1:
             engine.read_again()  # the draws are the same: only choices among other options are new

@@ -135,7 +135,7 @@ class CachingEngine:
         if cache.folder not in self._rows_of:
             self._rows_of[cache.folder] = cache.read()
         keys = pl.DataFrame(
-            [(request.image_id, request.question, draw) for request in requests for draw in request.draws],
+            [(request.image_id, request.prompt, draw) for request in requests for draw in request.draws],
             schema={name: SCHEMA[name] for name in KEY},
             orient="row",
         )
@@ -155,7 +155,7 @@ class CachingEngine:
         if hits.height:
             columns = hits.select("image_id", "draw", "text", "tokens", "finished", "probability")
             yield [Completion(**row) for row in columns.iter_rows(named=True)]
-        question_of = {request.image_id: request.question for request in requests}
+        question_of = {request.image_id: request.prompt for request in requests}
         for batch in chain(first, batches):
             # Failures are not cached: the next run tries again.
             rows = [
@@ -190,7 +190,7 @@ class CachingEngine:
 
 
 def _misses(request: Request, hit_keys: set[tuple[object, ...]]) -> list[int]:
-    return [draw for draw in request.draws if (request.image_id, request.question, draw) not in hit_keys]
+    return [draw for draw in request.draws if (request.image_id, request.prompt, draw) not in hit_keys]
 
 
 def sizes(folder: Path) -> Iterator[tuple[dict[str, object], int, int, int]]:

@@ -38,7 +38,8 @@ class PromptLengths:
 
     def of(self, request: Request) -> int:
         """Tokens of a request's prompt. Raises ValueError for a picture that cannot be read, too."""
-        return self(request.question, size(request.image or b""))
+        prefix = self._count(request.prefix) if request.prefix else 0
+        return self(request.question, size(request.image or b"")) + prefix
 
     def _picture(self, pixels: tuple[int, int]) -> int:
         """Tokens of a picture: by the processor's count or, where it has none, from a prompt with a blank one."""

@@ -13,6 +13,18 @@ def text_of(tokenizer: Any, tokens: Sequence[int]) -> str:
     return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
+def continued(processor: Any, prefix: str, completion: Completion) -> str:
+    """The text of a completion that goes on from `prefix`, which is part of it."""
+    if not prefix:
+        return completion.text
+    tokenizer = processor.tokenizer
+    before = tokenizer(prefix, add_special_tokens=False)["input_ids"]
+    whole = text_of(tokenizer, [*before, *completion.ids]).removeprefix(text_of(tokenizer, before))
+    # Tokenizers of words, and those that drop a text's first space, have the space between the two in neither.
+    gap = whole.removesuffix(text_of(tokenizer, completion.ids))
+    return f"{prefix}{gap}{completion.text}"
+
+
 def completions_of(draws: Any, tokenizer: Any, ends: Sequence[int], stop: tuple[str, ...]) -> list[Completion]:
     """The completions of a `decoding.Draws`.
 

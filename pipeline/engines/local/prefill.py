@@ -64,7 +64,7 @@ class PromptReader:
         self.picture_prefills: list[PicturePrefill] = []
         self.lengths = PromptLengths(processor, chat)
         self._prompts: dict[str, str] = {}
-        self._questions: dict[str, list[int]] = {}
+        self._texts: dict[str, list[int]] = {}
 
     def read(self, requests: Sequence[Request], pictures: Sequence[Any]) -> Prefill:
         """Reads the prompts of all requests, whose pictures are in one stored prefill (`place_of`) or in none."""
@@ -87,7 +87,7 @@ class PromptReader:
 
     def inputs(self, requests: Sequence[Request], pictures: Sequence[Any]) -> dict[str, Any]:
         """What the model reads: token ids and attention mask of shape (images, longest prompt), pixels by patch."""
-        prompts = [self.prompt(request.question) for request in requests]
+        prompts = [f"{self.prompt(request.question)}{request.prefix}" for request in requests]
         return dict(process(self.processor, prompts, pictures).to(self.model.device, dtype=self.model.dtype))
 
     def prompt(self, question: str) -> str:
@@ -136,7 +136,7 @@ class PromptReader:
         rows = torch.tensor(places, device=device)
         ends = torch.tensor([before.ends[place] for place in places], device=device)[:, None]
         rest = self.processor.tokenizer.pad(
-            {"input_ids": [self._after_picture(request.question) for request in requests]},
+            {"input_ids": [self._after_picture(request) for request in requests]},
             padding_side="left",
             return_tensors="pt",
         ).to(device)
@@ -176,18 +176,19 @@ class PromptReader:
         if not hasattr(self.processor, "image_token"):
             return ends
         for row, request in zip(ids.tolist(), requests, strict=True):
-            rest = self._after_picture(request.question)
+            rest = self._after_picture(request)
             if row[len(row) - len(rest) :] != rest:
                 return []
             ends.append(len(row) - len(rest))
         return ends
 
-    def _after_picture(self, question: str) -> list[int]:
+    def _after_picture(self, request: Request) -> list[int]:
         """Token ids of the prompt behind the picture."""
-        if question not in self._questions:
-            _, _, text = self.prompt(question).rpartition(self.processor.image_token)
-            self._questions[question] = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self._questions[question]
+        _, _, text = self.prompt(request.question).rpartition(self.processor.image_token)
+        text += request.prefix
+        if text not in self._texts:
+            self._texts[text] = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._texts[text]
 
 
 def _fault(layer: Any) -> str:

@@ -20,14 +20,13 @@ from pipeline.core.pictures import PictureError, picture
 from pipeline.engines.common.loading import load_model, load_processor, require_vocabulary
 from pipeline.engines.common.model_folder import content, out_of_memory
 from pipeline.engines.local.batches import Batches
-from pipeline.engines.local.completions import completions_of, text_of
+from pipeline.engines.local.completions import completions_of, continued, text_of
 from pipeline.engines.local.prefill import PromptReader
 from pipeline.engines.local.trial import SHORT, require_answers, trial
 from pipeline.method.chat import PLAIN, Chat
 from pipeline.method.thoughts import complete_thought
 
 VERSION = 4  # Part of the cache key: raise it when the same request and sampler give different draws than before.
-
 # Names in the configurations of the model families.
 PLACEHOLDERS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
 
@@ -171,9 +170,11 @@ class TransformersEngine:
             except PictureError as error:
                 completions += [failed(request, draw, str(error)) for draw in request.draws]
         timings.record(prompt_tokens=sum(self.reader.length(request) for request in readable))
-        prompts = {request.image_id: self.reader.prompt(request.question) for request in readable}
-        answers = self._answer(readable, pictures, sampler) if readable else []
-        return completions + [replace(one, text=complete_thought(one.text, prompts[one.image_id])) for one in answers]
+        begins = {one.image_id: (one.prefix, self.reader.prompt(one.question)) for one in readable}
+        for one in self._answer(readable, pictures, sampler) if readable else []:
+            prefix, prompt = begins[one.image_id]
+            completions.append(replace(one, text=complete_thought(continued(self.processor, prefix, one), prompt)))
+        return completions
 
     def _answer(self, requests: Sequence[Request], pictures: Sequence[Any], sampler: Sampler) -> list[Completion]:
         import torch

@@ -64,6 +64,7 @@ def test_more_images_draw_only_what_is_new(tmp_path):
     "change",
     [
         {"image_requests": requests(question="what ?")},
+        {"image_requests": [replace(one, prefix="<think> A") for one in requests()]},
         {"engine": Counting(model="another")},
         {"sampler": replace(SAMPLER, seed=1)},
         {"sampler": replace(SAMPLER, stop=("x",))},

@@ -81,6 +81,24 @@ def test_greedy_is_generates_token_for_token(engine, ask):
         assert decode(engine, generate(engine, request, do_sample=False)) == greedy[request.image_id, GREEDY]
 
 
+def test_a_completion_begins_with_its_prefix_and_goes_on_from_it(base_model, ask):
+    """A beginning of its own changes nothing; another is continued, from a stored prefill too."""
+    engine = engine_of(base_model)
+    open_requests = ask([GREEDY], images=6, keep_prefill=True)
+    greedy = texts(engine, open_requests)
+    begun = [replace(one, prefix=" ".join(greedy[one.image_id, GREEDY].split()[:3])) for one in open_requests]
+    assert texts(engine_of(base_model), begun) == greedy
+    names = ["bar-winged ring-eyed finch", "plain-winged mask-eyed finch", "hook-billed bar-winged oriole"]
+    requests = ask([GREEDY], images=6, question=choice_question("brief", "bird", names))
+    plain, prefix = texts(engine, requests), "<think> A"
+    requests = [replace(one, prefix=prefix) for one in requests]
+    forced = texts(engine, requests)
+    for request in requests:
+        rest = decode(engine, generate(engine, request, do_sample=False))
+        assert forced[request.image_id, GREEDY] == f"{prefix} {rest}"
+    assert any(not text.startswith(prefix) for text in plain.values()), "or nothing was forced"
+
+
 @pytest.mark.parametrize("prompt_too", [True, False])
 def test_the_repetition_penalty_counts_the_prompt_or_not(engine, ask, prompt_too):
     """Over prompt and completion it is generate's own; over the completion, its processor's without the prompt."""

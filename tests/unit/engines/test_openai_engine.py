@@ -219,6 +219,13 @@ def test_a_setting_of_step_two_is_refused_before_step_one(monkeypatch):
         params.connect("m", params.samplers())
 
 
+def test_a_beginning_of_the_choice_is_refused_before_step_one(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    params = replace(load_params(PredictParams), engine="openai", choice_prefix="<think> A")
+    with pytest.raises(UserError, match=r"predict\.choice_prefix is '<think> A'.*-S predict\.choice_prefix="):
+        params.connect("m", params.samplers(), params.choice_prefix)
+
+
 def test_the_fingerprint_of_a_folder_changes_with_its_content(tmp_path):
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     engine = OpenAIEngine(str(tmp_path), server("http://a/v1"))
